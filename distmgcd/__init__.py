@@ -1,0 +1,29 @@
+"""Multi-grid energy-based ConvNets, trained by MCMC on one process or a cluster.
+
+    distmgcd.load(run).sample(64, seed=0)        fresh samples of a trained run
+    distmgcd.load_config("digits", [...])        a preset with changes
+    distmgcd.train(config, storage_path, name)   train on Ray; distmgcd.debug does the same in this process
+
+Imports nothing heavy until a name is used.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["UserError", "debug", "load", "load_config", "train"]
+
+_HOMES = {
+    "UserError": "distmgcd.errors",
+    "debug": "distmgcd.launch",
+    "load": "distmgcd.train.trained",
+    "load_config": "distmgcd.config",
+    "train": "distmgcd.launch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'distmgcd' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,206 @@
+"""The command line. It imports torch and Ray only inside the commands that need them, so --help is quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distmgcd.errors import UserError
+
+app = typer.Typer(
+    help="Multi-grid energy-based generative ConvNets, trained by MCMC on one process or a cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Bring images into Parquet, and look at them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[PRESET|FILE.yaml] [key=value ...]", help="A preset or a YAML file (default digits), then changes to it.")]
+Name = Annotated[str | None, typer.Option(help="The run's name; the same command under the same name goes on where it stopped. [default: the preset's]")]
+StoragePath = Annotated[str, typer.Option(help="The folder of all runs: a local path or a URI such as s3://BUCKET/PATH.")]
+Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", help="[default: a GPU where there is one]")]
+
+
+@app.command()
+def train(
+    settings: Settings = None,
+    workers: Annotated[int, typer.Option(help="Ray Train workers; they share every batch.")] = 2,
+    gpu: Gpu = None,
+    name: Name = None,
+    storage_path: StoragePath = "runs",
+) -> None:
+    """Train on Ray: each worker runs the chains of its share of the images, gradients are averaged."""
+    source, overrides = _split(settings)
+    _run("train", source, overrides, name=name, storage_path=storage_path, num_workers=workers, use_gpu=gpu)
+
+
+@app.command()
+def debug(settings: Settings = None, gpu: Gpu = None, name: Name = None, storage_path: StoragePath = "runs") -> None:
+    """The same training in this one process, without Ray, so that breakpoints work."""
+    source, overrides = _split(settings)
+    _run("debug", source, overrides, name=name, storage_path=storage_path, use_gpu=gpu)
+
+
+@app.command()
+def sample(
+    run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
+    num: Annotated[int, typer.Option(min=1, help="How many samples.")] = 64,
+    seed: int = 0,
+    out: Annotated[Path, typer.Option(help=".png is a sheet; .npz and .parquet hold the pictures as data.")] = Path("samples.png"),
+    gpu: Gpu = None,
+) -> None:
+    """Draw fresh samples of a trained run. Sample i depends on the seed and i only."""
+    if out.suffix not in (".png", ".npz", ".parquet"):
+        raise UserError(f"--out must end in .png, .npz or .parquet, but is {str(out)!r}; try {out.with_suffix('.png')}.")
+    from distmgcd.data.samples import write_npz, write_parquet
+    from distmgcd.evaluate.sheet import save_sheet, to_levels
+    from distmgcd.train.trained import load
+    from distmgcd.train.worker import choose_device
+
+    trained = load(run, device=choose_device(gpu))
+    images = trained.sample(num, seed=seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".png":
+        save_sheet(images, out)
+    else:
+        pixels = to_levels(images).transpose(0, 3, 1, 2)
+        (write_npz if out.suffix == ".npz" else write_parquet)(pixels, out)
+    typer.echo(f"{num} samples of {run} (update {trained.update}, seed {seed}): {out}")
+
+
+@app.command()
+def config(settings: Settings = None) -> None:
+    """Print the whole config of a preset or file, changes applied."""
+    from distmgcd.config import load_config, to_yaml
+
+    typer.echo(to_yaml(load_config(*_split(settings))), nl=False)
+
+
+@app.command()
+def bench(
+    settings: Settings = None,
+    workers: Annotated[int, typer.Option(min=0, help="Also time the loop under Ray Train with so many workers.")] = 0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    gpu: Gpu = None,
+) -> None:
+    """Time the chains and the update loop, against a bare textbook loop and this machine's matrix product."""
+    import json
+
+    from distmgcd.bench import bench as run_bench, table_of
+    from distmgcd.config import load_config
+
+    figures = run_bench(load_config(*_split(settings)), use_gpu=gpu, num_workers=workers)
+    _print(*table_of(figures))
+    if json_path:
+        json_path.write_text(json.dumps(figures, indent=1))
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[str, typer.Argument(help="A folder of images, Parquet, sklearn:digits, or torchvision:NAME?root=DIR.")],
+    dest: Annotated[str, typer.Argument(help="The Parquet file to write.")],
+    image_size: Annotated[int | None, typer.Option(help="Crop the centre square and resize to so many pixels a side.")] = None,
+    channels: Annotated[int | None, typer.Option(help="1 makes all images grey, 3 makes all colour.")] = None,
+    layout: Annotated[str, typer.Option(help="png or raw (uint8).")] = "png",
+    max_corrupt: Annotated[float, typer.Option(help="Largest fraction of images that may not decode.")] = 0.001,
+) -> None:
+    """Write any source of images to one Parquet file."""
+    from distmgcd.data import import_images
+
+    report = import_images(source, dest, image_size=image_size, channels=channels, layout=layout, max_corrupt=max_corrupt)
+    splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
+    typer.echo(f"{report.num_images} images ({splits}), {report.num_bytes / 2**20:.1f} MiB: {report.path}")
+    for row, reason in report.skipped:
+        typer.echo(f"skipped row {row}: {reason}")
+
+
+@data_app.command("show")
+def data_show(
+    path: Annotated[str, typer.Argument(help="Whatever `data import` takes.")],
+    out: Annotated[Path | None, typer.Option(help="Also write a contact sheet of examples to this PNG.")] = None,
+) -> None:
+    """Say what is in a data set: splits, sizes, channels, labels, damage."""
+    from distmgcd.data import describe
+
+    found = describe(path)
+    labels = "none" if found.labels is None else ", ".join(f"{_class_name(found, label)}: {count}" for label, count in found.labels.items())
+    lines = {
+        "images": f"{found.num_rows} ({', '.join(f'{count} {split}' for split, count in found.splits.items())}; {found.split_origin})",
+        "stored as": found.layout + ("" if found.num_bytes is None else f", {found.num_bytes / 2**20:.1f} MiB"),
+        "sizes": ", ".join(f"{width}x{height}: {count}" for (width, height), count in found.image_sizes.items()) + f" of {found.num_sampled} looked at",
+        "channels": ", ".join(f"{channels}: {count}" for channels, count in found.channels.items()),
+        "labels": labels,
+        "corrupt": f"{len(found.corrupt)} of {found.num_sampled} looked at" + "".join(f"; row {row}: {reason}" for row, reason in found.corrupt),
+    }
+    for title, text in lines.items():
+        typer.echo(f"{title + ':':<11}{text}")
+    if out:
+        from distmgcd.evaluate.sheet import save_examples
+
+        save_examples(found.examples, out)
+        typer.echo(f"{'examples:':<11}{out}")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and status 2, a run that diverged one and status 1."""
+    try:
+        app()
+    except UserError as error:
+        _fail(error, status=2)
+    except KeyboardInterrupt:
+        _fail("Stopped. The same command goes on from the newest checkpoint.", status=130)
+
+
+def _run(how: str, source: str, overrides: list[str], *, name: str | None, storage_path: str, **launch: Any) -> None:
+    from distmgcd.config import load_config
+
+    config = load_config(source, overrides)
+    from distmgcd import launch as launcher
+    from distmgcd.display import Display, table_of
+    from distmgcd.train.watch import Diverged
+
+    name = name or Path(source).stem
+    try:
+        with Display() as show:
+            result = getattr(launcher, how)(config, storage_path=storage_path, name=name, show=show, **launch)
+    except Diverged as event:
+        _fail(event, status=1)
+    folder = f"{storage_path.rstrip('/')}/{name}"
+    _print(table_of(result))
+    typer.echo(
+        f"Finished {result['update']} updates in {result['seconds']:.0f} s of training.\n"
+        f"checkpoints    {folder}/checkpoints\n"
+        f"sample sheet   {folder}/samples.png (every grid: pyramid.png)\n"
+        f"TensorBoard    tensorboard --logdir {folder}/log\n"
+        f"more samples   distmgcd sample {folder} --num 64 --out sheet.png"
+    )
+
+
+def _split(settings: list[str] | None) -> tuple[str, list[str]]:
+    """The preset or file, digits if none is named, and the key=value changes."""
+    settings = settings or []
+    if settings and "=" not in settings[0]:
+        return settings[0], settings[1:]
+    return "digits", settings
+
+
+def _class_name(found: Any, label: int) -> str:
+    return found.classes[label] if found.classes else str(label)
+
+
+def _print(*items: Any) -> None:
+    from rich.console import Console
+
+    for item in items:
+        Console(highlight=False).print(item)
+
+
+def _fail(why: object, *, status: int) -> None:
+    typer.echo(f"distmgcd: {why}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

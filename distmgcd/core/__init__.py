@@ -1,0 +1,1 @@
+"""The method, in torch only: no config, no files, no Ray."""

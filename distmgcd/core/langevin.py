@@ -1,0 +1,72 @@
+"""One Langevin step, and a chain of them.
+
+    x <- x - (s^2 / 2) grad U(x) + s sqrt(T) z          z ~ N(0, I), drawn separately for every image
+
+with target exp(-U / T): s is the step size, T the temperature; T = 1 is Langevin dynamics proper, T = 0
+gradient descent. x, z: [B, C, H, W] in fp32; U: [B, C, H, W] -> [B].
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Energy = Callable[[Tensor], Tensor]
+
+
+class Langevin(NamedTuple):
+    """How the chains of one grid move."""
+
+    num_steps: int
+    step_size: float  # s, in units of pixel values, which span [-1, 1]
+    temperature: float  # T
+    clamp: Literal["none", "end", "step"]  # keep pixels in [-1, 1]: never, after the chain, at every step
+
+    @property
+    def drift_scale(self) -> float:
+        """s^2 / 2, by which the gradient is multiplied."""
+        return 0.5 * self.step_size**2
+
+    @property
+    def noise_std(self) -> float:
+        """s sqrt(T), the deviation of one step's noise."""
+        return self.step_size * math.sqrt(self.temperature)
+
+
+class StepInfo(NamedTuple):
+    """What one step did, for a human. Nothing here feeds the next step."""
+
+    energy: Tensor  # [B] U where the step started
+    drift: Tensor  # [B, C, H, W] (s^2 / 2) grad U
+
+
+def langevin_step(energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin) -> tuple[Tensor, StepInfo]:
+    """One step from x with the given standard normal noise. The energy's weights should be frozen."""
+    x = x.detach().requires_grad_()
+    u = energy(x)
+    (gradient,) = torch.autograd.grad(u.sum(), x)
+    with torch.no_grad():
+        drift = gradient * langevin.drift_scale
+        x = torch.add(x - drift, noise, alpha=langevin.noise_std)
+        if langevin.clamp == "step":
+            x.clamp_(-1.0, 1.0)
+    return x, StepInfo(u.detach(), drift)
+
+
+def walk(energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin) -> Iterator[tuple[Tensor, StepInfo]]:
+    """The chain from x, step by step; noise yields one [B, C, H, W] a step."""
+    for z in noise:
+        x, info = langevin_step(energy, x, z, langevin)
+        yield x, info
+
+
+def run_chain(energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin) -> tuple[Tensor, StepInfo | None]:
+    """The end of the chain from x, and what its last step did (None for a chain of no steps)."""
+    info = None
+    for z in noise:
+        x, info = langevin_step(energy, x, z, langevin)
+    if langevin.clamp == "end":
+        x = x.clamp(-1.0, 1.0)
+    return x, info

@@ -1,0 +1,135 @@
+"""The whole algorithm on one page: minimal contrastive divergence at every grid at once.
+
+For every grid, separately and simultaneously (Gao et al. 2017, section 3.3):
+
+    gap_s = mean_i U_s(observed_i) - mean_i U_s(synthesised_i)
+    weights_s <- Adam(weights_s, grad gap_s)                synthesised images are constants
+"""
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.core.grids import pyramid
+from distmgcd.core.langevin import Langevin, StepInfo
+from distmgcd.core.noise import Purpose, normals, random_words, uniform
+from distmgcd.core.synthesis import ChainNoise, synthesise
+
+METRICS = ("energy_observed", "energy_synthesised", "drift", "saturation", "gradient_norm", "skipped")
+
+
+@dataclass(frozen=True)
+class Method:
+    """The numbers of the method. Per grid, coarse to fine, where it is a sequence."""
+
+    sizes: Sequence[int]
+    langevin: Sequence[Langevin]
+    seed: int
+    flip: bool  # mirror half of the observed images
+    observed_noise: float  # deviation of the Gaussian noise on the observed images
+    num_updates: int
+    warmup: int  # updates over which the learning rate rises from 0
+    learning_rate: Sequence[float]
+    final_rate: float  # learning rate at the last update, as a fraction of the full one
+    ema: float  # decay of the average of the weights
+
+
+class Learner:
+    """The state that learning changes: the model, its wrapped form, one optimiser a grid, averaged weights."""
+
+    def __init__(self, model: MultiGridEnergy, wrapped: nn.Module, *, betas: tuple[float, float]):
+        self.model = model  # bare: chains run on it
+        self.wrapped = wrapped  # the same, or DDP around it: gradients are averaged over ranks
+        self.ema = deepcopy(model).requires_grad_(False).eval()
+        self.optimizers = [torch.optim.Adam(grid.parameters(), betas=betas, fused=True) for grid in model.grids]
+
+
+def learn(learner: Learner, pixels: Tensor, indices: Tensor, update: int, method: Method) -> Tensor:
+    """One update of all grids on this worker's share of the batch; returns metrics [G, len(METRICS)].
+
+    pixels: uint8 [B, C, S, S]; indices: int64 [B], where each image stands in the data set.
+    """
+    images = observe(pixels, indices, update, method)
+    seeds, *observed = pyramid(images, (1, *method.sizes))
+    noise = ChainNoise(indices, method.seed, update)
+    synthesised, last_steps = synthesise(learner.model, seeds, noise, sizes=method.sizes, langevin=method.langevin)
+
+    observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(observed)]
+    energies = learner.wrapped(observed, synthesised)  # [2, G]
+    gaps = energies[0] - energies[1]
+    for optimizer in learner.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    gaps.sum().backward()  # one gradient average; no parameter is shared, so the sum keeps the grids apart
+
+    norms = torch.stack(
+        [
+            step(optimizer, rate * rate_factor(update, method))
+            for optimizer, rate in zip(learner.optimizers, method.learning_rate, strict=True)
+        ]
+    )
+    average_weights(learner, update, method.ema)
+    return measure(energies.detach(), synthesised, last_steps, norms)
+
+
+def observe(pixels: Tensor, indices: Tensor, update: int, method: Method) -> Tensor:
+    """uint8 to float in [-1, 1], uniform inside each of the 256 levels; mirrored for half of the images."""
+    now = {"seed": method.seed, "update": update}
+    step = torch.zeros(1, dtype=torch.int64, device=pixels.device)
+    levels = uniform(
+        random_words(indices, step, pixels[0].numel(), purpose=Purpose.DEQUANTISE, **now)[0, :, : pixels[0].numel()]
+    )
+    images = (pixels + levels.view(pixels.shape)) / 128.0 - 1.0
+    if method.flip:
+        mirrored = random_words(indices, step, 1, purpose=Purpose.FLIP, **now)[0, :, 0] & 1
+        images = torch.where(mirrored.bool()[:, None, None, None], images.flip(-1), images)
+    return images
+
+
+def add_noise(images: Tensor, indices: Tensor, update: int, grid: int, method: Method) -> Tensor:
+    """Smooth the observed images of one grid a little, so that the energy has no cliffs at the data."""
+    if method.observed_noise == 0:
+        return images
+    (noise,) = normals(
+        indices, tuple(images.shape[1:]), 1, seed=method.seed, purpose=Purpose.OBSERVED, update=update, grid=grid
+    )
+    return torch.add(images, noise, alpha=method.observed_noise)
+
+
+def step(optimizer: torch.optim.Adam, rate: float) -> Tensor:
+    """One step at the given rate, skipped on the device where a gradient is not finite; the gradient's norm []."""
+    norm = get_total_norm([p.grad for p in optimizer.param_groups[0]["params"]])
+    # The flag that mixed-precision training uses. All ranks hold the same averaged gradient, so all skip.
+    optimizer.found_inf = torch.logical_not(torch.isfinite(norm)).float()
+    optimizer.param_groups[0]["lr"] = rate
+    optimizer.step()
+    return norm
+
+
+def rate_factor(update: int, method: Method) -> float:
+    """Linear warm-up, then a cosine from 1 to final_rate at the last update."""
+    if update < method.warmup:
+        return (update + 1) / method.warmup
+    progress = (update + 1 - method.warmup) / max(1, method.num_updates - method.warmup)
+    return method.final_rate + (1.0 - method.final_rate) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def average_weights(learner: Learner, update: int, decay: float) -> None:
+    """Exponential moving average of weights and buffers, over a shorter past while there is only a short one."""
+    decay = min(decay, (1 + update) / (10 + update))
+    with torch.no_grad():
+        torch._foreach_lerp_(list(learner.ema.parameters()), list(learner.model.parameters()), 1.0 - decay)
+        for averaged, buffer in zip(learner.ema.buffers(), learner.model.buffers(), strict=True):
+            averaged.copy_(buffer)
+
+
+def measure(energies: Tensor, synthesised: Sequence[Tensor], last_steps: Sequence[StepInfo], norms: Tensor) -> Tensor:
+    """Metrics [G, len(METRICS)] of this worker's share, all on the device."""
+    drift = torch.stack([info.drift.square().mean().sqrt() for info in last_steps])
+    saturation = torch.stack([(x.abs() >= 1.0).float().mean() for x in synthesised])
+    return torch.stack([energies[0], energies[1], drift, saturation, norms, (~torch.isfinite(norms)).float()], dim=-1)

@@ -1,0 +1,111 @@
+"""Where chains start, and how they climb: the multi-grid sampler (Gao et al. 2017, section 3.2).
+
+    x_1                                  the 1x1 version of an image, or a draw from their distribution
+    x_s = K Langevin steps of U_s, from expand(x_(s-1), s)            for every grid s, coarse to fine
+
+One chain per image: images [B, C, s, s] in, images [B, C, s, s] out, at every grid.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distmgcd.core.energy import MultiGridEnergy, frozen
+from distmgcd.core.grids import expand
+from distmgcd.core.langevin import Langevin, StepInfo, run_chain
+from distmgcd.core.noise import Purpose, normals, random_words, uniform
+
+NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
+
+
+@dataclass(frozen=True)
+class ChainNoise:
+    """The noise of the chains of some images: noise(grid, shape, num_steps) yields [B, *shape] a step."""
+
+    images: Tensor  # int64 [B], the index of each image in the data set, or of each sample
+    seed: int
+    update: int = 0
+    purpose: Purpose = Purpose.CHAIN
+
+    def __call__(self, grid: int, shape: tuple[int, ...], num_steps: int) -> Iterable[Tensor]:
+        return normals(
+            self.images, shape, num_steps, seed=self.seed, purpose=self.purpose, update=self.update, grid=grid
+        )
+
+
+class Synthesis(NamedTuple):
+    """The ends of the chains at every grid, and what the last step of each did."""
+
+    images: list[Tensor]  # G of [B, C, s, s]
+    last_steps: list[StepInfo]  # G
+
+
+def synthesise(
+    model: MultiGridEnergy, seeds: Tensor, noise: NoiseOfGrid, *, sizes: Sequence[int], langevin: Sequence[Langevin]
+) -> Synthesis:
+    """Climb from the seeds [B, C, 1, 1] through all grids. The model is frozen meanwhile.
+
+    Give it the bare model: a DDP wrapper would synchronise at every step.
+    """
+    images, last_steps, x = [], [], seeds
+    with frozen(model):
+        for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
+            x = expand(x, size)
+            x, last = run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            images.append(x)
+            last_steps.append(last)
+    return Synthesis(images, last_steps)
+
+
+@dataclass(frozen=True)
+class StartDistribution:
+    """The joint histogram of the training images' 1x1 versions, 256 levels a channel (section 3.2).
+
+    levels: uint8 [M, C], the occupied cells; counts: int64 [M], how many images fell into each.
+    """
+
+    levels: Tensor
+    counts: Tensor
+
+    @staticmethod
+    def of(mean_levels: Tensor) -> "StartDistribution":
+        """From the mean pixel value of every image, float [N, C] in [0, 255]."""
+        cells = mean_levels.round().clamp(0, 255).to(torch.uint8)
+        return StartDistribution(*torch.unique(cells, dim=0, return_counts=True))
+
+    def draw(self, samples: Tensor, *, seed: int) -> Tensor:
+        """1x1 starts [len(samples), C, 1, 1] in [-1, 1]; a sample's start depends on its number and the seed only.
+
+        samples: int64 [B]. Uniform inside a cell of the histogram.
+        """
+        channels = self.levels.shape[1]
+        words = random_words(
+            samples, torch.zeros(1, dtype=torch.int64), 1 + channels, seed=seed, purpose=Purpose.SAMPLE_START
+        )[0]
+        below = torch.cumsum(self.counts, 0).double() / self.counts.sum()
+        cell = torch.searchsorted(below, uniform(words[:, 0]).double())
+        colour = self.levels[cell].float() + uniform(words[:, 1 : 1 + channels])
+        return (colour / 128.0 - 1.0)[:, :, None, None]  # as learning.observe maps levels
+
+
+def draw_samples(
+    model: MultiGridEnergy,
+    starts: StartDistribution,
+    samples: Tensor,
+    *,
+    seed: int,
+    sizes: Sequence[int],
+    langevin: Sequence[Langevin],
+    device: torch.device | str = "cpu",
+) -> list[Tensor]:
+    """Fresh samples at every grid: G of [len(samples), C, s, s], nominally in [-1, 1].
+
+    samples: int64 [B], the numbers of the samples. Number 7 is the same picture whatever else is drawn
+    with it (but for batch norm, whose chains are coupled).
+    """
+    seeds = starts.draw(samples, seed=seed).to(device)
+    noise = ChainNoise(samples.to(device), seed, purpose=Purpose.SAMPLE_CHAIN)
+    return synthesise(model, seeds, noise, sizes=sizes, langevin=langevin).images

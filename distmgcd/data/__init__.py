@@ -1,0 +1,20 @@
+"""Images: any source into one Parquet file, any split into shared memory-mapped pixels, any update to its batch."""
+
+from distmgcd.data.cache import open_images
+from distmgcd.data.corrupt import SkippedRow
+from distmgcd.data.description import Description, describe
+from distmgcd.data.image_set import ImageSet
+from distmgcd.data.importer import ImportReport, import_images
+from distmgcd.data.order import batch_indices, shard
+
+__all__ = [
+    "Description",
+    "ImageSet",
+    "ImportReport",
+    "SkippedRow",
+    "batch_indices",
+    "describe",
+    "import_images",
+    "open_images",
+    "shard",
+]

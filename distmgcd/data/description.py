@@ -1,0 +1,88 @@
+"""What is in a data set, for a person to look at before training on it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from distmgcd.data import pixels
+from distmgcd.data.address import open_source
+from distmgcd.data.corrupt import SkippedRow
+from distmgcd.data.decoding import decode_rows
+from distmgcd.data.files import find_files
+from distmgcd.data.source import NO_LABEL, Contents
+
+# A few runs of rows rather than single rows all over: a Parquet file is read by row groups.
+_NUM_RUNS = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Description:
+    """A data set at a glance. Sizes, channels and corrupt rows are those of a sample of the rows."""
+
+    path: str
+    layout: str  # how the images are stored
+    num_rows: int
+    splits: dict[str, int]  # rows per split
+    split_origin: str  # where the splits come from
+    labels: dict[int, int] | None  # rows per label; None if no row has one
+    classes: tuple[str, ...] | None  # names of the labels 0, 1, ...
+    num_bytes: int | None  # of all files; None for images that are part of a Python package
+    num_sampled: int
+    image_sizes: dict[tuple[int, int], int]  # (width, height) in pixels -> sampled images, most frequent first
+    channels: dict[int, int]  # 1 or 3 -> sampled images
+    corrupt: tuple[SkippedRow, ...]  # among the sampled
+    examples: tuple[np.ndarray, ...] = field(repr=False)  # each uint8 [H, W, C]
+
+
+def describe(path: str, *, num_samples: int = 64) -> Description:
+    """Look at `num_samples` images of `path`, spread over its rows, and count the rest without decoding.
+
+    Raises UserError if there is nothing to be read.
+    """
+    source = open_source(path)
+    contents = source.contents()
+    rows = _spread_rows(len(contents), num_samples=num_samples)
+    found = list(decode_rows(source, rows, lambda row, image: image))
+    images = [item[1] for item in found if not isinstance(item, SkippedRow)]
+    return Description(
+        path=path,
+        layout=contents.layout,
+        num_rows=len(contents),
+        splits=contents.rows_per_split(),
+        split_origin=contents.split_origin,
+        labels=_rows_per_label(contents),
+        classes=contents.classes,
+        num_bytes=_num_bytes(path),
+        num_sampled=len(rows),
+        image_sizes=dict(Counter(image.size for image in images).most_common()),
+        channels=dict(Counter(map(pixels.num_channels, images)).most_common()),
+        corrupt=tuple(item for item in found if isinstance(item, SkippedRow)),
+        examples=tuple(map(_example, images)),
+    )
+
+
+def _spread_rows(num_rows: int, *, num_samples: int) -> np.ndarray:
+    """At most `num_samples` rows, ascending, in runs that start evenly over all rows."""
+    run_length = max(1, num_samples // _NUM_RUNS)
+    starts = np.linspace(0, max(0, num_rows - run_length), min(_NUM_RUNS, num_samples)).astype(np.int64)
+    rows = np.unique(starts[:, np.newaxis] + np.arange(run_length))
+    return rows[rows < num_rows]
+
+
+def _rows_per_label(contents: Contents) -> dict[int, int] | None:
+    if contents.labels is None:
+        return None
+    labels, counts = np.unique(contents.labels[contents.labels != NO_LABEL], return_counts=True)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
+
+
+def _num_bytes(path: str) -> int | None:
+    if path.startswith(("sklearn:", "torchvision:")):
+        return None
+    return sum(info.size for info in find_files(path).infos)
+
+
+def _example(image: Image.Image) -> np.ndarray:
+    return np.moveaxis(pixels.to_array(image), 0, 2)

@@ -1,0 +1,38 @@
+"""Decoded images, as the trainer sees them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from distmgcd.data.corrupt import SkippedRow
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSet:
+    """N square images of one split, all of the same size and channels. Every array is read-only."""
+
+    images: np.ndarray = field(repr=False)  # uint8 [N, C, S, S], memory-mapped: in no process's own memory
+    labels: np.ndarray | None = field(repr=False)  # int64 [N], -1 where a row has none; None if no row has one
+    rows: np.ndarray = field(repr=False)  # int64 [N], ascending: the row of each image in the source
+    skipped: tuple[SkippedRow, ...]  # corrupt rows of the split
+    classes: tuple[str, ...] | None  # names of the labels 0, 1, ...
+    path: str  # data.path as the user wrote it
+    split: str
+    fingerprint: str  # of the source and of how it was decoded
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def name(self) -> str:
+        """For a log: where the images are from."""
+        return f"{self.path} [{self.split}]"
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side."""
+        return self.images.shape[2]
+
+    @property
+    def channels(self) -> int:
+        return self.images.shape[1]

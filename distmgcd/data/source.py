@@ -1,0 +1,81 @@
+"""What every source of images offers, whatever it is stored as.
+
+Rows are numbered from 0 in one fixed order over all files and splits of a source.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from distmgcd.errors import UserError
+
+ALL_SPLITS = "all"
+NO_LABEL = -1
+SPLIT_FOLDERS = ("train", "training", "test", "testing", "val", "valid", "validation", "trainval", "eval")
+
+# Decodes one image to Pillow mode L or RGB; raises CorruptImage. Called from any thread.
+Loader = Callable[[], Image.Image]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All of a source but its pixels; R rows."""
+
+    layout: str  # for a person: how the images are stored
+    split_names: tuple[str, ...]
+    split_codes: np.ndarray  # int16 [R], positions in split_names
+    split_origin: str  # for a person: where the splits come from
+    labels: np.ndarray | None  # int64 [R], NO_LABEL where a row has none; None if no row has one
+    classes: tuple[str, ...] | None = None  # names of the labels 0, 1, ...
+
+    def __len__(self) -> int:
+        return len(self.split_codes)
+
+    def rows_per_split(self) -> dict[str, int]:
+        counts = np.bincount(self.split_codes, minlength=len(self.split_names))
+        return dict(zip(self.split_names, counts.tolist(), strict=True))
+
+
+class Source(Protocol):
+    """A set of images somewhere."""
+
+    path: str  # as the user wrote it
+
+    def identity(self) -> list[Any]:
+        """JSON values that change when the images do; found without opening a file."""
+
+    def contents(self) -> Contents:
+        """Read everything but the pixels. Raises UserError."""
+
+    def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
+        """(row, loader) of the wanted rows, which must ascend; streams. Raises UserError."""
+
+
+def rows_of_split(contents: Contents, *, split: str, path: str) -> np.ndarray:
+    """Row numbers (int64, ascending) of one split, or of all. Raises UserError if there is no such split."""
+    if split == ALL_SPLITS:
+        return np.arange(len(contents))
+    if split not in contents.split_names:
+        known = ", ".join(f"{name} ({count} images)" for name, count in contents.rows_per_split().items())
+        raise UserError(f"data.split={split!r} is not in {path!r}; it has {known}; data.split=all takes every image.")
+    return np.flatnonzero(contents.split_codes == contents.split_names.index(split))
+
+
+def named_splits(names_of_rows: Iterable[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """(split_names in order of first appearance, split_codes) of a split's name for every row."""
+    code_of: dict[str, int] = {}
+    codes = [code_of.setdefault(name, len(code_of)) for name in names_of_rows]
+    return tuple(code_of), np.array(codes, dtype=np.int16)
+
+
+def made_split(num_rows: int, *, every: int) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """A split for a source that has none: row r is `test` where r % every == every - 1, else `train`.
+
+    Returns (split_names, split_codes, split_origin).
+    """
+    codes = (np.arange(num_rows) % every == every - 1).astype(np.int16)
+    names = ("train", "test") if codes.any() else ("train",)
+    return names, codes, f"made here: the source has no held-out images, so every {every}th row is test, the rest train"

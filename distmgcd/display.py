@@ -1,0 +1,69 @@
+"""What a user sees of a run: a line that moves on a terminal, a line now and then in a file."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+_SECONDS_BETWEEN_LINES = 10.0  # where nobody watches a terminal
+
+
+class Display:
+    """Called with every record of a run's log; a context, so that the terminal is left as it was."""
+
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console(file=sys.stdout, highlight=False)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._console.is_terminal else None
+        self._last_line = 0.0
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        if "event" in record:
+            self._console.print(Text(record["event"], style="yellow"))
+        elif "swd" in record:
+            self._console.print(f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances_in_words(record['swd'])}")
+        elif self._live:
+            self._live.update(Text(line_of(record), overflow="ellipsis", no_wrap=True))
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or record["update"] == record["num_updates"]:
+            self._last_line = time.monotonic()
+            self._console.print(line_of(record), soft_wrap=True)
+
+
+def line_of(record: dict[str, Any]) -> str:
+    """One record in one line: update, speed, each grid's energy gap and drift against noise, time left."""
+    grids = "  ".join(f"{size}x{size} {values['gap']:+.3f}" for size, values in record["grids"].items())
+    ratios = " ".join(f"{v['drift_to_noise']:.1f}" if v["drift_to_noise"] is not None else "-" for v in record["grids"].values())
+    minutes, seconds = divmod(round(record["seconds_left"]), 60)
+    return (
+        f"update {record['update']}/{record['num_updates']}  {record['images_per_s']:.0f} images/s  gap {grids}  "
+        f"drift/noise {ratios}  {minutes}:{seconds:02d} left"
+    )
+
+
+def distances_in_words(distances: dict[str, float]) -> str:
+    return "  ".join(f"{size}x{size} {1000 * value:.1f}" for size, value in distances.items())
+
+
+def table_of(result: dict[str, Any]) -> Table:
+    """The distances of fresh samples, the untrained model and the data itself, per grid."""
+    rows = {"fresh samples": "samples", "untrained model": "untrained", "data against itself": "data"}
+    table = Table(title="1000 x sliced Wasserstein distance to held-out images", title_justify="left")
+    table.add_column("")
+    for size in result["swd"]["samples"]:
+        table.add_column(f"{size}x{size}", justify="right")
+    for title, key in rows.items():
+        table.add_row(title, *(f"{1000 * value:.1f}" for value in result["swd"][key].values()))
+    return table

@@ -1,0 +1,1 @@
+"""How good samples are: distances to held-out images, and sheets for the eye. torch only."""

@@ -1,0 +1,122 @@
+"""Start a run: on Ray, or in this process. Everything a user can get wrong is checked before Ray starts."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distmgcd.config import Config
+from distmgcd.data import batch_indices, shard
+from distmgcd.errors import UserError
+from distmgcd.train.run import Run
+
+Show = Callable[[dict[str, Any]], None]
+
+
+def train(
+    config: Config, *, storage_path: str = "runs", name: str, num_workers: int = 2, use_gpu: bool | None = None, show: Show | None = None
+) -> dict[str, Any]:
+    """Train on Ray Train, or go on where the run of this name stopped; returns what result.json holds.
+
+    use_gpu: None takes GPUs where this machine has one. show is called with every record of the log.
+    Raises UserError and distmgcd.train.watch.Diverged.
+    """
+    run = prepare(config, storage_path=storage_path, name=name, num_workers=num_workers)
+    if finished := result_of(run):
+        return finished
+    use_gpu = check_gpus(use_gpu, num_workers)
+    from distmgcd.on_ray.train import train_on_ray
+
+    with _following(run, show):
+        return train_on_ray(run.config(), run, num_workers=num_workers, use_gpu=use_gpu)
+
+
+def debug(config: Config, *, storage_path: str = "runs", name: str, use_gpu: bool | None = None, show: Show | None = None) -> dict[str, Any]:
+    """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported."""
+    from distmgcd.train import loop
+    from distmgcd.train.worker import LocalWorker, choose_device
+
+    device = choose_device(use_gpu)
+    run = prepare(config, storage_path=storage_path, name=name, num_workers=1)
+    return result_of(run) or loop.train(run.config(), LocalWorker(device, show), run)
+
+
+def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -> Run:
+    """Check data, batch and run name together. Raises UserError; only the config of a new run has been written then."""
+    from distmgcd.train.assemble import open_split
+
+    if num_workers < 1:
+        raise UserError(f"--workers must be at least 1, but is {num_workers}; `distmgcd debug` trains in this process.")
+    config = with_absolute_path(config)
+    images = open_split(config, config.data.split)
+    open_split(config, config.data.held_out)
+    batch = batch_indices(0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=config.seed)
+    shard(batch, 0, num_workers)
+    run = Run.at(storage_path, name)
+    run.claim(config)
+    return run
+
+
+def with_absolute_path(config: Config) -> Config:
+    """Workers run in folders of their own, so a relative data path is made absolute."""
+    path = config.data.path
+    if ":" in path.split("/")[0] or not Path(path).exists():
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": str(Path(path).absolute())})})
+
+
+def result_of(run: Run) -> dict[str, Any] | None:
+    """The result of a run that has already come to its end."""
+    if not run.store.exists("result.json"):
+        return None
+    return json.loads(run.store.read("result.json"))
+
+
+def check_gpus(use_gpu: bool | None, num_workers: int) -> bool:
+    """Whether to use GPUs. On a cluster Ray finds them; here every worker needs one of its own. Raises UserError."""
+    if os.environ.get("RAY_ADDRESS"):
+        return bool(use_gpu)
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    if use_gpu and num_gpus < num_workers:
+        raise UserError(f"--gpu with --workers {num_workers} needs {num_workers} GPUs, but this machine has {num_gpus}; lower --workers, or give --cpu.")
+    return num_gpus >= num_workers if use_gpu is None else use_gpu
+
+
+class _following:
+    """Show the records of a local run's log as they are written, by whichever process writes them."""
+
+    def __init__(self, run: Run, show: Show | None):
+        self._show = show if run.store.is_local else None
+        self._file = Path(run.store.path("log/metrics.jsonl")) if run.store.is_local else None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        if self._show:
+            self._position = self._file.stat().st_size if self._file.exists() else 0
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        if self._show:
+            self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._done.wait(0.2):
+            self._show_new()
+        self._show_new()
+
+    def _show_new(self) -> None:
+        """Show whole new lines; a file that a restart has cut back is followed from its new end."""
+        if not self._file.exists():
+            return
+        self._position = min(self._position, self._file.stat().st_size)
+        with self._file.open("rb") as file:
+            file.seek(self._position)
+            while (line := file.readline()).endswith(b"\n"):
+                self._position = file.tell()
+                self._show(json.loads(line))

@@ -1,0 +1,67 @@
+"""From a config to the numbers and modules of the method, which know no config."""
+
+import torch
+
+from distmgcd.config import Config
+from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
+from distmgcd.core.langevin import Langevin
+from distmgcd.core.learning import Learner, Method
+from distmgcd.data import ImageSet, open_images
+from distmgcd.train.worker import Worker
+
+
+def make_model(config: Config) -> MultiGridEnergy:
+    """The untrained model, on the CPU: its weights are a function of the seed."""
+    grids = zip(config.grids.sizes, config.network.layers(config.grids.sizes), config.per_grid("langevin.reference_sigma"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return MultiGridEnergy(
+            [
+                ConvEnergy(
+                    size,
+                    config.data.channels,
+                    [ConvLayer(*layer) for layer in layers],
+                    activation=config.network.activation,
+                    norm=config.network.norm,
+                    reference_sigma=sigma,
+                )
+                for size, layers, sigma in grids
+            ]
+        )
+
+
+def make_langevin(config: Config) -> list[Langevin]:
+    """How the chains of every grid move, coarse to fine."""
+    keys = ("num_steps", "step_size", "temperature", "clamp")
+    return [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys))]
+
+
+def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
+    """rate_scale multiplies the learning rate of every grid: what roll-backs have left of it."""
+    learning = config.learning
+    return Method(
+        sizes=config.grids.sizes,
+        langevin=make_langevin(config),
+        seed=config.seed,
+        flip=config.data.flip,
+        observed_noise=config.data.noise,
+        num_updates=learning.num_updates,
+        warmup=learning.warmup,
+        learning_rate=[rate * rate_scale for rate in config.per_grid("learning.learning_rate")],
+        final_rate=learning.final_rate,
+        ema=learning.ema,
+    )
+
+
+def make_learner(config: Config, worker: Worker) -> Learner:
+    """The untrained model on the worker's device, wrapped so that gradients are averaged over all workers."""
+    model = make_model(config).to(worker.device)
+    return Learner(model, worker.wrap(model), betas=config.learning.betas)
+
+
+def open_split(config: Config, split: str) -> ImageSet:
+    """The images of a split as the config wants them. Raises UserError."""
+    data = config.data
+    return open_images(
+        data.path, image_size=config.image_size, channels=data.channels, split=split, pad=data.pad, max_corrupt=data.max_corrupt
+    )

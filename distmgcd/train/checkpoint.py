@@ -1,0 +1,166 @@
+"""Checkpoints: folders of safe files, complete or not there, proved by checksums.
+
+    checkpoints/update_000200/
+        model.safetensors  ema.safetensors  optimizer.safetensors  starts.safetensors
+        state.json         updates done, the learning rate's scale, versions
+        checksums.json     SHA-256 of each of the above, written last
+
+Nothing here is pickled, so loading runs no code. The newest good one is used; a damaged one is skipped
+with a warning.
+"""
+
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from distmgcd.core.learning import Learner
+from distmgcd.core.synthesis import StartDistribution
+from distmgcd.errors import UserError
+from distmgcd.train.store import Store
+
+FOLDER = "checkpoints"
+_logger = logging.getLogger(__name__)
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint whose files are missing or are not what was written."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run knows of itself beside its tensors."""
+
+    update: int = 0  # updates done
+    num_retries: int = 0  # how often it went back after diverging
+    rate_scale: float = 1.0  # what is left of the learning rate after that
+    seconds: float = 0.0  # spent in updates, over all restarts
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory, its checksums verified."""
+
+    name: str
+    progress: Progress
+    files: dict[str, bytes]
+
+    def tensors(self, file: str) -> dict[str, Tensor]:
+        return safetensors.torch.load(self.files[file])
+
+    def starts(self) -> StartDistribution:
+        return StartDistribution(**self.tensors("starts.safetensors"))
+
+
+def save(store: Store, learner: Learner, starts: StartDistribution, progress: Progress) -> str:
+    """Write a checkpoint; returns its name. It has its final name only once it is complete."""
+    name = f"update_{progress.update:06d}"
+    state = {"progress": asdict(progress), "versions": {"torch": torch.__version__, "python": platform.python_version()}}
+    files = {
+        "model.safetensors": safetensors.torch.save(_contiguous(learner.model.state_dict())),
+        "ema.safetensors": safetensors.torch.save(_contiguous(learner.ema.state_dict())),
+        "optimizer.safetensors": safetensors.torch.save(_contiguous(_optimizer_state(learner))),
+        "starts.safetensors": safetensors.torch.save(_contiguous(asdict(starts))),
+        "state.json": json.dumps(state, indent=1).encode(),
+    }
+    files["checksums.json"] = json.dumps({file: _checksum(content) for file, content in files.items()}, indent=1).encode()
+    # On an object store, which cannot rename a folder, the checksums written last are what completes it.
+    folder = f"{FOLDER}/{name}.unfinished" if store.is_local else f"{FOLDER}/{name}"
+    store.delete_folder(folder)
+    for file, content in files.items():
+        store.write(f"{folder}/{file}", content)
+    if store.is_local:
+        store.delete_folder(f"{FOLDER}/{name}")
+        store.rename_folder(folder, f"{FOLDER}/{name}")
+    return name
+
+
+def prune(store: Store, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints."""
+    for name in names(store)[:-keep]:
+        store.delete_folder(f"{FOLDER}/{name}")
+
+
+def names(store: Store) -> list[str]:
+    """Oldest first; complete or damaged."""
+    return [name for name in store.names(FOLDER) if name.startswith("update_") and not name.endswith(".unfinished")]
+
+
+def newest(store: Store) -> Checkpoint | None:
+    """The newest checkpoint that is whole; None if there is none. A damaged one is skipped with a warning."""
+    for name in reversed(names(store)):
+        try:
+            return read(store, name)
+        except DamagedCheckpoint as error:
+            _logger.warning("Checkpoint %s is damaged (%s); using the one before it.", store.path(f"{FOLDER}/{name}"), error)
+    return None
+
+
+def read(store: Store, name: str) -> Checkpoint:
+    """Read one checkpoint and verify it. Raises DamagedCheckpoint."""
+    files: dict[str, bytes] = {}
+    try:
+        checksums = json.loads(store.read(f"{FOLDER}/{name}/checksums.json"))
+        for file, checksum in checksums.items():
+            files[file] = store.read(f"{FOLDER}/{name}/{file}")
+            if _checksum(files[file]) != checksum:
+                raise DamagedCheckpoint(f"the checksum of {file} does not fit")
+        progress = Progress(**json.loads(files["state.json"])["progress"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
+    return Checkpoint(name, progress, files)
+
+
+def restore(learner: Learner, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights and optimiser state into a learner. Raises UserError if it is of another architecture."""
+    load_weights(learner.model, checkpoint, "model.safetensors")
+    load_weights(learner.ema, checkpoint, "ema.safetensors")
+    saved = checkpoint.tensors("optimizer.safetensors")
+    for grid, optimizer in enumerate(learner.optimizers):
+        optimizer.state.clear()
+        for position, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            prefix = f"{grid}.{position}."
+            # Adam's own step count lives where the fused kernel wants it: beside the parameter.
+            state = {key.removeprefix(prefix): value.to(parameter.device) for key, value in saved.items() if key.startswith(prefix)}
+            if state:
+                optimizer.state[parameter] = state
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint, file: str) -> None:
+    """Copy saved weights into a model, in place. Raises UserError if it is of another architecture."""
+    saved = checkpoint.tensors(file)
+    for name, value in model.state_dict().items():
+        found = tuple(saved[name].shape) if name in saved else "absent"
+        if found != tuple(value.shape):
+            raise UserError(
+                f"The checkpoint {checkpoint.name} is of another architecture: {name} is {found} in it but {tuple(value.shape)} in this "
+                f"config; give the config it was trained with, or another --name."
+            )
+    model.load_state_dict(saved)
+
+
+def _optimizer_state(learner: Learner) -> dict[str, Tensor]:
+    return dict(_flat_state(learner))
+
+
+def _flat_state(learner: Learner) -> Iterator[tuple[str, Tensor]]:
+    for grid, optimizer in enumerate(learner.optimizers):
+        for position, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            for key, value in optimizer.state.get(parameter, {}).items():
+                yield f"{grid}.{position}.{key}", value
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous() for name, value in tensors.items()}
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+

@@ -1,0 +1,38 @@
+"""When a run has diverged: told by name, never masked."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from distmgcd.config import Watch
+from distmgcd.core.learning import METRICS
+
+
+class Diverged(Exception):
+    """A grid left its bounds. Its text says which, when and by how much."""
+
+
+def check_health(metrics: Tensor, *, first_update: int, sizes: Sequence[int], watch: Watch) -> None:
+    """Raise Diverged if any update of a log interval skipped a grid, or a grid's gap or drift left the bounds.
+
+    metrics: [N, G, len(METRICS)], means over all workers, so that all of them decide alike.
+    """
+    columns = dict(zip(METRICS, metrics.unbind(-1)))
+    gap = columns["energy_observed"] - columns["energy_synthesised"]
+    bad = (columns["skipped"] > 0) | ~torch.isfinite(gap) | ~torch.isfinite(columns["drift"]) | (columns["drift"] > watch.max_drift)
+    bad |= (gap.mean(0).abs() > watch.max_gap).expand_as(bad)
+    if not bad.any():
+        return
+    row, grid = (int(i) for i in bad.nonzero()[0])
+    size = sizes[grid]
+    value = float(gap[row, grid]) if math.isfinite(gap[row, grid]) else "nan"
+    raise Diverged(
+        f"Grid {size}x{size} diverged at update {first_update + row}: energy gap {_show(value)} (bound {watch.max_gap:g}), "
+        f"drift {_show(float(columns['drift'][row, grid]))} rms a step (bound {watch.max_drift:g}; pixels span [-1, 1])."
+    )
+
+
+def _show(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"

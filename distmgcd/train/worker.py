@@ -1,0 +1,97 @@
+"""What the loop asks of whoever runs it: one process alone, or one of many.
+
+One rank is a special case of many, so the loop has no branch for it.
+"""
+
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from distmgcd.errors import UserError
+
+
+class Worker(Protocol):
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model such that a backward pass averages gradients over all workers."""
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over workers of a tensor of the same shape in each; called by all of them."""
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The tensors [n_r, ...] of all workers, in rank order, one after the other; called by all of them."""
+
+    def show(self, record: dict[str, Any]) -> None:
+        """Show a record of the log to the user, if this worker can; called by rank 0."""
+
+
+class LocalWorker:
+    """This process alone."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, device: torch.device, show: Any = None):
+        self.device = device
+        self._show = show
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def mean(self, values: Tensor) -> Tensor:
+        return values
+
+    def gather(self, values: Tensor) -> Tensor:
+        return values
+
+    def show(self, record: dict[str, Any]) -> None:
+        if self._show:
+            self._show(record)
+
+
+class ProcessGroupWorker:
+    """One rank of the default torch.distributed process group, whoever started it (Ray Train, torchrun, a test)."""
+
+    def __init__(self, device: torch.device, show: Any = None):
+        self.rank = dist.get_rank()
+        self.world_size = dist.get_world_size()
+        self.device = device
+        self._show = show
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        # No buffers are broadcast: spectral norm's are a function of the weights, which are the same everywhere.
+        if self.world_size == 1:
+            return model
+        device_ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def mean(self, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.world_size
+
+    def gather(self, values: Tensor) -> Tensor:
+        counts = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(self.world_size)]
+        dist.all_gather(counts, torch.tensor([len(values)], device=values.device))
+        most = max(int(count) for count in counts)
+        padded = torch.cat([values, values.new_zeros(most - len(values), *values.shape[1:])])
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: int(count)] for part, count in zip(parts, counts)])
+
+    def show(self, record: dict[str, Any]) -> None:
+        if self._show:
+            self._show(record)
+
+
+def choose_device(use_gpu: bool | None) -> torch.device:
+    """None takes a GPU where there is one. Raises UserError where one was asked for and there is none."""
+    if use_gpu and not torch.cuda.is_available():
+        raise UserError("--gpu asks for a GPU, but torch sees none on this machine; leave --gpu out to run on the CPU, or check nvidia-smi.")
+    return torch.device("cuda" if use_gpu or (use_gpu is None and torch.cuda.is_available()) else "cpu")
