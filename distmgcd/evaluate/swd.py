@@ -56,7 +56,8 @@ def laplacian_distances(
     by the data's mean and deviation in every channel; they normalise each set by its own, to which samples
     with the wrong brightness or contrast look right.
 
-    A level no larger than the patch is taken whole, once per image. Raises ValueError as sliced_wasserstein.
+    A level no larger than the patch is taken whole, once per image. The default 128 patches of 2,000 images
+    against 2,000 take about 7 s a level on one core. Raises ValueError as sliced_wasserstein.
     """
     distances = []
     for level, data_level in zip(laplacian_pyramid(samples, sizes), laplacian_pyramid(data, sizes), strict=True):

@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import safetensors.torch
@@ -92,13 +92,13 @@ def names(store: Store) -> list[str]:
     return [name for name in store.names(FOLDER) if name.startswith("update_") and not name.endswith(".unfinished")]
 
 
-def newest(store: Store) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None if there is none. A damaged one is skipped with a warning."""
+def newest(store: Store, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
+    """The newest checkpoint that is whole; None if there is none. Each damaged one is skipped with a warning."""
     for name in reversed(names(store)):
         try:
             return read(store, name)
         except DamagedCheckpoint as error:
-            _logger.warning("Checkpoint %s is damaged (%s); using the one before it.", store.path(f"{FOLDER}/{name}"), error)
+            warn(f"The checkpoint {store.path(f'{FOLDER}/{name}')} is damaged ({error}); using the one before it.")
     return None
 
 

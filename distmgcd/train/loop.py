@@ -79,15 +79,16 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
 
 
 def begin(config: Config, worker: Worker, run: Run) -> Training:
+    """The state of a run at its newest good checkpoint, or at its start."""
     images, held_out = open_split(config, config.data.split), open_split(config, config.data.held_out)
-    shard(batch_indices(0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=0), worker.rank, worker.world_size)
-    learner, progress = make_learner(config, worker), Progress()
-    if found := checkpoint.newest(run.store):
+    learner, progress, events = make_learner(config, worker), Progress(), []
+    if found := checkpoint.newest(run.store, warn=events.append):
         checkpoint.restore(learner, found)
         progress, starts = found.progress, found.starts()
+        events.append(f"Going on from the checkpoint of update {progress.update}.")
     else:
         starts = start_distribution(images)
-    return Training(
+    training = Training(
         config=config,
         worker=worker,
         run=run,
@@ -100,6 +101,9 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         log=Log(run.log_folder(), after_update=progress.update) if worker.rank == 0 else None,
         pending_since=time.perf_counter(),
     )
+    for event in events if training.log else ():
+        tell(training, {"event": event})
+    return training
 
 
 def advance(training: Training) -> None:

@@ -129,8 +129,8 @@ def test_a_start_stands_where_learning_puts_images_of_that_level():
     starts = StartDistribution(torch.tensor([[0], [255]], dtype=torch.uint8), torch.tensor([1, 1]))
     drawn = starts.draw(torch.arange(2000), seed=0).flatten()
     dark, light = drawn[drawn < 0], drawn[drawn > 0]
-    assert -1 <= dark.min() and dark.max() <= -1 + 1 / 128
-    assert 1 - 1 / 128 <= light.min() and light.max() <= 1
+    assert dark.min() >= -1 and dark.max() <= -1 + 1 / 128
+    assert light.min() >= 1 - 1 / 128 and light.max() <= 1
     assert dark.mean().item() == pytest.approx(0.5 / 128 - 1, abs=5 / 128 / math.sqrt(12 * 1000))
 
 
@@ -140,3 +140,10 @@ def test_a_start_depends_on_its_number_and_the_seed_only():
     assert torch.equal(starts.draw(torch.tensor([50, 7]), seed=3), many[[50, 7]])
     assert not torch.isclose(starts.draw(torch.arange(100), seed=4), many).any(dim=1).all()
     assert len(many.flatten(1).unique(dim=0)) == 100
+
+
+def test_a_worker_that_has_no_sample_to_draw_draws_none():
+    none = torch.tensor([], dtype=torch.int64)
+    starts = StartDistribution.of(correlated_means())
+    drawn = draw_samples(small_model(channels=3), starts, none, seed=1, sizes=SIZES, langevin=CHAINS)
+    assert [tuple(x.shape) for x in drawn] == [(0, 3, 4, 4), (0, 3, 8, 8)]

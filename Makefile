@@ -1,0 +1,29 @@
+# `make train` trains the default preset, `make test` runs the whole suite; each sets up .venv first if need be.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: train test lint clean
+
+train: $(READY)
+	$(VENV)/bin/distmgcd train digits
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check distmgcd tests
+	$(VENV)/bin/ruff format --check distmgcd tests
+
+# Installed once, and again when what is installed changes. torch and torchvision are installed together, first:
+# they must come from the same place and as a pair, or torchvision does not import.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "distmgcd needs Python 3.11 or newer, but $(PYTHON) is %d.%d; try make PYTHON=python3.11" % sys.version_info[:2])'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch torchvision
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV)
