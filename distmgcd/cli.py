@@ -1,6 +1,8 @@
 """The command line. It imports torch and Ray only inside the commands that need them, so --help is quick."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +19,22 @@ app = typer.Typer(
 data_app = typer.Typer(help="Bring images into Parquet, and look at them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[PRESET|FILE.yaml] [key=value ...]", help="A preset or a YAML file (default digits), then changes to it.")]
-Name = Annotated[str | None, typer.Option(help="The run's name; the same command under the same name goes on where it stopped. [default: the preset's]")]
-StoragePath = Annotated[str, typer.Option(help="The folder of all runs: a local path or a URI such as s3://BUCKET/PATH.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PRESET|FILE.yaml] [key=value ...]",
+        help="A preset or a YAML file (default digits), then changes to it.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        help="The run's name; the same command under the same name goes on where it stopped. [default: the preset's]"
+    ),
+]
+StoragePath = Annotated[
+    str, typer.Option(help="The folder of all runs: a local path or a URI such as s3://BUCKET/PATH.")
+]
 Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", help="[default: a GPU where there is one]")]
 
 
@@ -48,12 +63,16 @@ def sample(
     run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
     num: Annotated[int, typer.Option(min=1, help="How many samples.")] = 64,
     seed: int = 0,
-    out: Annotated[Path, typer.Option(help=".png is a sheet; .npz and .parquet hold the pictures as data.")] = Path("samples.png"),
+    out: Annotated[Path, typer.Option(help=".png is a sheet; .npz and .parquet hold the pictures as data.")] = Path(
+        "samples.png"
+    ),
     gpu: Gpu = None,
 ) -> None:
     """Draw fresh samples of a trained run. Sample i depends on the seed and i only."""
     if out.suffix not in (".png", ".npz", ".parquet"):
-        raise UserError(f"--out must end in .png, .npz or .parquet, but is {str(out)!r}; try {out.with_suffix('.png')}.")
+        raise UserError(
+            f"--out must end in .png, .npz or .parquet, but is {str(out)!r}; try {out.with_suffix('.png')}."
+        )
     from distmgcd.data.samples import write_npz, write_parquet
     from distmgcd.evaluate.sheet import save_sheet, to_levels
     from distmgcd.train.trained import load
@@ -61,12 +80,12 @@ def sample(
 
     trained = load(run, device=choose_device(gpu))
     images = trained.sample(num, seed=seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".png":
-        save_sheet(images, out)
-    else:
-        pixels = to_levels(images).transpose(0, 3, 1, 2)
-        (write_npz if out.suffix == ".npz" else write_parquet)(pixels, out)
+    with _writable(out):
+        if out.suffix == ".png":
+            save_sheet(images, out)
+        else:
+            pixels = to_levels(images).transpose(0, 3, 1, 2)
+            (write_npz if out.suffix == ".npz" else write_parquet)(pixels, out)
     typer.echo(f"{num} samples of {run} (update {trained.update}, seed {seed}): {out}")
 
 
@@ -88,7 +107,8 @@ def bench(
     """Time the chains and the update loop, against a bare textbook loop and this machine's matrix product."""
     import json
 
-    from distmgcd.bench import bench as run_bench, table_of
+    from distmgcd.bench import bench as run_bench
+    from distmgcd.bench import table_of
     from distmgcd.config import load_config
 
     figures = run_bench(load_config(*_split(settings)), use_gpu=gpu, num_workers=workers)
@@ -99,9 +119,13 @@ def bench(
 
 @data_app.command("import")
 def data_import(
-    source: Annotated[str, typer.Argument(help="A folder of images, Parquet, sklearn:digits, or torchvision:NAME?root=DIR.")],
+    source: Annotated[
+        str, typer.Argument(help="A folder of images, Parquet, sklearn:digits, or torchvision:NAME?root=DIR.")
+    ],
     dest: Annotated[str, typer.Argument(help="The Parquet file to write.")],
-    image_size: Annotated[int | None, typer.Option(help="Crop the centre square and resize to so many pixels a side.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Crop the centre square and resize to so many pixels a side.")
+    ] = None,
     channels: Annotated[int | None, typer.Option(help="1 makes all images grey, 3 makes all colour.")] = None,
     layout: Annotated[str, typer.Option(help="png or raw (uint8).")] = "png",
     max_corrupt: Annotated[float, typer.Option(help="Largest fraction of images that may not decode.")] = 0.001,
@@ -109,7 +133,9 @@ def data_import(
     """Write any source of images to one Parquet file."""
     from distmgcd.data import import_images
 
-    report = import_images(source, dest, image_size=image_size, channels=channels, layout=layout, max_corrupt=max_corrupt)
+    report = import_images(
+        source, dest, image_size=image_size, channels=channels, layout=layout, max_corrupt=max_corrupt
+    )
     splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
     typer.echo(f"{report.num_images} images ({splits}), {report.num_bytes / 2**20:.1f} MiB: {report.path}")
     for row, reason in report.skipped:
@@ -125,21 +151,30 @@ def data_show(
     from distmgcd.data import describe
 
     found = describe(path)
-    labels = "none" if found.labels is None else ", ".join(f"{_class_name(found, label)}: {count}" for label, count in found.labels.items())
+    labels = (
+        "none"
+        if found.labels is None
+        else ", ".join(f"{_class_name(found, label)}: {count}" for label, count in found.labels.items())
+    )
     lines = {
         "images": f"{found.num_rows} ({', '.join(f'{count} {split}' for split, count in found.splits.items())}; {found.split_origin})",
         "stored as": found.layout + ("" if found.num_bytes is None else f", {found.num_bytes / 2**20:.1f} MiB"),
-        "sizes": ", ".join(f"{width}x{height}: {count}" for (width, height), count in found.image_sizes.items()) + f" of {found.num_sampled} looked at",
+        "sizes": ", ".join(f"{width}x{height}: {count}" for (width, height), count in found.image_sizes.items())
+        + f" of {found.num_sampled} looked at",
         "channels": ", ".join(f"{channels}: {count}" for channels, count in found.channels.items()),
         "labels": labels,
-        "corrupt": f"{len(found.corrupt)} of {found.num_sampled} looked at" + "".join(f"; row {row}: {reason}" for row, reason in found.corrupt),
+        "corrupt": f"{len(found.corrupt)} of {found.num_sampled} looked at"
+        + "".join(f"; row {row}: {reason}" for row, reason in found.corrupt),
     }
     for title, text in lines.items():
         typer.echo(f"{title + ':':<11}{text}")
     if out:
         from distmgcd.evaluate.sheet import save_examples
 
-        save_examples(found.examples, out)
+        if not found.examples:
+            raise UserError(f"--out has nothing to show, for no image of {path!r} that was looked at can be decoded.")
+        with _writable(out):
+            save_examples(found.examples, out)
         typer.echo(f"{'examples:':<11}{out}")
 
 
@@ -184,6 +219,16 @@ def _split(settings: list[str] | None) -> tuple[str, list[str]]:
     if settings and "=" not in settings[0]:
         return settings[0], settings[1:]
     return "digits", settings
+
+
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    """Make the folder of a file to be written; a place that cannot be written is the user's mistake."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error.strerror or error}); choose another place.") from None
 
 
 def _class_name(found: Any, label: int) -> str:

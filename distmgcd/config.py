@@ -5,24 +5,30 @@ reads a preset or a YAML file and applies the changes; every mistake is a UserEr
 names the setting, the value, the rule and the way out.
 """
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from distmgcd.config_words import rule_of, suggest
 from distmgcd.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 
-Count = Annotated[int, Field(ge=1)]
-Size = Annotated[float, Field(gt=0)]
-Level = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+# The description is the rule that the message about a wrong value states.
+Whole = Annotated[int, Field(ge=0, description="a whole number from 0 up")]
+Count = Annotated[int, Field(ge=1, description="a whole number from 1 up")]
+Seed = Annotated[int, Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1")]
+Size = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
+SizeOrInf = Annotated[float, Field(gt=0, description="a number above 0 or .inf")]
+Level = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number from 0 up")]
+Fraction = Annotated[float, Field(ge=0, le=1, description="a fraction from 0 to 1")]
+Decay = Annotated[float, Field(ge=0, lt=1, description="a number from 0 up and below 1")]
+Factor = Annotated[float, Field(gt=0, lt=1, description="a number above 0 and below 1")]
 Activation = Literal["leaky_relu", "relu", "silu", "gelu", "elu", "softplus"]
 Norm = Literal["none", "layer", "spectral", "batch"]
 Clamp = Literal["none", "end", "step"]
@@ -43,7 +49,7 @@ class Section(BaseModel):
 class Data(Section):
     path: str  # a Parquet file or folder, a folder of images, sklearn:digits, torchvision:NAME?root=DIR
     image_size: Count | None = None  # None: the finest grid
-    pad: Annotated[int, Field(ge=0)] = 0  # black pixels added on each side before resizing: 2 makes 28x28 32x32
+    pad: Whole = 0  # black pixels added on each side before resizing: 2 makes 28x28 32x32
     channels: Literal[1, 3]
     split: str = "train"
     held_out: str = "test"
@@ -59,10 +65,16 @@ class Grids(Section):
     def _each_divides_the_next(self) -> "Grids":
         sizes = self.sizes
         if not sizes or sizes[0] == 1:
-            raise ValueError(f"grids.sizes must name the grids above the 1x1 start, which is implied, but is {_show(sizes)}. Example: [4, 16, 64].")
-        for small, large in zip(sizes, sizes[1:]):
+            raise ValueError(
+                f"grids.sizes must name the grids above the 1x1 start, which is implied, but is {_show(sizes)}. "
+                "Example: [4, 16, 64]."
+            )
+        for small, large in zip(sizes, sizes[1:], strict=False):
             if large % small or large == small:
-                raise ValueError(f"grids.sizes must each divide the next, but {small} does not divide {large} into smaller pixels in {_show(sizes)}. Example: [4, 16, 64].")
+                raise ValueError(
+                    f"grids.sizes must each divide the next, but {small} does not divide {large} into smaller pixels "
+                    f"in {_show(sizes)}. Example: [4, 16, 64]."
+                )
         return self
 
 
@@ -74,26 +86,37 @@ class Network(Section):
     kernels: Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...] = 3
     strides: Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...] = 2
     activation: Activation = "leaky_relu"
-    norm: Norm = "none"  # batch couples the chains of a batch: a picture then depends on its neighbours and on the number of workers
+    # batch couples the chains of a batch: a picture then depends on its neighbours and on the number of workers
+    norm: Norm = "none"
 
     def layers(self, sizes: Sequence[int]) -> list[tuple[Layer, ...]]:
         """The convolutions of every grid, as (kernel, stride, channels)."""
         if self.kind == "paper":
             missing = [size for size in sizes if size not in PAPER_LAYERS]
             if missing:
-                raise ValueError(f"network.kind=paper has networks for grids 4, 16 and 64, but grids.sizes has {missing[0]}; choose grids.sizes from those or set network.kind=convnet.")
+                raise ValueError(
+                    f"network.kind=paper has networks for grids 4, 16 and 64, but grids.sizes={_show(sizes)} has "
+                    f"{missing[0]}; choose grids.sizes from those, or set network.kind=convnet."
+                )
             return [PAPER_LAYERS[size] for size in sizes]
         return [self._layers_of_grid(grid, len(sizes)) for grid in range(len(sizes))]
 
     def _layers_of_grid(self, grid: int, num_grids: int) -> tuple[Layer, ...]:
         channels = _of_grid("network.channels", self.channels, grid, num_grids)
+        if not channels:
+            raise ValueError(
+                f"network.channels must have an entry for every layer, but has none for grid {grid}; try [64]."
+            )
         kernels, strides = (
             _of_layers(name, _of_grid(name, value, grid, num_grids), len(channels))
             for name, value in (("network.kernels", self.kernels), ("network.strides", self.strides))
         )
         if even := [k for k in kernels if k % 2 == 0]:
-            raise ValueError(f"network.kernels must be odd, so that a picture keeps its size, but one is {even[0]}; try {even[0] + 1}.")
-        return tuple(zip(kernels, strides, channels))
+            raise ValueError(
+                f"network.kernels must be odd, so that a picture keeps its size, but one is {even[0]}; "
+                f"try {even[0] + 1}."
+            )
+        return tuple(zip(kernels, strides, channels, strict=True))
 
 
 class LangevinSettings(Section):
@@ -102,16 +125,20 @@ class LangevinSettings(Section):
     num_steps: Count | tuple[Count, ...] = 20
     step_size: Size | tuple[Size, ...] = math.sqrt(2.0)  # s; drift is s^2 / 2 times the gradient
     temperature: Level | tuple[Level, ...] = 5e-5  # T; one step's noise has deviation s sqrt(T)
-    clamp: Clamp | tuple[Clamp, ...] = "end"  # keep pixels in [-1, 1]: never (none), after the chain (end), at every step
-    reference_sigma: Size | tuple[Size, ...] = math.inf  # deviation of the Gaussian reference; .inf is uniform
+    clamp: Clamp | tuple[Clamp, ...] = (
+        "end"  # keep pixels in [-1, 1]: never (none), after the chain (end), at every step
+    )
+    reference_sigma: SizeOrInf | tuple[SizeOrInf, ...] = (
+        math.inf
+    )  # deviation of the Gaussian reference; .inf is uniform
 
 
 class Learning(Section):
     num_updates: Count = 1000
     global_batch_size: Count = 64  # of all workers together
     learning_rate: Size | tuple[Size, ...] = 3e-4
-    betas: tuple[Fraction, Fraction] = (0.5, 0.999)
-    warmup: Annotated[int, Field(ge=0)] = 50  # updates over which the rate rises from 0
+    betas: tuple[Decay, Decay] = (0.5, 0.999)
+    warmup: Whole = 50  # updates over which the rate rises from 0
     final_rate: Fraction = 0.02  # rate at the last update, as a fraction; 1 keeps it constant
     ema: Fraction = 0.995  # decay of the averaged weights that samples are drawn with
 
@@ -126,7 +153,7 @@ class Logging(Section):
 
 
 class Evaluation(Section):
-    every: Annotated[int, Field(ge=0)] = 0  # updates between evaluations; 0: only at the end
+    every: Whole = 0  # updates between evaluations; 0: only at the end
     num_samples: Count = 2000  # fresh samples, and as many held-out images where there are so many
 
 
@@ -135,12 +162,12 @@ class Watch(Section):
 
     max_gap: Size = 20.0  # |energy gap| of any grid, mean over a log interval
     max_drift: Size = 1.0  # rms of one step's drift; pixels span [-1, 1]
-    max_retries: Annotated[int, Field(ge=0)] = 3
-    rate_after_retry: Annotated[float, Field(gt=0, lt=1)] = 0.5  # factor on the learning rate at each retry
+    max_retries: Whole = 3
+    rate_after_retry: Factor = 0.5  # factor on the learning rate at each retry
 
 
 class Config(Section):
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     data: Data
     grids: Grids
     network: Network = Network()
@@ -158,9 +185,15 @@ class Config(Section):
             for key in keys:
                 self.per_grid(f"{section}.{key}")
         if self.data.image_size not in (None, self.grids.sizes[-1]):
-            raise ValueError(f"data.image_size must be the finest grid, but is {self.data.image_size} with grids.sizes={_show(self.grids.sizes)}; leave data.image_size out, or end grids.sizes with it.")
+            raise ValueError(
+                f"data.image_size must be the finest grid, but is {self.data.image_size} with "
+                f"grids.sizes={_show(self.grids.sizes)}; leave data.image_size out, or end grids.sizes with it."
+            )
         if self.learning.warmup >= self.learning.num_updates:
-            raise ValueError(f"learning.warmup must be smaller than learning.num_updates, but is {self.learning.warmup} of {self.learning.num_updates}; set learning.warmup={self.learning.num_updates // 10}.")
+            raise ValueError(
+                f"learning.warmup must be smaller than learning.num_updates, but is {self.learning.warmup} of "
+                f"{self.learning.num_updates}; set learning.warmup={self.learning.num_updates // 10}."
+            )
         return self
 
     @cached_property
@@ -178,7 +211,10 @@ class Config(Section):
         if not isinstance(value, tuple):
             return [value] * self.num_grids
         if len(value) != self.num_grids:
-            raise ValueError(f"{path} must be one value or one per grid, but has {len(value)} values for {self.num_grids} grids {_show(self.grids.sizes)}; give {self.num_grids}, coarse to fine.")
+            raise ValueError(
+                f"{path} must be one value or one per grid, but has {len(value)} values for {self.num_grids} grids "
+                f"{_show(self.grids.sizes)}; give {self.num_grids}, coarse to fine."
+            )
         return list(value)
 
 
@@ -195,7 +231,12 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def make_config(settings: dict[str, Any]) -> Config:
-    """Validate nested settings. Raises UserError for an unknown key, a wrong value, or values that do not fit together."""
+    """Validate nested settings.
+
+    Raises UserError for an unknown key, a wrong value, or values that do not fit together.
+    """
+    if not_sections := [name for name in _sections() if not isinstance(settings.get(name, {}), dict)]:
+        raise UserError(_no_section_sentence(not_sections[0], settings[not_sections[0]]))
     for path in _unknown_keys(settings, Config, ""):
         raise UserError(_unknown_key_sentence(path))
     try:
@@ -231,30 +272,45 @@ def _read(source: str) -> dict[str, Any]:
     if source in preset_names():
         path = PRESETS / f"{source}.yaml"
     elif path.suffix not in (".yaml", ".yml"):
-        raise UserError(f"There is no preset {source!r}{_suggest(source, preset_names())}; the presets are {', '.join(preset_names())}, and a file must end in .yaml.")
+        raise UserError(
+            f"There is no preset {source!r}{suggest(source, preset_names())}; the presets are "
+            f"{', '.join(preset_names())}, and a file must end in .yaml."
+        )
     elif not path.is_file():
-        raise UserError(f"The config file {source} does not exist; give a YAML file or one of the presets {', '.join(preset_names())}.")
+        raise UserError(
+            f"The config file {source} does not exist; give a YAML file or one of the presets "
+            f"{', '.join(preset_names())}."
+        )
     try:
         settings = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise UserError(f"The config file {source} cannot be read ({error.strerror}); check its permissions.") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, or bytes that are no text
         raise UserError(f"The config file {source} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(settings, dict):
-        raise UserError(f"The config file {source} must hold settings such as 'grids:', but holds {type(settings).__name__}; see `distmgcd config digits` for a whole one.")
+        raise UserError(
+            f"The config file {source} must hold settings such as 'grids:', but holds "
+            f"{'nothing' if settings is None else repr(settings)[:40]}; see `distmgcd config digits` for a whole one."
+        )
     return settings
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals:
-        raise UserError(f"A change must read dotted.key=value, but {override!r} has no '='. Example: langevin.num_steps=30.")
+        raise UserError(
+            f"A change must read dotted.key=value, but {override!r} has no '='. Example: langevin.num_steps=30."
+        )
     if path not in set(setting_paths()):
         raise UserError(_unknown_key_sentence(path))
     *sections, key = path.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
+        if not isinstance(settings, dict):
+            raise UserError(_no_section_sentence(section, settings))
     try:
         settings[key] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"The value of {path} is not valid YAML: {text!r}. Lists are written [4, 16, 64].") from None
 
 
@@ -269,13 +325,14 @@ def _unknown_keys(settings: dict[str, Any], model: type[BaseModel], prefix: str)
 
 def _unknown_key_sentence(path: str) -> str:
     section = path.rpartition(".")[0]
-    known = [p for p in setting_paths() if p.rpartition(".")[0] == section] or list(Config.model_fields)
-    return f"There is no setting {path!r}{_suggest(path, list(setting_paths()))}; {section + ' has' if section and '.' in known[0] else 'there are'} {', '.join(known)}."
+    known = [p for p in setting_paths() if section and p.rpartition(".")[0] == section]
+    names = f"{section} has {', '.join(known)}" if known else f"the sections are {', '.join(_sections())}"
+    return f"There is no setting {path!r}{suggest(path, list(setting_paths()))}; {names}."
 
 
-def _suggest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def _no_section_sentence(section: str, value: Any) -> str:
+    names = ", ".join(setting_paths(_sections()[section], f"{section}."))
+    return f"{section} must hold settings, but is {value!r}; it has {names}."
 
 
 def _sentence(error: ValidationError, settings: dict[str, Any]) -> str:
@@ -283,13 +340,28 @@ def _sentence(error: ValidationError, settings: dict[str, Any]) -> str:
     first = error.errors()[0]
     if first["type"] == "value_error":
         return first["msg"].removeprefix("Value error, ")
-    names = [str(part) for part in first["loc"]]
-    path = max((p for p in (*setting_paths(), *Config.model_fields) if p.split(".") == names[: p.count(".") + 1]), key=len, default=".".join(names))
-    if first["type"] == "missing":
-        return f"{path} is missing; add it to the file, or give {path}=VALUE on the command line."
+    *section, key = map(str, first["loc"][:2])
+    model = _sections()[section[0]] if section else Config
+    path = ".".join([*section, key])
+    if first["type"] == "missing" and len(first["loc"]) <= 2:
+        names = ", ".join(setting_paths(_sections()[key], f"{key}.")) if key in _sections() else path
+        return f"{path} is missing; add it to the file, or give {names.split(', ')[0]}=VALUE on the command line."
     value = flatten(settings).get(path, first["input"])
-    message = first["msg"].replace("Input should be ", "should be ").replace("Input", "the value")
-    return f"{path} is {value!r}, but {message}; see `distmgcd config PRESET` for values that work."
+    rule = rule_of(get_type_hints(model, include_extras=True)[key])
+    default = model.model_fields[key].get_default()
+    way_out = f"its default is {_plain(default)}" if not model.model_fields[key].is_required() else _EXAMPLES[path]
+    return f"{path} must be {rule}, but is {value!r}; {way_out}."
+
+
+_EXAMPLES = {
+    "data.path": "write data.path=sklearn:digits, say",
+    "data.channels": "write data.channels=1 for grey images, 3 for colour",
+    "grids.sizes": "write grids.sizes=[4, 16, 64], say",
+}
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    return {name: f.annotation for name, f in Config.model_fields.items() if _is_section(f.annotation)}
 
 
 def _is_section(annotation: Any) -> bool:
@@ -298,10 +370,12 @@ def _is_section(annotation: Any) -> bool:
 
 def _of_grid(name: str, value: Any, grid: int, num_grids: int) -> Any:
     """This grid's part of a list of lists; anything else serves every grid."""
-    if not (isinstance(value, tuple) and isinstance(value[0], tuple)):
+    if not (isinstance(value, tuple) and value and isinstance(value[0], tuple)):
         return value
     if len(value) != num_grids:
-        raise ValueError(f"{name} has {len(value)} lists for {num_grids} grids; give one list per grid, or one list for all.")
+        raise ValueError(
+            f"{name} has {len(value)} lists for {num_grids} grids; give one list per grid, or one list for all."
+        )
     return value[grid]
 
 
@@ -309,7 +383,10 @@ def _of_layers(name: str, value: Any, num_layers: int) -> tuple[int, ...]:
     if not isinstance(value, tuple):
         return (value,) * num_layers
     if len(value) != num_layers:
-        raise ValueError(f"{name} has {len(value)} values for {num_layers} layers; give one per entry of network.channels, or one value for all.")
+        raise ValueError(
+            f"{name} has {len(value)} values for {num_layers} layers; give one per entry of network.channels, or one "
+            "value for all."
+        )
     return value
 
 

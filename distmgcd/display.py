@@ -18,7 +18,9 @@ class Display:
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console(file=sys.stdout, highlight=False)
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._console.is_terminal else None
+        self._live = (
+            Live(console=self._console, refresh_per_second=4, transient=True) if self._console.is_terminal else None
+        )
         self._last_line = 0.0
 
     def __enter__(self) -> "Display":
@@ -26,15 +28,21 @@ class Display:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 
     def __call__(self, record: dict[str, Any]) -> None:
         if "event" in record:
-            self._console.print(Text(record["event"], style="yellow"))
+            self._console.print(Text(record["event"], style="yellow"), soft_wrap=True)
         elif "swd" in record:
-            self._console.print(f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances_in_words(record['swd'])}")
+            distances = distances_in_words(record["swd"])
+            self._console.print(
+                f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances}",
+                soft_wrap=True,
+            )
         elif self._live:
             self._live.update(Text(line_of(record), overflow="ellipsis", no_wrap=True))
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or record["update"] == record["num_updates"]:
@@ -45,7 +53,9 @@ class Display:
 def line_of(record: dict[str, Any]) -> str:
     """One record in one line: update, speed, each grid's energy gap and drift against noise, time left."""
     grids = "  ".join(f"{size}x{size} {values['gap']:+.3f}" for size, values in record["grids"].items())
-    ratios = " ".join(f"{v['drift_to_noise']:.1f}" if v["drift_to_noise"] is not None else "-" for v in record["grids"].values())
+    ratios = " ".join(
+        f"{v['drift_to_noise']:.1f}" if v["drift_to_noise"] is not None else "-" for v in record["grids"].values()
+    )
     minutes, seconds = divmod(round(record["seconds_left"]), 60)
     return (
         f"update {record['update']}/{record['num_updates']}  {record['images_per_s']:.0f} images/s  gap {grids}  "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,24 +17,33 @@ Show = Callable[[dict[str, Any]], None]
 
 
 def train(
-    config: Config, *, storage_path: str = "runs", name: str, num_workers: int = 2, use_gpu: bool | None = None, show: Show | None = None
+    config: Config,
+    *,
+    storage_path: str = "runs",
+    name: str,
+    num_workers: int = 2,
+    use_gpu: bool | None = None,
+    show: Show | None = None,
 ) -> dict[str, Any]:
     """Train on Ray Train, or go on where the run of this name stopped; returns what result.json holds.
 
     use_gpu: None takes GPUs where this machine has one. show is called with every record of the log.
     Raises UserError and distmgcd.train.watch.Diverged.
     """
+    use_gpu = check_gpus(use_gpu, num_workers)
     run = prepare(config, storage_path=storage_path, name=name, num_workers=num_workers)
     if finished := result_of(run):
         return finished
-    use_gpu = check_gpus(use_gpu, num_workers)
+    check_checkpoint(run)
     from distmgcd.on_ray.train import train_on_ray
 
     with _following(run, show):
         return train_on_ray(run.config(), run, num_workers=num_workers, use_gpu=use_gpu)
 
 
-def debug(config: Config, *, storage_path: str = "runs", name: str, use_gpu: bool | None = None, show: Show | None = None) -> dict[str, Any]:
+def debug(
+    config: Config, *, storage_path: str = "runs", name: str, use_gpu: bool | None = None, show: Show | None = None
+) -> dict[str, Any]:
     """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported."""
     from distmgcd.train import loop
     from distmgcd.train.worker import LocalWorker, choose_device
@@ -44,7 +54,7 @@ def debug(config: Config, *, storage_path: str = "runs", name: str, use_gpu: boo
 
 
 def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -> Run:
-    """Check data, batch and run name together. Raises UserError; only the config of a new run has been written then."""
+    """Check data, batch and run name together, then write the config of a new run. Raises UserError."""
     from distmgcd.train.assemble import open_split
 
     if num_workers < 1:
@@ -52,7 +62,9 @@ def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -
     config = with_absolute_path(config)
     images = open_split(config, config.data.split)
     open_split(config, config.data.held_out)
-    batch = batch_indices(0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=config.seed)
+    batch = batch_indices(
+        0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=config.seed
+    )
     shard(batch, 0, num_workers)
     run = Run.at(storage_path, name)
     run.claim(config)
@@ -61,10 +73,25 @@ def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -
 
 def with_absolute_path(config: Config) -> Config:
     """Workers run in folders of their own, so a relative data path is made absolute."""
-    path = config.data.path
-    if ":" in path.split("/")[0] or not Path(path).exists():
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": str(Path(path).absolute())})})
+    path = _absolute(config.data.path)
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+
+
+def _absolute(path: str) -> str:
+    if path.startswith("torchvision:"):
+        return re.sub(r"(?<=[?&]root=)[^&]+", lambda root: str(Path(root[0]).expanduser().absolute()), path)
+    if "://" in path or path.startswith("sklearn:"):
+        return path
+    return str(Path(path).expanduser().absolute())
+
+
+def check_checkpoint(run: Run) -> None:
+    """See that the checkpoint to go on from, if there is one, fits the config. Raises UserError."""
+    from distmgcd.train import checkpoint
+    from distmgcd.train.assemble import make_model
+
+    if found := checkpoint.newest(run.store):
+        checkpoint.load_weights(make_model(run.config()), found, "model.safetensors")
 
 
 def result_of(run: Run) -> dict[str, Any] | None:
@@ -82,7 +109,10 @@ def check_gpus(use_gpu: bool | None, num_workers: int) -> bool:
 
     num_gpus = torch.cuda.device_count()
     if use_gpu and num_gpus < num_workers:
-        raise UserError(f"--gpu with --workers {num_workers} needs {num_workers} GPUs, but this machine has {num_gpus}; lower --workers, or give --cpu.")
+        raise UserError(
+            f"--gpu with --workers {num_workers} needs {num_workers} GPUs, but this machine has {num_gpus}; lower "
+            "--workers, or give --cpu."
+        )
     return num_gpus >= num_workers if use_gpu is None else use_gpu
 
 

@@ -60,7 +60,7 @@ class ConvEnergy(nn.Module):
             conv = nn.Conv2d(in_channels, layer.channels, layer.kernel, layer.stride, padding=layer.kernel // 2)
             stack += [conv, *_norm_layers(norm, layer.channels), ACTIVATIONS[activation]()]
             in_channels, size = layer.channels, -(-size // layer.stride)
-        stack += [nn.Flatten(), nn.Linear(in_channels * size * size, 1)]
+        stack += [nn.Flatten(), nn.Linear(in_channels * size * size, 1, bias=False)]  # a constant cancels in the gap
         self.network = nn.Sequential(*stack)
         self._initialise()
         if norm == "spectral":
@@ -78,7 +78,8 @@ class ConvEnergy(nn.Module):
         """Xavier weights and zero biases, as the authors' code."""
         for module in _weighted(self.network):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class MultiGridEnergy(nn.Module):

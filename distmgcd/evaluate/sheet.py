@@ -44,6 +44,22 @@ def save_pyramid_sheet(levels: Sequence[Tensor | np.ndarray], path: str | Path, 
     save_sheet(np.concatenate(rows).transpose(0, 3, 1, 2), path, columns=len(rows[0]), gap=gap)
 
 
+def save_examples(examples: Sequence[np.ndarray], path: str | Path, *, gap: int = 2) -> None:
+    """Write images of a data set as a PNG, each in its own size in the middle of a tile of the largest.
+
+    examples: each uint8 [H, W, C], C = 1 or 3; grey ones become colour where both are there. Raises ValueError if
+    there is none.
+    """
+    if not examples:
+        raise ValueError("A sheet needs at least one example.")
+    height, width, channels = (max(example.shape[axis] for example in examples) for axis in range(3))
+    tiles = np.full((len(examples), channels, height, width), GAP_LEVEL, np.uint8)
+    for tile, example in zip(tiles, examples, strict=True):
+        top, left = (height - example.shape[0]) // 2, (width - example.shape[1]) // 2
+        tile[:, top : top + example.shape[0], left : left + example.shape[1]] = np.moveaxis(example, 2, 0)
+    save_sheet(tiles, path, gap=gap)
+
+
 def to_levels(images: Tensor | np.ndarray) -> np.ndarray:
     """Images [N, C, s, s] as uint8 [N, s, s, C]. 256 equal cells of [-1, 1], as learning.observe fills them.
 

@@ -28,7 +28,14 @@ def connected(*, num_cpus: int) -> Iterator[None]:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # no node of ours is pre-empted
         port = _free_port()
         os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
-        ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_port=port, logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=True,
+            dashboard_port=port,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
     try:
         yield
     finally:

@@ -4,15 +4,15 @@ import json
 import os
 from typing import Any
 
+import ray.train  # noqa: E402
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
 from distmgcd.config import Config, make_config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.cluster import connected
 from distmgcd.train.run import Run
 from distmgcd.train.watch import Diverged
-
-import ray.train  # noqa: E402
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 MAX_FAILURES = 3  # restarts of the worker group, each from the newest checkpoint
 
@@ -27,11 +27,15 @@ def train_on_ray(config: Config, run: Run, *, num_workers: int, use_gpu: bool) -
             train_loop_config={"config": config.model_dump(mode="json"), "run": run.store.location},
             torch_config=TorchConfig(timeout_s=600),
             scaling_config=ScalingConfig(
-                num_workers=num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": max(1, cpus // num_workers), **({"GPU": 1} if use_gpu else {})}
+                num_workers=num_workers,
+                use_gpu=use_gpu,
+                resources_per_worker={"CPU": max(1, cpus // num_workers), **({"GPU": 1} if use_gpu else {})},
             ),
             # Ray keeps its own books in a folder of their own; checkpoints are ours, the same with and without Ray.
             run_config=RunConfig(
-                name="ray", storage_path=run.store.location, failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=3)
+                name="ray",
+                storage_path=run.store.location,
+                failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=3),
             ),
         )
         try:

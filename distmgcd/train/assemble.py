@@ -12,7 +12,9 @@ from distmgcd.train.worker import Worker
 
 def make_model(config: Config) -> MultiGridEnergy:
     """The untrained model, on the CPU: its weights are a function of the seed."""
-    grids = zip(config.grids.sizes, config.network.layers(config.grids.sizes), config.per_grid("langevin.reference_sigma"))
+    grids = zip(
+        config.grids.sizes, config.network.layers(config.grids.sizes), config.per_grid("langevin.reference_sigma")
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return MultiGridEnergy(
@@ -63,5 +65,10 @@ def open_split(config: Config, split: str) -> ImageSet:
     """The images of a split as the config wants them. Raises UserError."""
     data = config.data
     return open_images(
-        data.path, image_size=config.image_size, channels=data.channels, split=split, pad=data.pad, max_corrupt=data.max_corrupt
+        data.path,
+        image_size=config.image_size,
+        channels=data.channels,
+        split=split,
+        pad=data.pad,
+        max_corrupt=data.max_corrupt,
     )

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import platform
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -26,6 +27,7 @@ from distmgcd.errors import UserError
 from distmgcd.train.store import Store
 
 FOLDER = "checkpoints"
+_NAME = re.compile(r"update_\d+")
 _logger = logging.getLogger(__name__)
 
 
@@ -61,7 +63,10 @@ class Checkpoint:
 def save(store: Store, learner: Learner, starts: StartDistribution, progress: Progress) -> str:
     """Write a checkpoint; returns its name. It has its final name only once it is complete."""
     name = f"update_{progress.update:06d}"
-    state = {"progress": asdict(progress), "versions": {"torch": torch.__version__, "python": platform.python_version()}}
+    state = {
+        "progress": asdict(progress),
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }
     files = {
         "model.safetensors": safetensors.torch.save(_contiguous(learner.model.state_dict())),
         "ema.safetensors": safetensors.torch.save(_contiguous(learner.ema.state_dict())),
@@ -69,7 +74,9 @@ def save(store: Store, learner: Learner, starts: StartDistribution, progress: Pr
         "starts.safetensors": safetensors.torch.save(_contiguous(asdict(starts))),
         "state.json": json.dumps(state, indent=1).encode(),
     }
-    files["checksums.json"] = json.dumps({file: _checksum(content) for file, content in files.items()}, indent=1).encode()
+    files["checksums.json"] = json.dumps(
+        {file: _checksum(content) for file, content in files.items()}, indent=1
+    ).encode()
     # On an object store, which cannot rename a folder, the checksums written last are what completes it.
     folder = f"{FOLDER}/{name}.unfinished" if store.is_local else f"{FOLDER}/{name}"
     store.delete_folder(folder)
@@ -88,8 +95,8 @@ def prune(store: Store, keep: int) -> None:
 
 
 def names(store: Store) -> list[str]:
-    """Oldest first; complete or damaged."""
-    return [name for name in store.names(FOLDER) if name.startswith("update_") and not name.endswith(".unfinished")]
+    """Oldest first; complete or damaged, but not unfinished."""
+    return sorted(filter(_NAME.fullmatch, store.names(FOLDER)), key=lambda name: int(name.removeprefix("update_")))
 
 
 def newest(store: Store, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
@@ -118,7 +125,10 @@ def read(store: Store, name: str) -> Checkpoint:
 
 
 def restore(learner: Learner, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's weights and optimiser state into a learner. Raises UserError if it is of another architecture."""
+    """Put a checkpoint's weights and optimiser state into a learner.
+
+    Raises UserError if it is of another architecture.
+    """
     load_weights(learner.model, checkpoint, "model.safetensors")
     load_weights(learner.ema, checkpoint, "ema.safetensors")
     saved = checkpoint.tensors("optimizer.safetensors")
@@ -127,7 +137,11 @@ def restore(learner: Learner, checkpoint: Checkpoint) -> None:
         for position, parameter in enumerate(optimizer.param_groups[0]["params"]):
             prefix = f"{grid}.{position}."
             # Adam's own step count lives where the fused kernel wants it: beside the parameter.
-            state = {key.removeprefix(prefix): value.to(parameter.device) for key, value in saved.items() if key.startswith(prefix)}
+            state = {
+                key.removeprefix(prefix): value.to(parameter.device)
+                for key, value in saved.items()
+                if key.startswith(prefix)
+            }
             if state:
                 optimizer.state[parameter] = state
 
@@ -139,8 +153,8 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, file: str) -> None:
         found = tuple(saved[name].shape) if name in saved else "absent"
         if found != tuple(value.shape):
             raise UserError(
-                f"The checkpoint {checkpoint.name} is of another architecture: {name} is {found} in it but {tuple(value.shape)} in this "
-                f"config; give the config it was trained with, or another --name."
+                f"The checkpoint {checkpoint.name} is of another architecture: {name} is {found} in it but "
+                f"{tuple(value.shape)} in this config; give the config it was trained with, or another --name."
             )
     model.load_state_dict(saved)
 
@@ -162,5 +176,3 @@ def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-

@@ -15,7 +15,13 @@ METRICS_FILE = "metrics.jsonl"
 
 
 def make_record(
-    metrics: Tensor, *, num_updates: int, images_per_s: float, seconds_left: float, sizes: Sequence[int], langevin: Sequence[Langevin]
+    metrics: Tensor,
+    *,
+    num_updates: int,
+    images_per_s: float,
+    seconds_left: float,
+    sizes: Sequence[int],
+    langevin: Sequence[Langevin],
 ) -> dict[str, Any]:
     """What the log says of the updates since the last record.
 
@@ -48,7 +54,7 @@ class Log:
         self._board = SummaryWriter(str(folder), purge_step=after_update + 1)
 
     def write(self, record: dict[str, Any]) -> None:
-        """A record of updates (make_record), of an evaluation {"swd": ...}, or of something worth a line {"event": ...}."""
+        """A record of updates (make_record), of an evaluation {"swd": ...}, or an event {"event": ...}."""
         with self._file.open("a") as file:
             file.write(json.dumps(record) + "\n")
         update = record["update"]

@@ -43,7 +43,9 @@ class Training:
     progress: Progress
     method: Method
     log: Log | None  # rank 0 only
-    pending: list[Tensor] = field(default_factory=list)  # metrics on the device, one [G, M] an update, since the last record
+    pending: list[Tensor] = field(
+        default_factory=list
+    )  # metrics of updates since the last record: [G, M] on the device
     pending_since: float = 0.0
 
 
@@ -109,7 +111,9 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
 def advance(training: Training) -> None:
     """One update, without waiting for the device."""
     update, worker, config = training.progress.update, training.worker, training.config
-    batch = batch_indices(update, num_images=len(training.images), global_batch_size=config.learning.global_batch_size, seed=config.seed)
+    batch = batch_indices(
+        update, num_images=len(training.images), global_batch_size=config.learning.global_batch_size, seed=config.seed
+    )
     mine = shard(batch, worker.rank, worker.world_size)
     pixels = torch.from_numpy(training.images.images[mine]).to(worker.device, non_blocking=True)
     indices = torch.from_numpy(mine.copy()).to(worker.device, non_blocking=True)
@@ -146,8 +150,8 @@ def go_back(training: Training, event: Diverged) -> None:
     num_retries, rate_scale = training.progress.num_retries + 1, training.progress.rate_scale * watch.rate_after_retry
     if num_retries > watch.max_retries:
         raise Diverged(
-            f"{event} It has done so {num_retries} times, the last with learning rates scaled by {training.progress.rate_scale:g}; "
-            f"lower langevin.step_size or learning.learning_rate, or raise data.noise."
+            f"{event} It has done so {num_retries} times, the last with learning rates scaled by "
+            f"{training.progress.rate_scale:g}; lower langevin.step_size or learning.learning_rate, or raise data.noise."
         )
     found = checkpoint.newest(training.run.store)
     if found:
@@ -155,7 +159,9 @@ def go_back(training: Training, event: Diverged) -> None:
     else:
         training.learner = make_learner(config, training.worker)
     seconds = training.progress.seconds
-    training.progress = replace(found.progress if found else Progress(), num_retries=num_retries, rate_scale=rate_scale, seconds=seconds)
+    training.progress = replace(
+        found.progress if found else Progress(), num_retries=num_retries, rate_scale=rate_scale, seconds=seconds
+    )
     training.method = make_method(config, rate_scale=rate_scale)
     if training.log:
         where = f"the checkpoint of update {found.progress.update}" if found else "the start"
@@ -179,7 +185,9 @@ def save(training: Training) -> None:
 
 def evaluate(training: Training) -> dict[str, float]:
     """Distances of fresh samples to held-out images, per grid; a sheet of them in the log."""
-    levels = fresh_samples(training.learner.ema, training.starts, training.config.evaluate.num_samples, training.config, training.worker)
+    levels = fresh_samples(
+        training.learner.ema, training.starts, training.config.evaluate.num_samples, training.config, training.worker
+    )
     if training.worker.rank != 0:
         return {}
     found = distances(levels[-1], training.held_out, training.config)
@@ -202,7 +210,9 @@ def finish(training: Training) -> dict[str, Any]:
     """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json."""
     config, worker = training.config, training.worker
     found = evaluate(training)
-    untrained = fresh_samples(make_model(config).to(worker.device), training.starts, config.evaluate.num_samples, config, worker)
+    untrained = fresh_samples(
+        make_model(config).to(worker.device), training.starts, config.evaluate.num_samples, config, worker
+    )
     if worker.rank != 0:
         return {}
     data = as_floats(training.images.images[: config.evaluate.num_samples])
@@ -227,8 +237,10 @@ def protocol(training: Training) -> dict[str, Any]:
     config = training.config
     num_held_out = min(config.evaluate.num_samples, len(training.held_out))
     return {
-        "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to each grid, 512 directions, pixels in [-1, 1]",
-        "samples": f"{config.evaluate.num_samples} fresh chains, averaged weights, {config.per_grid('langevin.num_steps')} steps a grid",
+        "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to each grid, 512 directions, pixels in "
+        "[-1, 1]",
+        "samples": f"{config.evaluate.num_samples} fresh chains, averaged weights, "
+        f"{config.per_grid('langevin.num_steps')} steps a grid",
         "reference": f"{num_held_out} images of {training.held_out.name}",
         "data": f"{min(config.evaluate.num_samples, len(training.images))} images of {training.images.name}",
     }

@@ -17,10 +17,15 @@ class Store:
     def __init__(self, location: str):
         """location: a local path (absolute or relative) or a URI. Raises UserError if pyarrow does not know it."""
         try:
-            self.filesystem, self.root = fs.FileSystem.from_uri(location if "://" in location else str(Path(location).absolute()))
-        except (pa.ArrowInvalid, ValueError) as error:
-            raise UserError(f"--storage-path {location!r} is no path or URI that pyarrow knows ({error}); give a folder, s3://BUCKET/PATH or gs://BUCKET/PATH.") from None
-        self.location = location if "://" in location else self.root
+            self.filesystem, self.root = fs.FileSystem.from_uri(
+                location if "://" in location else str(Path(location).expanduser().absolute())
+            )
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UserError(
+                f"The folder {location!r} is no path or URI that pyarrow can open ({error}); give a local folder, "
+                "s3://BUCKET/PATH or gs://BUCKET/PATH."
+            ) from None
+        self.location = self.root if self.is_local else location
 
     @property
     def is_local(self) -> bool:

@@ -31,7 +31,9 @@ class TrainedModel:
 
     def sample_pyramid(self, num: int, *, seed: int = 0) -> list[Tensor]:
         """The same samples at every grid, coarse to fine: G of [num, C, s, s]."""
-        levels = sample_in_batches(self.model, self.starts, torch.arange(num), self.config, seed=seed, device=self.device)
+        levels = sample_in_batches(
+            self.model, self.starts, torch.arange(num), self.config, seed=seed, device=self.device
+        )
         return [level.clamp(-1.0, 1.0).cpu() for level in levels]
 
 
@@ -44,7 +46,10 @@ def load(run: str, *, device: torch.device | str | None = None) -> TrainedModel:
     opened = Run.open(run)
     config, found = opened.config(), checkpoint.newest(opened.store)
     if found is None:
-        raise UserError(f"The run {run} has no checkpoint yet; train it until the first one (checkpoint.every={config.checkpoint.every} updates).")
+        raise UserError(
+            f"The run {run} has no good checkpoint; train it until the next one "
+            f"(checkpoint.every={config.checkpoint.every} updates)."
+        )
     model = make_model(config)
     checkpoint.load_weights(model, found, "ema.safetensors")
     return TrainedModel(config, found.progress.update, model.to(device).eval(), found.starts(), device)

@@ -1,6 +1,5 @@
 """When a run has diverged: told by name, never masked."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -19,20 +18,22 @@ def check_health(metrics: Tensor, *, first_update: int, sizes: Sequence[int], wa
 
     metrics: [N, G, len(METRICS)], means over all workers, so that all of them decide alike.
     """
-    columns = dict(zip(METRICS, metrics.unbind(-1)))
+    columns = dict(zip(METRICS, metrics.unbind(-1), strict=True))
     gap = columns["energy_observed"] - columns["energy_synthesised"]
-    bad = (columns["skipped"] > 0) | ~torch.isfinite(gap) | ~torch.isfinite(columns["drift"]) | (columns["drift"] > watch.max_drift)
+    bad = (
+        (columns["skipped"] > 0)
+        | ~torch.isfinite(gap)
+        | ~torch.isfinite(columns["drift"])
+        | (columns["drift"] > watch.max_drift)
+    )
     bad |= (gap.mean(0).abs() > watch.max_gap).expand_as(bad)
     if not bad.any():
         return
     row, grid = (int(i) for i in bad.nonzero()[0])
     size = sizes[grid]
-    value = float(gap[row, grid]) if math.isfinite(gap[row, grid]) else "nan"
+    mean = gap[:, grid].mean()
+    what, value = ("mean energy gap", mean) if mean.abs() > watch.max_gap else ("energy gap", gap[row, grid])
     raise Diverged(
-        f"Grid {size}x{size} diverged at update {first_update + row}: energy gap {_show(value)} (bound {watch.max_gap:g}), "
-        f"drift {_show(float(columns['drift'][row, grid]))} rms a step (bound {watch.max_drift:g}; pixels span [-1, 1])."
+        f"Grid {size}x{size} diverged at update {first_update + row}: {what} {value:.3g} (bound {watch.max_gap:g}), "
+        f"drift {columns['drift'][row, grid]:.3g} rms a step (bound {watch.max_drift:g}; pixels span [-1, 1])."
     )
-
-
-def _show(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.3g}"

@@ -69,7 +69,9 @@ class ProcessGroupWorker:
         if self.world_size == 1:
             return model
         device_ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
 
     def mean(self, values: Tensor) -> Tensor:
         total = values.clone()
@@ -83,7 +85,7 @@ class ProcessGroupWorker:
         padded = torch.cat([values, values.new_zeros(most - len(values), *values.shape[1:])])
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
-        return torch.cat([part[: int(count)] for part, count in zip(parts, counts)])
+        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
     def show(self, record: dict[str, Any]) -> None:
         if self._show:
@@ -93,5 +95,8 @@ class ProcessGroupWorker:
 def choose_device(use_gpu: bool | None) -> torch.device:
     """None takes a GPU where there is one. Raises UserError where one was asked for and there is none."""
     if use_gpu and not torch.cuda.is_available():
-        raise UserError("--gpu asks for a GPU, but torch sees none on this machine; leave --gpu out to run on the CPU, or check nvidia-smi.")
+        raise UserError(
+            "--gpu asks for a GPU, but torch sees none on this machine; leave --gpu out to run on the CPU, or check "
+            "nvidia-smi."
+        )
     return torch.device("cuda" if use_gpu or (use_gpu is None and torch.cuda.is_available()) else "cpu")
