@@ -156,8 +156,9 @@ def data_show(
         if found.labels is None
         else ", ".join(f"{_class_name(found, label)}: {count}" for label, count in found.labels.items())
     )
+    splits = ", ".join(f"{count} {split}" for split, count in found.splits.items())
     lines = {
-        "images": f"{found.num_rows} ({', '.join(f'{count} {split}' for split, count in found.splits.items())}; {found.split_origin})",
+        "images": f"{found.num_rows} ({splits}; {found.split_origin})",
         "stored as": found.layout + ("" if found.num_bytes is None else f", {found.num_bytes / 2**20:.1f} MiB"),
         "sizes": ", ".join(f"{width}x{height}: {count}" for (width, height), count in found.image_sizes.items())
         + f" of {found.num_sampled} looked at",
@@ -184,8 +185,6 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(error, status=2)
-    except KeyboardInterrupt:
-        _fail("Stopped. The same command goes on from the newest checkpoint.", status=130)
 
 
 def _run(how: str, source: str, overrides: list[str], *, name: str | None, storage_path: str, **launch: Any) -> None:
@@ -202,6 +201,8 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
             result = getattr(launcher, how)(config, storage_path=storage_path, name=name, show=show, **launch)
     except Diverged as event:
         _fail(event, status=1)
+    except KeyboardInterrupt:
+        _fail("Stopped. The same command goes on from the newest checkpoint.", status=130)
     folder = f"{storage_path.rstrip('/')}/{name}"
     _print(table_of(result))
     typer.echo(

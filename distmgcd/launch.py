@@ -6,12 +6,12 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, shard
 from distmgcd.errors import UserError
-from distmgcd.train.run import Run
+from distmgcd.train.run import METRICS_FILE, Run
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -90,7 +90,7 @@ def check_checkpoint(run: Run) -> None:
     from distmgcd.train import checkpoint
     from distmgcd.train.assemble import make_model
 
-    if found := checkpoint.newest(run.store):
+    if found := checkpoint.newest(run.store, warn=lambda _: None):  # the loop is the one to warn
         checkpoint.load_weights(make_model(run.config()), found, "model.safetensors")
 
 
@@ -121,19 +121,24 @@ class _following:
 
     def __init__(self, run: Run, show: Show | None):
         self._show = show if run.store.is_local else None
-        self._file = Path(run.store.path("log/metrics.jsonl")) if run.store.is_local else None
+        self._path = Path(run.store.path(f"log/{METRICS_FILE}"))
+        self._file: BinaryIO | None = None  # stands after the last line that was shown
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> None:
-        if self._show:
-            self._position = self._file.stat().st_size if self._file.exists() else 0
+        if self._show is not None:
+            if self._path.exists():
+                self._file = self._path.open("rb")
+                self._file.seek(0, os.SEEK_END)
             self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        if self._show:
+        if self._show is not None:
             self._thread.join()
+            if self._file:
+                self._file.close()
 
     def _follow(self) -> None:
         while not self._done.wait(0.2):
@@ -141,12 +146,24 @@ class _following:
         self._show_new()
 
     def _show_new(self) -> None:
-        """Show whole new lines; a file that a restart has cut back is followed from its new end."""
-        if not self._file.exists():
-            return
-        self._position = min(self._position, self._file.stat().st_size)
-        with self._file.open("rb") as file:
-            file.seek(self._position)
-            while (line := file.readline()).endswith(b"\n"):
-                self._position = file.tell()
-                self._show(json.loads(line))
+        """Show whole new lines."""
+        if self._path.exists() and not (
+            self._file and os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        ):
+            self._turn_to(self._path.open("rb"))
+        while self._file and (line := self._file.readline()):
+            if not line.endswith(b"\n"):
+                self._file.seek(-len(line), os.SEEK_CUR)  # it is being written
+                return
+            self._show(json.loads(line))
+
+    def _turn_to(self, file: BinaryIO) -> None:
+        """A restart has put another file in place, cut back to its checkpoint; what is left was shown before."""
+        if self._file:
+            shown, position = self._file.tell(), 0
+            self._file.seek(0)
+            while position < shown and (line := file.readline()) and line == self._file.readline():
+                position += len(line)
+            file.seek(position)
+            self._file.close()
+        self._file = file

@@ -12,9 +12,8 @@ from distmgcd.train.worker import Worker
 
 def make_model(config: Config) -> MultiGridEnergy:
     """The untrained model, on the CPU: its weights are a function of the seed."""
-    grids = zip(
-        config.grids.sizes, config.network.layers(config.grids.sizes), config.per_grid("langevin.reference_sigma")
-    )
+    sizes = config.grids.sizes
+    grids = zip(sizes, config.network.layers(sizes), config.per_grid("langevin.reference_sigma"), strict=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return MultiGridEnergy(
@@ -35,7 +34,7 @@ def make_model(config: Config) -> MultiGridEnergy:
 def make_langevin(config: Config) -> list[Langevin]:
     """How the chains of every grid move, coarse to fine."""
     keys = ("num_steps", "step_size", "temperature", "clamp")
-    return [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys))]
+    return [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys), strict=True)]
 
 
 def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:

@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from distmgcd import __version__
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
@@ -65,7 +66,7 @@ def save(store: Store, learner: Learner, starts: StartDistribution, progress: Pr
     name = f"update_{progress.update:06d}"
     state = {
         "progress": asdict(progress),
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     files = {
         "model.safetensors": safetensors.torch.save(_contiguous(learner.model.state_dict())),
@@ -149,13 +150,15 @@ def restore(learner: Learner, checkpoint: Checkpoint) -> None:
 def load_weights(model: nn.Module, checkpoint: Checkpoint, file: str) -> None:
     """Copy saved weights into a model, in place. Raises UserError if it is of another architecture."""
     saved = checkpoint.tensors(file)
-    for name, value in model.state_dict().items():
-        found = tuple(saved[name].shape) if name in saved else "absent"
-        if found != tuple(value.shape):
-            raise UserError(
-                f"The checkpoint {checkpoint.name} is of another architecture: {name} is {found} in it but "
-                f"{tuple(value.shape)} in this config; give the config it was trained with, or another --name."
-            )
+    found, wanted = (
+        {name: tuple(value.shape) for name, value in state.items()} for state in (saved, model.state_dict())
+    )
+    if differing := [name for name in (wanted | found) if found.get(name) != wanted.get(name)]:
+        name = differing[0]
+        raise UserError(
+            f"The checkpoint {checkpoint.name} is of another architecture: {name} is {found.get(name, 'absent')} in it "
+            f"but {wanted.get(name, 'absent')} in this config; give the config it was trained with, or another --name."
+        )
     model.load_state_dict(saved)
 
 

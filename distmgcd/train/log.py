@@ -9,9 +9,8 @@ from torch import Tensor
 
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import METRICS
+from distmgcd.train.run import METRICS_FILE
 from distmgcd.train.store import Store
-
-METRICS_FILE = "metrics.jsonl"
 
 
 def make_record(
@@ -29,8 +28,8 @@ def make_record(
     chain's last step over the deviation of its noise; in equilibrium about half the step size over sqrt(T).
     """
     grids = {}
-    for size, settings, values in zip(sizes, langevin, metrics.unbind(1)):
-        mean = dict(zip(METRICS, values.mean(0).tolist()))
+    for size, settings, values in zip(sizes, langevin, metrics.unbind(1), strict=True):
+        mean = dict(zip(METRICS, values.mean(0).tolist(), strict=True))
         gap = values[:, 0] - values[:, 1]
         grids[str(size)] = {
             "gap": float(gap.mean()),
@@ -82,9 +81,15 @@ class Log:
         self._board.close()
 
     def _drop_records_after(self, update: int) -> None:
-        if self._file.exists():
-            lines = [line for line in self._file.read_text().splitlines() if _update_of(line) <= update]
-            self._file.write_text("".join(f"{line}\n" for line in lines))
+        """In a file of its own that then takes the place of the old one: others may be reading that."""
+        if not self._file.exists():
+            return
+        lines = self._file.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if _update_of(line) <= update]
+        if kept != lines:
+            shorter = self._file.with_suffix(".unfinished")
+            shorter.write_text("".join(kept))
+            shorter.replace(self._file)
 
 
 def _update_of(line: str) -> float:

@@ -43,9 +43,8 @@ class Training:
     progress: Progress
     method: Method
     log: Log | None  # rank 0 only
-    pending: list[Tensor] = field(
-        default_factory=list
-    )  # metrics of updates since the last record: [G, M] on the device
+    # The metrics [G, M] of every update since the last record, on the device.
+    pending: list[Tensor] = field(default_factory=list)
     pending_since: float = 0.0
 
 
@@ -147,11 +146,13 @@ def flush(training: Training) -> None:
 def go_back(training: Training, event: Diverged) -> None:
     """Return to the newest good checkpoint with a smaller learning rate. Raises Diverged after too many times."""
     config, watch = training.config, training.config.watch
-    num_retries, rate_scale = training.progress.num_retries + 1, training.progress.rate_scale * watch.rate_after_retry
+    num_retries = training.progress.num_retries + 1
+    rate_scale = training.progress.rate_scale * watch.rate_after_retry
     if num_retries > watch.max_retries:
         raise Diverged(
             f"{event} It has done so {num_retries} times, the last with learning rates scaled by "
-            f"{training.progress.rate_scale:g}; lower langevin.step_size or learning.learning_rate, or raise data.noise."
+            f"{training.progress.rate_scale:g}; lower langevin.step_size or learning.learning_rate, or raise "
+            "data.noise."
         )
     found = checkpoint.newest(training.run.store)
     if found:

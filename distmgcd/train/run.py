@@ -14,8 +14,9 @@ import yaml
 
 from distmgcd.config import Config, flatten, make_config, to_yaml
 from distmgcd.errors import UserError
-from distmgcd.train.log import METRICS_FILE
 from distmgcd.train.store import Store
+
+METRICS_FILE = "metrics.jsonl"  # in the log
 
 # What may change when a run goes on: none of these decides where it goes.
 _MAY_CHANGE = ("checkpoint.", "log.", "evaluate.", "watch.")

@@ -51,7 +51,7 @@ class LocalWorker:
         return values
 
     def show(self, record: dict[str, Any]) -> None:
-        if self._show:
+        if self._show is not None:
             self._show(record)
 
 
@@ -88,7 +88,7 @@ class ProcessGroupWorker:
         return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
     def show(self, record: dict[str, Any]) -> None:
-        if self._show:
+        if self._show is not None:
             self._show(record)
 
 

@@ -1,0 +1,175 @@
+"""Who may import whom. A ladder, and what stays unloaded until it is needed."""
+
+import ast
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_runs import TINY
+
+import distmgcd
+
+PACKAGE = Path(distmgcd.__file__).parent
+
+# A module imports from its own rung's package or from lower rungs; modules that share a rung are strangers.
+LADDER = (
+    {"errors", "config_words"},
+    {"core"},
+    {"config", "data"},
+    {"evaluate"},
+    {"train"},
+    {"on_ray"},
+    {"launch"},
+    {"bench", "display"},
+    {"cli"},
+)
+RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
+
+# What else a part may import, beside the standard library. Parts not named may import anything but ray.
+MAY_IMPORT = {
+    "errors": set(),
+    "config_words": set(),
+    "core": {"torch"},
+    "config": {"yaml", "pydantic"},
+    "evaluate": {"torch", "numpy", "PIL"},
+    "train": {"torch", "numpy", "PIL", "pyarrow", "safetensors", "yaml"},
+    "launch": {"torch"},
+    "display": {"rich"},
+}
+
+
+def imports_of(file: Path) -> Iterator[tuple[str, bool, int]]:
+    """(dotted name, whether it runs as the file is imported, line) of every import in a file."""
+    tree = ast.parse(file.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lazy = {node for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node not in lazy, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno} imports relatively; write the whole name"
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "distmgcd" else [node.module]
+            )
+            yield from ((name, node not in lazy, node.lineno) for name in names)
+
+
+def part_of(file: Path) -> str:
+    """core for distmgcd/core/noise.py, cli for distmgcd/cli.py."""
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
+IMPORTS = [(file, *found) for file in FILES for found in imports_of(file)]
+
+
+def where(file: Path, line: int) -> str:
+    return f"{file.relative_to(PACKAGE.parent)}:{line}"
+
+
+def test_every_module_has_a_rung():
+    assert {part_of(file) for file in FILES} == set(RUNG)
+
+
+def test_nobody_reaches_up_the_ladder():
+    reached_up = [
+        f"{where(file, line)}: {own} imports {name}, but {other} is not below it"
+        for file, name, _, line in IMPORTS
+        if name.startswith("distmgcd.")
+        and (other := name.split(".")[1]) != (own := part_of(file))
+        and RUNG.get(other, -1) >= RUNG[own]
+    ]
+    assert not reached_up, "\n".join(reached_up)
+
+
+def test_only_on_ray_imports_ray():
+    found = [
+        where(file, line)
+        for file, name, _, line in IMPORTS
+        if name.split(".")[0] == "ray" and part_of(file) != "on_ray"
+    ]
+    assert not found, f"Only distmgcd/on_ray may import ray, but so does {', '.join(found)}."
+
+
+def test_on_ray_is_imported_inside_the_function_that_starts_ray():
+    early = [
+        where(f, line) for f, name, early, line in IMPORTS if early and "on_ray" in name and part_of(f) != "on_ray"
+    ]
+    assert not early, f"Debug must not load Ray: import distmgcd.on_ray inside a function, not in {', '.join(early)}."
+
+
+def test_every_part_keeps_to_its_libraries():
+    strangers = [
+        f"{where(file, line)} imports {name}, but {part_of(file)} may only {MAY_IMPORT[part_of(file)] or 'nothing'}"
+        for file, name, _, line in IMPORTS
+        if part_of(file) in MAY_IMPORT
+        and name.split(".")[0] not in {*sys.stdlib_module_names, "distmgcd", *MAY_IMPORT[part_of(file)]}
+    ]
+    assert not strangers, "\n".join(strangers)
+
+
+def run_python(code: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+HEAVY = ("torch", "ray", "pyarrow", "pydantic", "numpy", "rich.live")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = run_python("import sys, distmgcd; print(*sys.modules)").split()
+    assert not set(HEAVY) & set(loaded)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["data", "--help"]], ids=" ".join)
+def test_help_loads_neither_torch_nor_ray(arguments: list[str]):
+    code = """
+        import sys
+        from distmgcd.cli import main
+        try:
+            main()
+        finally:
+            sys.stderr.write(" ".join(sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0 and "Usage" in done.stdout
+    assert not {"torch", "ray", "pyarrow", "numpy"} & set(done.stderr.split())
+
+
+def test_help_takes_under_a_second():
+    command = [str(Path(sys.executable).parent / "distmgcd"), "--help"]
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0, seconds  # the fastest: what else the machine does can only make it slower
+
+
+def test_debug_mode_runs_where_ray_and_typer_are_not_installed(tmp_path: Path):
+    """And starts no process: whatever it did start would be a child of it at its end, or an orphan with its mark."""
+    code = """
+        import os, sys
+
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in ("ray", "typer"):
+                    raise ModuleNotFoundError(f"{name} must not be imported here")
+
+        sys.meta_path.insert(0, Absent())
+        import distmgcd.core.learning, distmgcd.train.loop
+        from distmgcd import debug, load_config
+
+        started = []
+        sys.addaudithook(lambda event, _: started.append(event) if event in (
+            "subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system") else None)
+        debug(load_config(sys.argv[1]), storage_path=sys.argv[2], name="run", use_gpu=False)
+        print(started, [name for name in sys.modules if name.split(".")[0] in ("ray", "typer")])
+    """
+    assert run_python(code, str(TINY), str(tmp_path)).splitlines()[-1] == "[] []"
+    assert (tmp_path / "run" / "result.json").exists()
