@@ -1,9 +1,9 @@
 """How fast the chains and the update loop run on this machine, beside what the machine could do.
 
-    chain-steps/s   Langevin steps of single images: a step of a batch of B counts B
-    textbook        the bare loop as a textbook has it, on the same frozen network: autograd.grad, torch.randn
-    peak            fraction of this machine's measured fp32 matrix product; a chain-step costs 4 FLOP a
-                    multiply-add of the network: forward and gradient of the image
+chain-steps/s   Langevin steps of single images: a step of a batch of B counts B
+textbook        the bare loop as a textbook has it, on the same frozen network: autograd.grad, torch.randn
+peak            fraction of this machine's measured fp32 matrix product; a chain-step costs 4 FLOP a
+                multiply-add of the network: forward and gradient of the image
 """
 
 import json
@@ -39,10 +39,15 @@ def bench(config: Config, *, use_gpu: bool | None = None, num_workers: int = 0) 
     model = make_learner(config, LocalWorker(device)).model
     peak = matrix_product_rate(device)
     figures = {
-        "machine": {"device": _device_name(device), "threads": torch.get_num_threads(), "torch": torch.__version__, "matrix_product_flop_per_s": peak},
+        "machine": {
+            "device": _device_name(device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "matrix_product_flop_per_s": peak,
+        },
         "chains": {
             str(size): bench_chain(model.grids[grid], config, grid, settings, device=device, peak=peak)
-            for grid, (size, settings) in enumerate(zip(config.grids.sizes, make_langevin(config)))
+            for grid, (size, settings) in enumerate(zip(config.grids.sizes, make_langevin(config), strict=True))
         },
         "updates": bench_updates(config, device),
     }
@@ -57,7 +62,9 @@ def matrix_product_rate(device: torch.device) -> float:
     return 2.0 * _MATRIX_SIZE**3 / min(_seconds(lambda: a @ b, device) for _ in range(8))
 
 
-def bench_chain(energy: ConvEnergy, config: Config, grid: int, settings: Langevin, *, device: torch.device, peak: float) -> dict[str, float]:
+def bench_chain(
+    energy: ConvEnergy, config: Config, grid: int, settings: Langevin, *, device: torch.device, peak: float
+) -> dict[str, float]:
     """Our chain of one grid against the textbook loop, in turn on the same network and batch."""
     batch, size = config.learning.global_batch_size, config.grids.sizes[grid]
     x = torch.rand(batch, config.data.channels, size, size, device=device) * 2 - 1
@@ -94,7 +101,9 @@ def bench_updates(config: Config, device: torch.device) -> dict[str, float]:
     """Images/s of whole updates on real images, and the share of their time that sampling takes."""
     images = open_split(config, config.data.split)
     learner, method = make_learner(config, LocalWorker(device)), make_method(config)
-    batch = batch_indices(0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=config.seed)
+    batch = batch_indices(
+        0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=config.seed
+    )
     pixels, indices = torch.from_numpy(images.images[batch]).to(device), torch.from_numpy(batch.copy()).to(device)
     seeds = torch.zeros(len(batch), config.data.channels, 1, 1, device=device)
 
@@ -157,7 +166,10 @@ def multiply_adds(config: Config, grid: int) -> int:
 def table_of(figures: dict[str, Any]) -> list[Any]:
     """The figures for a person: a table of the chains, then a line each."""
     machine, updates = figures["machine"], figures["updates"]
-    table = Table(title=f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}", title_justify="left")
+    table = Table(
+        title=f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}",
+        title_justify="left",
+    )
     for column in ("grid", "chain-steps/s", "textbook loop", "ratio", "of peak"):
         table.add_column(column, justify="right")
     for size, chain in figures["chains"].items():
@@ -170,13 +182,14 @@ def table_of(figures: dict[str, Any]) -> list[Any]:
         )
     lines = [
         f"fp32 matrix product: {machine['matrix_product_flop_per_s'] / 1e9:,.0f} GFLOP/s",
-        f"updates: {updates['images_per_s']:,.0f} images/s, {100 * updates['share_of_sampling']:.0f} % of the time in sampling",
+        f"updates: {updates['images_per_s']:,.0f} images/s, "
+        f"{100 * updates['share_of_sampling']:.0f} % of the time in sampling",
     ]
     if "ray" in figures:
         ray = figures["ray"]
         lines.append(
-            f"Ray Train, {ray['num_workers']} worker(s): {ray['images_per_s']:,.0f} images/s, {ray['ratio_to_debug']:.2f} of "
-            f"this process ({ray['debug_images_per_s']:,.0f})"
+            f"Ray Train, {ray['num_workers']} worker(s): {ray['images_per_s']:,.0f} images/s, "
+            f"{ray['ratio_to_debug']:.2f} of this process ({ray['debug_images_per_s']:,.0f})"
         )
     return [table, *lines]
 

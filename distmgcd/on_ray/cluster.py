@@ -12,11 +12,12 @@ import ray  # noqa: E402  (telemetry must be off before)
 
 
 @contextmanager
-def connected(*, num_cpus: int) -> Iterator[None]:
+def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[None]:
     """Inside, Ray is there: the cluster of RAY_ADDRESS, or a local one with num_cpus logical CPUs.
 
     The local one is started with a dashboard on a free port of the loopback, because Ray Train asks it
     whether a run is still alive; two runs on one machine then do not take each other's for their own.
+    log_to_driver: print here what its workers print. Those of a cluster always do.
     """
     if ray.is_initialized():
         yield
@@ -34,7 +35,7 @@ def connected(*, num_cpus: int) -> Iterator[None]:
             include_dashboard=True,
             dashboard_port=port,
             logging_level=logging.WARNING,
-            log_to_driver=False,
+            log_to_driver=log_to_driver,
         )
     try:
         yield
