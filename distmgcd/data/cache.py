@@ -97,9 +97,7 @@ def _read_description(entry: Path) -> dict[str, Any] | None:
     return description if sizes == description["num_bytes"] else None
 
 
-def _build(
-    entry: Path, source: Source, *, image_size: int, channels: int, split: str, pad: int
-) -> dict[str, Any]:
+def _build(entry: Path, source: Source, *, image_size: int, channels: int, split: str, pad: int) -> dict[str, Any]:
     """Decode the split into a new entry, in place of a damaged one if there is one; the lock must be held."""
     start_seconds = time.monotonic()
     contents = source.contents()
@@ -111,9 +109,7 @@ def _build(
             shutil.rmtree(left_over, ignore_errors=True)
         unfinished.mkdir()
     try:
-        kept, skipped = _write_images(
-            unfinished, source, rows=rows, image_size=image_size, channels=channels, pad=pad
-        )
+        kept, skipped = _write_images(unfinished, source, rows=rows, image_size=image_size, channels=channels, pad=pad)
         with writable(entry.parent):
             labels = None if contents.labels is None else contents.labels[kept]
             description = {
