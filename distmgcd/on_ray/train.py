@@ -20,7 +20,6 @@ MAX_FAILURES = 3  # restarts of the worker group, each from the newest checkpoin
 def train_on_ray(config: Config, run: Run, *, num_workers: int, use_gpu: bool) -> dict[str, Any]:
     """Train with num_workers Ray Train workers; returns what result.json holds. Raises UserError and Diverged."""
     cpus = os.cpu_count() or 1
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon Ray notices the end, or a death
     with connected(num_cpus=max(cpus, num_workers), log_to_driver=not run.store.is_local):
         trainer = TorchTrainer(
             _train_worker,
