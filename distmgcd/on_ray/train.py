@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-import ray.train  # noqa: E402
+import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
