@@ -25,7 +25,7 @@ from distmgcd.core.learning import learn
 from distmgcd.core.synthesis import ChainNoise, synthesise
 from distmgcd.data import batch_indices
 from distmgcd.launch import debug, train
-from distmgcd.train.assemble import make_langevin, make_learner, make_method, open_split
+from distmgcd.train.assemble import make_langevin, make_learner, make_method, open_training_images
 from distmgcd.train.worker import LocalWorker, choose_device
 
 _NUM_PAIRS = 7  # measurements of each of two things, taken in turn
@@ -99,7 +99,7 @@ def textbook_chain(energy: Callable[[Tensor], Tensor], x: Tensor, settings: Lang
 
 def bench_updates(config: Config, device: torch.device) -> dict[str, float]:
     """Images/s of whole updates on real images, and the share of their time that sampling takes."""
-    images = open_split(config, config.data.split)
+    images = open_training_images(config)
     learner, method = make_learner(config, LocalWorker(device)), make_method(config)
     batch = batch_indices(
         0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=config.seed

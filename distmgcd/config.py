@@ -53,6 +53,9 @@ class Data(Section):
     channels: Literal[1, 3]
     split: str = "train"
     held_out: str = "test"
+    # Part of `split` that is not trained on and takes the place of `held_out`: choose settings by it, so that the
+    # distances to `held_out` remain those of a choice that never saw it.
+    validation: Decay = 0.0
     flip: bool = False  # mirror half of the observed images, a fresh draw at every update
     noise: Level = 0.02  # deviation of the Gaussian noise on observed images; pixels span [-1, 1]
     max_corrupt: Fraction = 0.001
@@ -155,6 +158,7 @@ class Logging(Section):
 class Evaluation(Section):
     every: Whole = 0  # updates between evaluations; 0: only at the end
     num_samples: Count = 2000  # fresh samples, and as many held-out images where there are so many
+    num_draws: Count = 3  # sets of so many samples, from different seeds; their mean is reported, and their spread
 
 
 class Watch(Section):

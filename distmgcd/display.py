@@ -38,7 +38,7 @@ class Display:
         if "event" in record:
             self._console.print(Text(record["event"], style="yellow"), soft_wrap=True)
         elif "swd" in record:
-            distances = distances_in_words(record["swd"])
+            distances = distances_in_words(record["swd"], record["swd_spread"])
             self._console.print(
                 f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances}",
                 soft_wrap=True,
@@ -63,8 +63,13 @@ def line_of(record: dict[str, Any]) -> str:
     )
 
 
-def distances_in_words(distances: dict[str, float]) -> str:
-    return "  ".join(f"{size}x{size} {1000 * value:.1f}" for size, value in distances.items())
+def distances_in_words(distances: dict[str, float], spread: dict[str, float]) -> str:
+    return "  ".join(f"{size}x{size} {_with_spread(value, spread[size])}" for size, value in distances.items())
+
+
+def _with_spread(value: float, spread: float) -> str:
+    """Times 1000, with the standard deviation over draws where there are several."""
+    return f"{1000 * value:.1f}" + (f" ± {1000 * spread:.1f}" if spread else "")
 
 
 def table_of(result: dict[str, Any]) -> Table:
@@ -75,5 +80,6 @@ def table_of(result: dict[str, Any]) -> Table:
     for size in result["swd"]["samples"]:
         table.add_column(f"{size}x{size}", justify="right")
     for title, key in rows.items():
-        table.add_row(title, *(f"{1000 * value:.1f}" for value in result["swd"][key].values()))
+        values, spreads = result["swd"][key], result["swd_spread"][key]
+        table.add_row(title, *(_with_spread(value, spreads[size]) for size, value in values.items()))
     return table

@@ -55,13 +55,13 @@ def debug(
 
 def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -> Run:
     """Check data, batch and run name together, then write the config of a new run. Raises UserError."""
-    from distmgcd.train.assemble import open_split
+    from distmgcd.train.assemble import open_held_out_images, open_training_images
 
     if num_workers < 1:
         raise UserError(f"--workers must be at least 1, but is {num_workers}; `distmgcd debug` trains in this process.")
     config = with_absolute_path(config)
-    images = open_split(config, config.data.split)
-    open_split(config, config.data.held_out)
+    images = open_training_images(config)
+    open_held_out_images(config)
     batch = batch_indices(
         0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=config.seed
     )

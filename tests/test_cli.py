@@ -204,7 +204,10 @@ def test_debug_shows_progress_and_ends_with_paths_and_distances(command, tmp_pat
     assert re.search(
         r"update 1/6  \d+ images/s  gap 2x2 [+-][\d.]+  8x8 [+-][\d.]+  drift/noise [\d.]+ [\d.]+  0:00 left\n", out
     )
-    assert re.search(r"update 3: 1000 x sliced Wasserstein distance to held-out images 2x2 [\d.]+  8x8 [\d.]+\n", out)
+    assert re.search(
+        r"update 3: 1000 x sliced Wasserstein distance to held-out images 2x2 [\d.]+ ± [\d.]+  8x8 [\d.]+ ± [\d.]+\n",
+        out,
+    )
     assert all(row in out for row in ("fresh samples", "untrained model", "data against itself"))
     run = tmp_path / "tiny"
     for path in (run / "checkpoints", run / "samples.png", run / "pyramid.png", run / "log", run / "result.json"):

@@ -31,7 +31,7 @@ from distmgcd.data.cache_folder import default_cache_dir, locked, writable
 from distmgcd.data.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
 from distmgcd.data.decoding import decode_rows
 from distmgcd.data.image_set import ImageSet
-from distmgcd.data.source import Source, rows_of_split
+from distmgcd.data.source import Source, rows_of_part, rows_of_split
 from distmgcd.errors import UserError
 
 _FORMAT_VERSION = 2
@@ -44,6 +44,7 @@ def open_images(
     image_size: int,
     channels: int,
     split: str,
+    part: tuple[float, float] = (0.0, 1.0),
     pad: int = 0,
     max_corrupt: float = 0.001,
     cache_dir: Path | None = None,
@@ -53,6 +54,8 @@ def open_images(
     path: a Parquet file, a folder or glob of them, a folder of images, `sklearn:digits` or `torchvision:NAME`.
     image_size: pixels a side of every image; centre squares are enlarged or averaged to it.
     channels: 1 or 3, which the images must have already.
+    part: which part of the split, as a range of fractions of a fixed shuffled order of its rows: (0.9, 1) and
+        (0, 0.9) share no image and mix the classes alike.
     pad: black pixels added on each side before that, so that 28x28 can become 32x32 and halve exactly.
     max_corrupt: the largest fraction of rows that may fail to decode; these are skipped and listed.
     cache_dir: where decoded images are kept; $DISTMGCD_CACHE or ~/.cache/distmgcd if None.
@@ -62,7 +65,9 @@ def open_images(
     _check_settings(image_size=image_size, channels=channels, max_corrupt=max_corrupt)
     source = open_source(path)
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    fingerprint = _fingerprint([_FORMAT_VERSION, source.identity(), image_size, channels, split, pad])
+    fingerprint = _fingerprint(
+        [_FORMAT_VERSION, source.identity(), image_size, channels, split, pad, *([] if part == (0.0, 1.0) else part)]
+    )
     entry = folder / fingerprint
     description = _read_description(entry)
     if description is None:
@@ -71,7 +76,9 @@ def open_images(
         with locked(folder / f"{fingerprint}.lock"):
             description = _read_description(entry)
             if description is None:
-                description = _build(entry, source, image_size=image_size, channels=channels, split=split, pad=pad)
+                description = _build(
+                    entry, source, image_size=image_size, channels=channels, split=split, part=part, pad=pad
+                )
     return _open_entry(entry, description, path=path, max_corrupt=max_corrupt)
 
 
@@ -97,11 +104,20 @@ def _read_description(entry: Path) -> dict[str, Any] | None:
     return description if sizes == description["num_bytes"] else None
 
 
-def _build(entry: Path, source: Source, *, image_size: int, channels: int, split: str, pad: int) -> dict[str, Any]:
+def _build(
+    entry: Path,
+    source: Source,
+    *,
+    image_size: int,
+    channels: int,
+    split: str,
+    part: tuple[float, float],
+    pad: int,
+) -> dict[str, Any]:
     """Decode the split into a new entry, in place of a damaged one if there is one; the lock must be held."""
     start_seconds = time.monotonic()
     contents = source.contents()
-    rows = rows_of_split(contents, split=split, path=source.path)
+    rows = rows_of_part(rows_of_split(contents, split=split, path=source.path), part)
     _logger.info("Decoding %d images of %s [%s] into %s", len(rows), source.path, split, entry)
     unfinished = entry.with_suffix(".unfinished")
     with writable(entry.parent):
@@ -118,7 +134,7 @@ def _build(entry: Path, source: Source, *, image_size: int, channels: int, split
                 "skipped": skipped,
                 "classes": contents.classes,
                 "source": source.path,
-                "split": split,
+                "split": split if part == (0.0, 1.0) else f"{split}, {100 * (part[1] - part[0]):g} % of it",
             }
             _finish(unfinished, entry, description=description, rows=kept, labels=labels)
     finally:

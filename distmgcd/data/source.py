@@ -64,6 +64,13 @@ def rows_of_split(contents: Contents, *, split: str, path: str) -> np.ndarray:
     return np.flatnonzero(contents.split_codes == contents.split_names.index(split))
 
 
+def rows_of_part(rows: np.ndarray, part: tuple[float, float]) -> np.ndarray:
+    """The rows, ascending, whose place in a fixed shuffled order lies in this range of fractions."""
+    order = np.argsort(np.random.Philox(key=0).random_raw(len(rows)), kind="stable")
+    first, last = (round(bound * len(rows)) for bound in part)
+    return rows[np.sort(order[first:last])]
+
+
 def named_splits(names_of_rows: Iterable[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """(split_names in order of first appearance, split_codes) of a split's name for every row."""
     code_of: dict[str, int] = {}

@@ -60,14 +60,26 @@ def make_learner(config: Config, worker: Worker) -> Learner:
     return Learner(model, worker.wrap(model), betas=config.learning.betas)
 
 
-def open_split(config: Config, split: str) -> ImageSet:
-    """The images of a split as the config wants them. Raises UserError."""
+def open_training_images(config: Config) -> ImageSet:
+    """The images that are learned from, as the config wants them. Raises UserError."""
+    return _open(config, config.data.split, part=(0.0, 1.0 - config.data.validation))
+
+
+def open_held_out_images(config: Config) -> ImageSet:
+    """The images that samples are compared with: none of them is learned from. Raises UserError."""
+    if config.data.validation:
+        return _open(config, config.data.split, part=(1.0 - config.data.validation, 1.0))
+    return _open(config, config.data.held_out)
+
+
+def _open(config: Config, split: str, part: tuple[float, float] = (0.0, 1.0)) -> ImageSet:
     data = config.data
     return open_images(
         data.path,
         image_size=config.image_size,
         channels=data.channels,
         split=split,
+        part=part,
         pad=data.pad,
         max_corrupt=data.max_corrupt,
     )

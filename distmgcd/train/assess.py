@@ -1,5 +1,8 @@
 """What a model is worth: fresh samples of it, drawn by all workers, against held-out images."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,18 +15,28 @@ from distmgcd.evaluate.swd import pixel_distances
 from distmgcd.train.assemble import make_langevin
 from distmgcd.train.worker import Worker
 
-EVALUATION_SEED = 1  # of the chains of fresh samples: the same for every run and trial
+
+class Distances(NamedTuple):
+    """Per grid {size: value}: the mean over several sets of images, and their standard deviation (0 of one set)."""
+
+    mean: dict[str, float]
+    spread: dict[str, float]
+
+
+def evaluation_seeds(config: Config) -> range:
+    """The seeds of fresh samples, one a draw: the same for every run and trial."""
+    return range(1, 1 + config.evaluate.num_draws)
 
 
 def fresh_samples(
-    model: MultiGridEnergy, starts: StartDistribution, num_samples: int, config: Config, worker: Worker
+    model: MultiGridEnergy, starts: StartDistribution, num_samples: int, config: Config, worker: Worker, *, seed: int
 ) -> list[Tensor]:
     """Samples 0 .. num_samples - 1 at every grid, on the CPU: G of [num_samples, C, s, s].
 
     All workers call it, each draws its share.
     """
     mine = torch.arange(num_samples).tensor_split(worker.world_size)[worker.rank]
-    levels = sample_in_batches(model, starts, mine, config, seed=EVALUATION_SEED, device=worker.device)
+    levels = sample_in_batches(model, starts, mine, config, seed=seed, device=worker.device)
     return [worker.gather(level).cpu() for level in levels]
 
 
@@ -45,11 +58,19 @@ def sample_in_batches(
     return [torch.cat(level) for level in zip(*batches, strict=True)]
 
 
-def distances(samples: Tensor, held_out: ImageSet, config: Config) -> dict[str, float]:
-    """Sliced Wasserstein distance of samples [N, C, S, S] to the first N held-out images, per grid {size: distance}."""
-    data = as_floats(held_out.images[: len(samples)])
-    values = pixel_distances(samples.clamp(-1.0, 1.0), data, sizes=config.grids.sizes)
-    return {str(size): value for size, value in zip(config.grids.sizes, values, strict=True)}
+def distances(sets: Sequence[Tensor], held_out: ImageSet, config: Config) -> Distances:
+    """Sliced Wasserstein distance of each set [N, C, S, S] to the first N held-out images."""
+    data = as_floats(held_out.images[: len(sets[0])])
+    values = [pixel_distances(images.clamp(-1.0, 1.0), data, sizes=config.grids.sizes) for images in sets]
+    spread, mean = torch.std_mean(torch.tensor(values, dtype=torch.float64), dim=0, correction=min(1, len(sets) - 1))
+    return Distances(*(dict(zip(map(str, config.grids.sizes), x.tolist(), strict=True)) for x in (mean, spread)))
+
+
+def draws_of_data(images: ImageSet, config: Config) -> list[Tensor]:
+    """As many sets of training images as there are draws of samples, and as large where there are so many."""
+    num = min(config.evaluate.num_samples, len(images))
+    orders = (np.random.Generator(np.random.Philox(key=seed)).random(len(images)) for seed in evaluation_seeds(config))
+    return [as_floats(images.images[np.sort(np.argsort(order)[:num])]) for order in orders]
 
 
 def as_floats(images: np.ndarray) -> Tensor:
@@ -61,3 +82,17 @@ def start_distribution(images: ImageSet, *, rows_at_once: int = 1024) -> StartDi
     """The distribution of the 1x1 versions of all training images."""
     means = [images.images[first : first + rows_at_once].mean((2, 3)) for first in range(0, len(images), rows_at_once)]
     return StartDistribution.of(torch.from_numpy(np.concatenate(means)))
+
+
+def protocol(config: Config, images: ImageSet, held_out: ImageSet) -> dict[str, str]:
+    """What distances were measured on, in words."""
+    num_samples, num_draws = config.evaluate.num_samples, config.evaluate.num_draws
+    return {
+        "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to each grid, 512 directions, pixels in "
+        "[-1, 1]",
+        "draws": f"mean and standard deviation over {num_draws} draws, all against the same reference",
+        "samples": f"{num_samples} fresh chains a draw, averaged weights, {config.per_grid('langevin.num_steps')} "
+        "steps a grid",
+        "reference": f"{min(num_samples, len(held_out))} images of {held_out.name}",
+        "data": f"{min(num_samples, len(images))} random images a draw of {images.name}",
+    }

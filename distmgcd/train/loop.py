@@ -12,13 +12,22 @@ from PIL import Image
 from torch import Tensor
 
 from distmgcd.config import Config
+from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.learning import Learner, Method, learn
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet, batch_indices, shard
 from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
 from distmgcd.train import checkpoint
-from distmgcd.train.assemble import make_learner, make_method, make_model, open_split
-from distmgcd.train.assess import as_floats, distances, fresh_samples, start_distribution
+from distmgcd.train.assemble import make_learner, make_method, make_model, open_held_out_images, open_training_images
+from distmgcd.train.assess import (
+    Distances,
+    distances,
+    draws_of_data,
+    evaluation_seeds,
+    fresh_samples,
+    protocol,
+    start_distribution,
+)
 from distmgcd.train.checkpoint import Progress
 from distmgcd.train.log import Log, make_record
 from distmgcd.train.run import Run
@@ -81,7 +90,7 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
 
 def begin(config: Config, worker: Worker, run: Run) -> Training:
     """The state of a run at its newest good checkpoint, or at its start."""
-    images, held_out = open_split(config, config.data.split), open_split(config, config.data.held_out)
+    images, held_out = open_training_images(config), open_held_out_images(config)
     learner, progress, events = make_learner(config, worker), Progress(), []
     if found := checkpoint.newest(run.store, warn=events.append):
         checkpoint.restore(learner, found)
@@ -184,17 +193,24 @@ def save(training: Training) -> None:
         training.log.copy_to(training.run.store)
 
 
-def evaluate(training: Training) -> dict[str, float]:
-    """Distances of fresh samples to held-out images, per grid; a sheet of them in the log."""
-    levels = fresh_samples(
-        training.learner.ema, training.starts, training.config.evaluate.num_samples, training.config, training.worker
-    )
+def evaluate(training: Training) -> Distances | None:
+    """Distances of fresh samples to held-out images, on rank 0; a sheet of them in the log."""
+    draws = sample(training, training.learner.ema)
     if training.worker.rank != 0:
-        return {}
-    found = distances(levels[-1], training.held_out, training.config)
-    training.log.write_picture(write_sheets(training.run, levels), training.progress.update)
-    tell(training, {"swd": found})
+        return None
+    found = distances([levels[-1] for levels in draws], training.held_out, training.config)
+    training.log.write_picture(write_sheets(training.run, draws[0]), training.progress.update)
+    tell(training, {"swd": found.mean, "swd_spread": found.spread})
     return found
+
+
+def sample(training: Training, model: MultiGridEnergy) -> list[list[Tensor]]:
+    """Every draw of fresh samples, at every grid."""
+    config = training.config
+    return [
+        fresh_samples(model, training.starts, config.evaluate.num_samples, config, training.worker, seed=seed)
+        for seed in evaluation_seeds(config)
+    ]
 
 
 def write_sheets(run: Run, levels: list[Tensor]) -> np.ndarray:
@@ -211,37 +227,22 @@ def finish(training: Training) -> dict[str, Any]:
     """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json."""
     config, worker = training.config, training.worker
     found = evaluate(training)
-    untrained = fresh_samples(
-        make_model(config).to(worker.device), training.starts, config.evaluate.num_samples, config, worker
-    )
+    untrained = sample(training, make_model(config).to(worker.device))
     if worker.rank != 0:
         return {}
-    data = as_floats(training.images.images[: config.evaluate.num_samples])
+    all_distances = {
+        "samples": found,
+        "untrained": distances([levels[-1] for levels in untrained], training.held_out, config),
+        "data": distances(draws_of_data(training.images, config), training.held_out, config),
+    }
     result = {
         "update": training.progress.update,
         "seconds": training.progress.seconds,
         "num_retries": training.progress.num_retries,
-        "swd": {
-            "samples": found,
-            "untrained": distances(untrained[-1], training.held_out, config),
-            "data": distances(data, training.held_out, config),
-        },
-        "protocol": protocol(training),
+        "swd": {name: value.mean for name, value in all_distances.items()},
+        "swd_spread": {name: value.spread for name, value in all_distances.items()},
+        "protocol": protocol(config, training.images, training.held_out),
     }
     training.run.store.write("result.json", json.dumps(result, indent=1).encode())
     training.log.copy_to(training.run.store)
     return result
-
-
-def protocol(training: Training) -> dict[str, Any]:
-    """What the distances were measured on."""
-    config = training.config
-    num_held_out = min(config.evaluate.num_samples, len(training.held_out))
-    return {
-        "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to each grid, 512 directions, pixels in "
-        "[-1, 1]",
-        "samples": f"{config.evaluate.num_samples} fresh chains, averaged weights, "
-        f"{config.per_grid('langevin.num_steps')} steps a grid",
-        "reference": f"{num_held_out} images of {training.held_out.name}",
-        "data": f"{min(config.evaluate.num_samples, len(training.images))} images of {training.images.name}",
-    }

@@ -46,6 +46,15 @@ def test_a_split_holds_its_own_pixels_labels_and_rows(file, cache):
     assert open_train(file, cache, split="all").rows.tolist() == list(range(20))
 
 
+def test_two_parts_of_a_split_share_no_image_and_are_not_in_the_order_of_the_file(file, cache):
+    fit, validation = (open_train(file, cache, split="all", part=part) for part in ((0.0, 0.75), (0.75, 1.0)))
+    assert (len(fit), len(validation)) == (15, 5)
+    assert sorted([*fit.rows, *validation.rows]) == list(range(20))
+    assert validation.rows.tolist() not in (list(range(15, 20)), list(range(5)))
+    np.testing.assert_array_equal(validation.images, np.moveaxis(IMAGES[validation.rows], 3, 1))
+    assert "25 %" in validation.name
+
+
 def test_images_are_memory_mapped_and_nothing_can_be_written(file, cache):
     train = open_train(file, cache)
     assert isinstance(train.images, np.memmap)

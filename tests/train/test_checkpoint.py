@@ -14,7 +14,7 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import batch_indices
 from distmgcd.errors import UserError
 from distmgcd.train import checkpoint
-from distmgcd.train.assemble import make_learner, make_method, open_split
+from distmgcd.train.assemble import make_learner, make_method, open_training_images
 from distmgcd.train.checkpoint import Progress
 from distmgcd.train.store import Store
 from distmgcd.train.worker import LocalWorker
@@ -45,7 +45,7 @@ def new_learner(*changes: str) -> Learner:
 
 
 def advance(learner: Learner, updates: range) -> None:
-    images = open_split(CONFIG, "train").images
+    images = open_training_images(CONFIG).images
     for update in updates:
         batch = batch_indices(update, num_images=len(images), global_batch_size=8, seed=0)
         learn(learner, torch.from_numpy(images[batch]), torch.from_numpy(batch.copy()), update, make_method(CONFIG))
