@@ -3,6 +3,7 @@
 One rank is a special case of many, so the loop has no branch for it.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -24,8 +25,11 @@ class Worker(Protocol):
     def mean(self, values: Tensor) -> Tensor:
         """The mean over workers of a tensor of the same shape in each; called by all of them."""
 
-    def gather(self, values: Tensor) -> Tensor:
-        """The tensors [n_r, ...] of all workers, in rank order, one after the other; called by all of them."""
+    def gather(self, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """The tensors [n_r, ...] of all workers, in rank order, one after the other; called by all of them.
+
+        counts: the n_r, where they are known; else all workers wait to hear them.
+        """
 
     def show(self, record: dict[str, Any]) -> None:
         """Show a record of the log to the user, if this worker can; called by rank 0."""
@@ -47,7 +51,7 @@ class LocalWorker:
     def mean(self, values: Tensor) -> Tensor:
         return values
 
-    def gather(self, values: Tensor) -> Tensor:
+    def gather(self, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
         return values
 
     def show(self, record: dict[str, Any]) -> None:
@@ -78,14 +82,18 @@ class ProcessGroupWorker:
         dist.all_reduce(total)
         return total / self.world_size
 
-    def gather(self, values: Tensor) -> Tensor:
-        counts = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(self.world_size)]
-        dist.all_gather(counts, torch.tensor([len(values)], device=values.device))
-        most = max(int(count) for count in counts)
+    def gather(self, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        counts = counts or self._counts(values)
+        most = max(counts)
         padded = torch.cat([values, values.new_zeros(most - len(values), *values.shape[1:])])
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
-        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def _counts(self, values: Tensor) -> list[int]:
+        counts = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(self.world_size)]
+        dist.all_gather(counts, torch.tensor([len(values)], device=values.device))
+        return [int(count) for count in counts]
 
     def show(self, record: dict[str, Any]) -> None:
         if self._show is not None:

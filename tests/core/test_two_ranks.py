@@ -20,7 +20,7 @@ FLIPPED = method(flip=True)
 def train(learner: Learner, share: slice) -> dict[str, list[Tensor]]:
     """Learn from a share of the one batch; everything that should not depend on how many ranks there are."""
     pixels, indices = random_pixels(8, channels=3)
-    metrics = [learn(learner, pixels[share], indices[share], update, FLIPPED) for update in range(NUM_UPDATES)]
+    metrics = [learn(learner, pixels[share], indices[share], update, FLIPPED).metrics for update in range(NUM_UPDATES)]
     return {
         "gradients": [p.grad for p in learner.model.parameters()],
         "weights": [p.detach() for p in learner.model.parameters()],
