@@ -3,6 +3,7 @@
 One rank is a special case of many, so the loop has no branch for it.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -12,6 +13,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distmgcd.errors import UserError
+
+# DDP's name for whether a forward pass broadcasts buffers: the second one warns since torch 2.14.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
 
 
 class Worker(Protocol):
@@ -74,7 +82,7 @@ class ProcessGroupWorker:
             return model
         device_ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(
-            model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            model, device_ids=device_ids, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
         )
 
     def mean(self, values: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from small_models import method, random_pixels, small_learner, small_model
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from distmgcd.core.learning import METRICS, Learner, learn
+from distmgcd.train.worker import ProcessGroupWorker
 
 NUM_UPDATES = 3
 NORMS = ("none", "layer", "spectral")
@@ -37,7 +37,7 @@ def run_rank(rank: int, num_ranks: int, folder: str) -> None:
     try:
         for norm in NORMS:
             model = small_model(channels=3, norm=norm)
-            wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+            wrapped = ProcessGroupWorker(torch.device("cpu")).wrap(model)
             torch.save(train(small_learner(model, wrapped), share), f"{folder}/{norm}{rank}.pt")
     finally:
         dist.destroy_process_group()
