@@ -146,6 +146,8 @@ class Learning(Section):
 class Checkpointing(Section):
     every: Count = 200  # updates
     keep: Count = 3  # the newest so many; the last one of a run is always kept
+    keep_best: Whole = 1  # and the best so many of those at whose update there was an evaluation (evaluate.every)
+    metric: str = "swd"  # the smallest is best: the mean over grids of the sliced Wasserstein distance; swd/16: of one
 
 
 class Logging(Section):
@@ -188,6 +190,12 @@ class Config(Section):
             raise ValueError(
                 f"data.image_size must be the finest grid, but is {self.data.image_size} with "
                 f"grids.sizes={_show(self.grids.sizes)}; leave data.image_size out, or end grids.sizes with it."
+            )
+        metrics = ["swd", *(f"swd/{size}" for size in self.grids.sizes)]
+        if self.checkpoint.metric not in metrics:
+            raise ValueError(
+                f"checkpoint.metric must be one of {', '.join(metrics)}, but is {self.checkpoint.metric!r}; its "
+                "default is swd, the mean over grids."
             )
         if self.learning.warmup >= self.learning.num_updates:
             raise ValueError(

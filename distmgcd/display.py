@@ -43,6 +43,8 @@ class Display:
                 f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances}",
                 soft_wrap=True,
             )
+        elif "grids" not in record:
+            return  # what a checkpoint took is for the log
         elif self._live:
             self._live.update(Text(line_of(record), overflow="ellipsis", no_wrap=True))
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or record["update"] == record["num_updates"]:

@@ -4,7 +4,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,14 +32,14 @@ def train(
     Raises UserError and distmgcd.train.watch.Diverged.
     """
     use_gpu = check_gpus(use_gpu, num_workers)
-    run = prepare(config, storage_path=storage_path, name=name, num_workers=num_workers)
-    if finished := result_of(run):
-        return finished
-    check_checkpoint(run)
-    from distmgcd.on_ray.train import train_on_ray
+    with claimed(config, storage_path=storage_path, name=name, num_workers=num_workers) as run:
+        if finished := result_of(run):
+            return finished
+        check_checkpoint(run)
+        from distmgcd.on_ray.train import train_on_ray
 
-    with _following(run, show):
-        return train_on_ray(run.config(), run, num_workers=num_workers, use_gpu=use_gpu)
+        with _following(run, show):
+            return train_on_ray(run.config(), run, num_workers=num_workers, use_gpu=use_gpu)
 
 
 def debug(
@@ -49,12 +50,17 @@ def debug(
     from distmgcd.train.worker import LocalWorker, choose_device
 
     device = choose_device(use_gpu)
-    run = prepare(config, storage_path=storage_path, name=name, num_workers=1)
-    return result_of(run) or loop.train(run.config(), LocalWorker(device, show), run)
+    with claimed(config, storage_path=storage_path, name=name, num_workers=1) as run:
+        return result_of(run) or loop.train(run.config(), LocalWorker(device, show), run)
 
 
-def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -> Run:
-    """Check data, batch and run name together, then write the config of a new run. Raises UserError."""
+@contextmanager
+def claimed(config: Config, *, storage_path: str, name: str, num_workers: int) -> Iterator[Run]:
+    """Check data, batch and run name together, then write the config of a new run. Raises UserError.
+
+    Inside, no other command on this machine trains the run.
+    """
+    from distmgcd.train import checkpoint, lock
     from distmgcd.train.assemble import open_split
 
     if num_workers < 1:
@@ -67,8 +73,10 @@ def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -
     )
     shard(batch, 0, num_workers)
     run = Run.at(storage_path, name)
-    run.claim(config)
-    return run
+    with lock.held(run.store):
+        run.claim(config)
+        checkpoint.complete_left_overs(run.store)
+        yield run
 
 
 def with_absolute_path(config: Config) -> Config:
@@ -90,7 +98,7 @@ def check_checkpoint(run: Run) -> None:
     from distmgcd.train import checkpoint
     from distmgcd.train.assemble import make_model
 
-    if found := checkpoint.newest(run.store, warn=lambda _: None):  # the loop is the one to warn
+    if found := checkpoint.to_go_on_from(run.store, warn=lambda _: None):  # the loop is the one to warn
         checkpoint.load_weights(make_model(run.config()), found, "model.safetensors")
 
 

@@ -2,10 +2,12 @@
 
 STORAGE/NAME/config.yaml      the config; a run name holds one config for ever
 STORAGE/NAME/checkpoints/     see checkpoint.py
+STORAGE/NAME/lock             see lock.py
 STORAGE/NAME/log/             metrics.jsonl and TensorBoard's files
 STORAGE/NAME/samples.png      fresh samples; result.json: what they measure
 """
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +90,11 @@ class Run:
         folder = Path(self.store.path("log"))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def drop_log_folder(self, folder: Path) -> None:
+        """Delete the temporary folder of a remote run's log, when the run has left it."""
+        if not self.store.is_local:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _identity(config: Config) -> dict[str, object]:
