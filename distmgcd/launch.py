@@ -106,7 +106,13 @@ def result_of(run: Run) -> dict[str, Any] | None:
     """The result of a run that has already come to its end."""
     if not run.store.exists("result.json"):
         return None
-    return json.loads(run.store.read("result.json"))
+    try:
+        return json.loads(run.store.read("result.json"))
+    except ValueError:
+        raise UserError(
+            f"The result of the run {run.store.location} is damaged; delete {run.store.path('result.json')}, and the "
+            "same command measures it again."
+        ) from None
 
 
 def check_gpus(use_gpu: bool | None, num_workers: int) -> bool:

@@ -78,7 +78,17 @@ class Run:
             ) from None
 
     def config(self) -> Config:
-        return make_config(yaml.safe_load(self.store.read("config.yaml")))
+        """Raises UserError if it is damaged."""
+        try:
+            settings = yaml.safe_load(self.store.read("config.yaml"))
+            if not isinstance(settings, dict):
+                raise ValueError("it holds no settings")
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(
+                f"The config of the run {self.store.location} is damaged ({' '.join(str(error).split())}); put back a "
+                "copy of its config.yaml, or choose another --name."
+            ) from None
+        return make_config(settings)
 
     def log_folder(self) -> Path:
         """Where the log is written: in the run if it is local, else in a temporary folder that is copied there."""

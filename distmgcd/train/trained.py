@@ -47,6 +47,8 @@ def load(run: str, *, which: str = "newest", device: torch.device | str | None =
     opened = Run.open(run)
     config = opened.config()
     found = retention.find(opened.store, str(which), metric=config.checkpoint.metric)
+    if found is None and checkpoint.names(opened.store):
+        raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {run}` says how.")
     if found is None:
         raise UserError(
             f"The run {run} has no good checkpoint; train it until the next one "
