@@ -152,6 +152,8 @@ class Learning(Section):
 class Checkpointing(Section):
     every: Count = 200  # updates
     keep: Count = 3  # the newest so many; the last one of a run is always kept
+    keep_best: Whole = 1  # and the best so many of those at whose update there was an evaluation (evaluate.every)
+    metric: str = "swd"  # the smallest is best: the mean over grids of the sliced Wasserstein distance; swd/16: of one
 
 
 class Logging(Section):
@@ -201,6 +203,12 @@ class Config(Section):
             raise ValueError(
                 f"learning.block_size must divide learning.global_batch_size, but {block} does not divide {batch}; set "
                 f"learning.block_size={math.gcd(block, batch)}, say."
+            )
+        metrics = ["swd", *(f"swd/{size}" for size in self.grids.sizes)]
+        if self.checkpoint.metric not in metrics:
+            raise ValueError(
+                f"checkpoint.metric must be one of {', '.join(metrics)}, but is {self.checkpoint.metric!r}; its "
+                "default is swd, the mean over grids."
             )
         if self.learning.warmup >= self.learning.num_updates:
             raise ValueError(

@@ -2,13 +2,17 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from distmgcd.train.listing import Summary
 
 _SECONDS_BETWEEN_LINES = 10.0  # where nobody watches a terminal
 
@@ -43,6 +47,8 @@ class Display:
                 f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances}",
                 soft_wrap=True,
             )
+        elif "grids" not in record:
+            return  # what a checkpoint took is for the log
         elif self._live:
             self._live.update(Text(line_of(record), overflow="ellipsis", no_wrap=True))
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or record["update"] == record["num_updates"]:
@@ -83,3 +89,23 @@ def table_of(result: dict[str, Any]) -> Table:
         values, spreads = result["swd"][key], result["swd_spread"][key]
         table.add_row(title, *(_with_spread(value, spreads[size]) for size, value in values.items()))
     return table
+
+
+def size_in_words(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:.1f} KiB"
+
+
+def lines_of_runs(runs: "Sequence[Summary]") -> list[str]:
+    """A table of runs in plain text, one line a run under a line of titles."""
+    rows = [("run", "state", "update", "1000 x swd", "size", "last written")]
+    for run in runs:
+        of = "?" if run.num_updates is None else run.num_updates
+        score = "-" if run.score is None else f"{1000 * run.score:.1f}"
+        written = run.written.astimezone().strftime("%Y-%m-%d %H:%M") if run.written else "-"
+        rows.append((run.name, run.state, f"{run.update}/{of}", score, size_in_words(run.num_bytes), written))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust)
+    return [
+        "  ".join(align(cell, width) for align, cell, width in zip(aligned, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

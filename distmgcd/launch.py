@@ -4,7 +4,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,14 +32,14 @@ def train(
     Raises UserError and distmgcd.train.watch.Diverged.
     """
     use_gpu = check_gpus(use_gpu, num_workers)
-    run = prepare(config, storage_path=storage_path, name=name, num_workers=num_workers)
-    if finished := result_of(run):
-        return finished
-    check_checkpoint(run)
-    from distmgcd.on_ray.train import train_on_ray
+    with claimed(config, storage_path=storage_path, name=name, num_workers=num_workers) as run:
+        if finished := result_of(run):
+            return finished
+        check_checkpoint(run)
+        from distmgcd.on_ray.train import train_on_ray
 
-    with _following(run, show):
-        return train_on_ray(run.config(), run, num_workers=num_workers, use_gpu=use_gpu)
+        with _following(run, show):
+            return train_on_ray(run.config(), run, num_workers=num_workers, use_gpu=use_gpu)
 
 
 def debug(
@@ -49,12 +50,17 @@ def debug(
     from distmgcd.train.worker import LocalWorker, choose_device
 
     device = choose_device(use_gpu)
-    run = prepare(config, storage_path=storage_path, name=name, num_workers=1)
-    return result_of(run) or loop.train(run.config(), LocalWorker(device, show), run)
+    with claimed(config, storage_path=storage_path, name=name, num_workers=1) as run:
+        return result_of(run) or loop.train(run.config(), LocalWorker(device, show), run)
 
 
-def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -> Run:
-    """Check data, batch and run name together, then write the config of a new run. Raises UserError."""
+@contextmanager
+def claimed(config: Config, *, storage_path: str, name: str, num_workers: int) -> Iterator[Run]:
+    """Check data, batch and run name together, then write the config of a new run. Raises UserError.
+
+    Inside, no other command on this machine trains the run.
+    """
+    from distmgcd.train import checkpoint, lock
     from distmgcd.train.assemble import open_held_out_images, open_training_images
 
     if num_workers < 1:
@@ -66,8 +72,10 @@ def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -
     batch_indices(0, num_images=len(images), global_batch_size=learning.global_batch_size, seed=config.seed)
     check_shares(learning.global_batch_size, num_workers, block=learning.block_size or 1)
     run = Run.at(storage_path, name)
-    run.claim(config)
-    return run
+    with lock.held(run.store):
+        run.claim(config)
+        checkpoint.complete_left_overs(run.store)
+        yield run
 
 
 def with_absolute_path(config: Config) -> Config:
@@ -89,7 +97,7 @@ def check_checkpoint(run: Run) -> None:
     from distmgcd.train import checkpoint
     from distmgcd.train.assemble import make_model
 
-    if found := checkpoint.newest(run.store, warn=lambda _: None):  # the loop is the one to warn
+    if found := checkpoint.to_go_on_from(run.store, warn=lambda _: None):  # the loop is the one to warn
         checkpoint.load_weights(make_model(run.config()), found, "model.safetensors")
 
 
@@ -97,7 +105,13 @@ def result_of(run: Run) -> dict[str, Any] | None:
     """The result of a run that has already come to its end."""
     if not run.store.exists("result.json"):
         return None
-    return json.loads(run.store.read("result.json"))
+    try:
+        return json.loads(run.store.read("result.json"))
+    except ValueError:
+        raise UserError(
+            f"The result of the run {run.store.location} is damaged; delete {run.store.path('result.json')}, and the "
+            "same command measures it again."
+        ) from None
 
 
 def check_gpus(use_gpu: bool | None, num_workers: int) -> bool:

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "core": {"torch"},
     "config": {"yaml", "pydantic"},
     "evaluate": {"torch", "numpy", "PIL"},
-    "train": {"torch", "numpy", "PIL", "pyarrow", "safetensors", "yaml"},
+    "train": {"torch", "numpy", "PIL", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
     "launch": {"torch"},
     "display": {"rich"},
 }

@@ -47,4 +47,3 @@ def test_a_new_run_is_shown_from_its_start(tmp_path: Path):
 def write(log: Log, updates: range) -> None:
     for update in updates:
         log.write({"update": update, "event": "x" * update, "at": time.perf_counter()})
-    log.close()

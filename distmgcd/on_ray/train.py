@@ -12,6 +12,7 @@ from distmgcd.config import Config, make_config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.cluster import connected
 from distmgcd.train.run import Run
+from distmgcd.train.saving import NotSaved
 from distmgcd.train.watch import Diverged
 
 MAX_FAILURES = 3  # restarts of the worker group, each from the newest checkpoint
@@ -41,6 +42,8 @@ def train_on_ray(config: Config, run: Run, *, num_workers: int, use_gpu: bool) -
             outcome = json.loads(trainer.fit().return_value)
         except ray.train.TrainingFailedError as error:
             raise _cause(error) from error
+    if "not_saved" in outcome:
+        raise NotSaved(outcome["not_saved"])
     if "diverged" in outcome:
         raise Diverged(outcome["diverged"])
     return outcome
@@ -57,6 +60,8 @@ def _train_worker(settings: dict[str, Any]) -> str:
         return json.dumps(train(make_config(settings["config"]), worker, run))
     except Diverged as event:  # every rank sees it at the same update; a restart would only see it again
         return json.dumps({"diverged": str(event)})
+    except NotSaved as event:  # at the very end, which the other ranks have reached; a full disk does not empty itself
+        return json.dumps({"not_saved": str(event)})
 
 
 def _print(record: dict[str, Any]) -> None:

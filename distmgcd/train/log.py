@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import METRICS
-from distmgcd.train.run import METRICS_FILE
+from distmgcd.errors import UserError
+from distmgcd.train.board import Board
+from distmgcd.train.pieces import Pieces
+from distmgcd.train.run import METRICS_FILE, Run
 from distmgcd.train.store import Store
 
 
@@ -43,44 +47,44 @@ def make_record(
 
 
 class Log:
-    """metrics.jsonl and TensorBoard event files in a local folder; copied to the run where that is remote."""
+    """metrics.jsonl and a TensorBoard event file in a local folder; copied to the run where that is remote.
+
+    A record that a full disk refuses waits in memory, and is written when there is room again.
+    """
 
     def __init__(self, folder: Path, *, after_update: int):
-        """after_update: where the run goes on; records of later updates, of a run that was cut, are dropped."""
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only rank 0 needs it
+        """after_update: where the run goes on; records of later updates, of a run that was cut, are dropped.
 
+        Raises OSError.
+        """
         self.folder = folder
         self._file = folder / METRICS_FILE
         self._drop_records_after(after_update)
-        self._board = SummaryWriter(str(folder), purge_step=after_update + 1)
+        self._records = Pieces(self._file)
+        self._board = Board(folder, purge_step=after_update + 1)
+        self._changed = True  # since the last copy
 
-    def write(self, record: dict[str, Any]) -> None:
-        """A record of updates (make_record), of an evaluation {"swd": ...}, or an event {"event": ...}."""
-        with self._file.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        update = record["update"]
-        for size, values in record.get("grids", {}).items():
-            for name, value in values.items():
-                if value is not None:
-                    self._board.add_scalar(f"{name}/grid_{size}", value, update)
-        for size, value in record.get("swd", {}).items():
-            self._board.add_scalar(f"swd/grid_{size}", value, update)
-        if "images_per_s" in record:
-            self._board.add_scalar("speed/images_per_s", record["images_per_s"], update)
+    def write(self, record: dict[str, Any]) -> OSError | None:
+        """A record of updates (make_record), an evaluation {"swd": ...}, a checkpoint {"checkpoint": ...}, or an event.
 
-    def write_picture(self, picture: Any, update: int) -> None:
+        Returns what keeps it from the disk, if anything does.
+        """
+        self._changed = True
+        line = (json.dumps(record) + "\n").encode()
+        refused = self._records.append(line)
+        return self._board.add_numbers(_numbers_of(record), record["update"]) or refused
+
+    def write_picture(self, picture: np.ndarray, update: int) -> OSError | None:
         """picture: uint8 [H, W, 3] array."""
-        self._board.add_image("samples", picture, update, dataformats="HWC")
+        self._changed = True
+        return self._board.add_picture("samples", picture, update)
 
     def copy_to(self, store: Store) -> None:
-        """Bring a remote run's log there; nothing to do for a local one, whose log is in place."""
-        self._board.flush()
-        if not store.is_local:
+        """Bring a remote run's log there; nothing to do for a local one, whose log is in place. Raises OSError."""
+        if self._changed and not store.is_local:
+            self._changed = False
             for file in self.folder.iterdir():
                 store.write(f"log/{file.name}", file.read_bytes())
-
-    def close(self) -> None:
-        self._board.close()
 
     def _drop_records_after(self, update: int) -> None:
         """In a file of its own that then takes the place of the old one: others may be reading that."""
@@ -90,8 +94,36 @@ class Log:
         kept = [line for line in lines if _update_of(line) <= update]
         if kept != lines:
             shorter = self._file.with_suffix(".unfinished")
-            shorter.write_text("".join(kept))
-            shorter.replace(self._file)
+            try:
+                shorter.write_text("".join(kept))
+                shorter.replace(self._file)
+            except OSError:
+                shorter.unlink(missing_ok=True)
+                raise
+
+
+def open_log(run: Run, *, after_update: int) -> Log:
+    """The log of a run, where it goes on. Raises UserError if the disk has no room for it."""
+    try:
+        return Log(run.log_folder(), after_update=after_update)
+    except OSError as error:
+        raise UserError(
+            f"The log of the run {run.store.location} cannot be written ({error.strerror or error}); free space there "
+            "or mend what is wrong, and run the same command again."
+        ) from error
+
+
+def _numbers_of(record: dict[str, Any]) -> dict[str, float]:
+    """What TensorBoard shows of a record."""
+    numbers = {
+        f"{name}/grid_{size}": value
+        for size, values in record.get("grids", {}).items()
+        for name, value in values.items()
+        if value is not None
+    }
+    numbers |= {f"swd/grid_{size}": value for size, value in record.get("swd", {}).items()}
+    numbers |= {f"checkpoint/{name}": value for name, value in record.get("checkpoint", {}).items()}
+    return numbers | ({"speed/images_per_s": record["images_per_s"]} if "images_per_s" in record else {})
 
 
 def _update_of(line: str) -> float:

@@ -3,7 +3,9 @@
 import io
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,8 +39,9 @@ from distmgcd.train.assess import (
     start_distribution,
 )
 from distmgcd.train.checkpoint import Progress
-from distmgcd.train.log import Log, make_record
+from distmgcd.train.log import Log, make_record, open_log
 from distmgcd.train.run import Run
+from distmgcd.train.saving import Saver, not_saved, reason_of
 from distmgcd.train.watch import Diverged, check_health
 from distmgcd.train.worker import Worker
 
@@ -61,6 +64,8 @@ class Training:
     method: Method
     blocks: Blocks | None
     log: Log | None  # rank 0 only
+    saver: Saver | None = None  # rank 0 only
+    log_refused: bool = False  # the user was told that the disk takes no more of the log
     # The metrics [G, M] of every update since the last record, on the device.
     pending: list[Tensor] = field(default_factory=list)
     pending_since: float = 0.0
@@ -85,23 +90,23 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
             except Diverged as event:
                 go_back(training, event)
                 continue
+            evaluated = evaluations and done % evaluations == 0 and done < last
+            swd = evaluate(training) if evaluated else None
             if done % checkpoints == 0 or done == last:
-                save(training)
-            if evaluations and done % evaluations == 0 and done < last:
-                evaluate(training)
+                save(training, swd)
             if not training.pending:
                 training.pending_since = time.perf_counter()  # what was just done is no part of an update
         return finish(training)
     finally:
         if training.log:
-            training.log.close()
+            leave(training)
 
 
 def begin(config: Config, worker: Worker, run: Run) -> Training:
     """The state of a run at its newest good checkpoint, or at its start."""
     images, held_out = open_training_images(config), open_held_out_images(config)
     learner, progress, events = make_learner(config, worker), Progress(), []
-    if found := checkpoint.newest(run.store, warn=events.append):
+    if found := checkpoint.to_go_on_from(run.store, warn=events.append):
         checkpoint.restore(learner, found)
         progress, starts = found.progress, found.starts()
         events.append(f"Going on from the checkpoint of update {progress.update}.")
@@ -118,9 +123,11 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         progress=progress,
         method=make_method(config, rate_scale=progress.rate_scale),
         blocks=make_blocks(config, worker),
-        log=Log(run.log_folder(), after_update=progress.update) if worker.rank == 0 else None,
+        log=open_log(run, after_update=progress.update) if worker.rank == 0 else None,
         pending_since=time.perf_counter(),
     )
+    if training.log:
+        training.saver = Saver(run.store, config.checkpoint, training.log, partial(tell, training))
     for event in events if training.log else ():
         tell(training, {"event": event})
     return training
@@ -164,6 +171,7 @@ def flush(training: Training) -> None:
             langevin=training.method.langevin,
         )
         tell(training, record)
+        training.saver.settle(wait=False)
     check_health(metrics, first_update=done - num_pending, sizes=config.grids.sizes, watch=config.watch)
 
 
@@ -173,12 +181,18 @@ def go_back(training: Training, event: Diverged) -> None:
     num_retries = training.progress.num_retries + 1
     rate_scale = training.progress.rate_scale * watch.rate_after_retry
     if num_retries > watch.max_retries:
-        raise Diverged(
+        end = Diverged(
             f"{event} It has done so {num_retries} times, the last with learning rates scaled by "
             f"{training.progress.rate_scale:g}; lower langevin.step_size or learning.learning_rate, or raise "
             "data.noise."
         )
-    found = checkpoint.newest(training.run.store)
+        if training.log:
+            tell(training, {"diverged": str(end)})
+        raise end
+    if training.saver:
+        training.saver.settle()
+    training.worker.mean(torch.zeros(1, device=training.worker.device))  # all wait for that: they read what it wrote
+    found = checkpoint.to_go_on_from(training.run.store)
     if found:
         checkpoint.restore(training.learner, found)
     else:
@@ -196,16 +210,25 @@ def go_back(training: Training, event: Diverged) -> None:
 def tell(training: Training, record: dict[str, Any]) -> None:
     """Into the log and before the user's eyes; rank 0 only."""
     record = {"update": training.progress.update, **record}
-    training.log.write(record)
+    refused = training.log.write(record)
     training.worker.show(record)
+    if refused and not training.log_refused:
+        training.log_refused = True
+        tell(training, {"event": f"The log cannot be written ({reason_of(refused)}); its records wait in memory."})
 
 
-def save(training: Training) -> None:
-    """Write a checkpoint; rank 0 does, the others hold the same state."""
-    if training.worker.rank == 0:
-        checkpoint.save(training.run.store, training.learner, training.starts, training.progress)
-        checkpoint.prune(training.run.store, training.config.checkpoint.keep)
+def save(training: Training, found: Distances | None = None) -> None:
+    """Write a checkpoint, scored if there was an evaluation; rank 0 does, the others hold the same state."""
+    if training.saver:
+        training.saver.save(training.learner, training.starts, training.progress, swd=found and found.mean)
+
+
+def leave(training: Training) -> None:
+    """However a run ends: see that what is being written is whole, and that the log is where it belongs."""
+    training.saver.settle()
+    with suppress(OSError):
         training.log.copy_to(training.run.store)
+    training.run.drop_log_folder(training.log.folder)
 
 
 def evaluate(training: Training) -> Distances | None:
@@ -214,8 +237,11 @@ def evaluate(training: Training) -> Distances | None:
     if training.worker.rank != 0:
         return None
     found = distances([levels[-1] for levels in draws], training.held_out, training.config)
-    training.log.write_picture(write_sheets(training.run, draws[0]), training.progress.update)
     tell(training, {"swd": found.mean, "swd_spread": found.spread})
+    try:
+        training.log.write_picture(write_sheets(training.run, draws[0]), training.progress.update)
+    except OSError as error:
+        tell(training, {"event": f"samples.png and pyramid.png could not be written ({reason_of(error)})."})
     return found
 
 
@@ -242,6 +268,7 @@ def finish(training: Training) -> dict[str, Any]:
     """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json."""
     config, worker = training.config, training.worker
     found = evaluate(training)
+    save(training, found)  # again, with its score: it was saved before, for an evaluation takes a while
     untrained = sample(training, make_model(config).to(worker.device))
     if worker.rank != 0:
         return {}
@@ -258,6 +285,17 @@ def finish(training: Training) -> dict[str, Any]:
         "swd_spread": {name: value.spread for name, value in all_distances.items()},
         "protocol": protocol(config, training.images, training.held_out),
     }
-    training.run.store.write("result.json", json.dumps(result, indent=1).encode())
-    training.log.copy_to(training.run.store)
+    conclude(training, result)
     return result
+
+
+def conclude(training: Training, result: dict[str, Any]) -> None:
+    """Write result.json, after the last checkpoint: a run that has it is finished. Raises NotSaved."""
+    store = training.run.store
+    if error := training.saver.settle():
+        raise not_saved("its last checkpoint", error, store) from error
+    try:
+        training.log.copy_to(store)
+        store.write("result.json", json.dumps(result, indent=1).encode())
+    except OSError as error:
+        raise not_saved("its result", error, store) from error

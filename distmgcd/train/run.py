@@ -2,10 +2,12 @@
 
 STORAGE/NAME/config.yaml      the config; a run name holds one config for ever
 STORAGE/NAME/checkpoints/     see checkpoint.py
+STORAGE/NAME/lock             see lock.py
 STORAGE/NAME/log/             metrics.jsonl and TensorBoard's files
 STORAGE/NAME/samples.png      fresh samples; result.json: what they measure
 """
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +78,17 @@ class Run:
             ) from None
 
     def config(self) -> Config:
-        return make_config(yaml.safe_load(self.store.read("config.yaml")))
+        """Raises UserError if it is damaged."""
+        try:
+            settings = yaml.safe_load(self.store.read("config.yaml"))
+            if not isinstance(settings, dict):
+                raise ValueError("it holds no settings")
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(
+                f"The config of the run {self.store.location} is damaged ({' '.join(str(error).split())}); put back a "
+                "copy of its config.yaml, or choose another --name."
+            ) from None
+        return make_config(settings)
 
     def log_folder(self) -> Path:
         """Where the log is written: in the run if it is local, else in a temporary folder that is copied there."""
@@ -88,6 +100,11 @@ class Run:
         folder = Path(self.store.path("log"))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def drop_log_folder(self, folder: Path) -> None:
+        """Delete the temporary folder of a remote run's log, when the run has left it."""
+        if not self.store.is_local:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _identity(config: Config) -> dict[str, object]:

@@ -9,7 +9,7 @@ from distmgcd.config import Config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
-from distmgcd.train import checkpoint
+from distmgcd.train import checkpoint, retention
 from distmgcd.train.assemble import make_model
 from distmgcd.train.assess import sample_in_batches
 from distmgcd.train.run import Run
@@ -17,7 +17,7 @@ from distmgcd.train.run import Run
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The newest checkpoint of a run: averaged weights and the distribution of 1x1 starts."""
+    """A checkpoint of a run: averaged weights and the distribution of 1x1 starts."""
 
     config: Config
     update: int  # updates done
@@ -37,14 +37,18 @@ class TrainedModel:
         return [level.clamp(-1.0, 1.0).cpu() for level in levels]
 
 
-def load(run: str, *, device: torch.device | str | None = None) -> TrainedModel:
-    """Load a run by the path of its folder (a local path, s3://, ...). Raises UserError if it has no good checkpoint.
+def load(run: str, *, which: str = "newest", device: torch.device | str | None = None) -> TrainedModel:
+    """Load a run by the path of its folder (a local path, s3://, ...).
 
-    device: None takes a GPU where there is one.
+    which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
+    device: None takes a GPU where there is one. Raises UserError if there is no such good checkpoint.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     opened = Run.open(run)
-    config, found = opened.config(), checkpoint.newest(opened.store)
+    config = opened.config()
+    found = retention.find(opened.store, str(which), metric=config.checkpoint.metric)
+    if found is None and checkpoint.names(opened.store):
+        raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {run}` says how.")
     if found is None:
         raise UserError(
             f"The run {run} has no good checkpoint; train it until the next one "

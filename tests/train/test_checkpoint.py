@@ -13,7 +13,7 @@ from distmgcd.core.learning import Learner, learn
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import batch_indices
 from distmgcd.errors import UserError
-from distmgcd.train import checkpoint
+from distmgcd.train import checkpoint, retention
 from distmgcd.train.assemble import make_learner, make_method, open_training_images
 from distmgcd.train.checkpoint import Progress
 from distmgcd.train.store import Store
@@ -213,9 +213,9 @@ def test_pruning_keeps_the_newest(store: Store):
     for update in (2, 10, 999_999, 1_000_000):  # the names of the last two sort the other way round
         checkpoint.save(store, learner, STARTS, Progress(update=update))
     assert checkpoint.newest(store).progress.update == 1_000_000
-    checkpoint.prune(store, 2)
+    retention.prune(store, 2)
     assert checkpoint.names(store) == ["update_999999", "update_1000000"]
-    checkpoint.prune(store, 5)
+    retention.prune(store, 5)
     assert len(checkpoint.names(store)) == 2
 
 
