@@ -12,6 +12,7 @@ with a warning.
 import hashlib
 import json
 import logging
+import math
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -97,12 +98,22 @@ def prune(store: Store, keep: int) -> None:
 
 def names(store: Store) -> list[str]:
     """Oldest first; complete or damaged, but not unfinished."""
-    return sorted(filter(_NAME.fullmatch, store.names(FOLDER)), key=lambda name: int(name.removeprefix("update_")))
+    return sorted(filter(_NAME.fullmatch, store.names(FOLDER)), key=updates_of)
 
 
-def newest(store: Store, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None if there is none. Each damaged one is skipped with a warning."""
-    for name in reversed(names(store)):
+def updates_of(name: str) -> int:
+    """How many updates a checkpoint of this name has behind it."""
+    return int(name.removeprefix("update_"))
+
+
+def newest(
+    store: Store, warn: Callable[[str], None] = _logger.warning, *, at_most: float = math.inf
+) -> Checkpoint | None:
+    """The newest checkpoint that is whole, of those of at most so many updates; None if there is none.
+
+    Each damaged one is skipped with a warning.
+    """
+    for name in reversed([name for name in names(store) if updates_of(name) <= at_most]):
         try:
             return read(store, name)
         except DamagedCheckpoint as error:

@@ -112,21 +112,27 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         pending_since=time.perf_counter(),
     )
     for event in events if training.log else ():
-        tell(training, {"event": event})
+        tell(training, {"event": event, "rate_scale": progress.rate_scale})
     return training
 
 
 def advance(training: Training) -> None:
     """One update, without waiting for the device."""
-    update, worker, config = training.progress.update, training.worker, training.config
+    update = training.progress.update
+    pixels, indices = share_of_batch(training, update)
+    training.pending.append(learn(training.learner, pixels, indices, update, training.method))
+    training.progress = replace(training.progress, update=update + 1)
+
+
+def share_of_batch(training: Training, update: int) -> tuple[Tensor, Tensor]:
+    """This worker's pixels, uint8 [b, C, S, S], and their indices, int64 [b]; update counts from 0."""
+    worker, config = training.worker, training.config
     batch = batch_indices(
         update, num_images=len(training.images), global_batch_size=config.learning.global_batch_size, seed=config.seed
     )
     mine = shard(batch, worker.rank, worker.world_size)
     pixels = torch.from_numpy(training.images.images[mine]).to(worker.device, non_blocking=True)
-    indices = torch.from_numpy(mine.copy()).to(worker.device, non_blocking=True)
-    training.pending.append(learn(training.learner, pixels, indices, update, training.method))
-    training.progress = replace(training.progress, update=update + 1)
+    return pixels, torch.from_numpy(mine.copy()).to(worker.device, non_blocking=True)
 
 
 def flush(training: Training) -> None:
@@ -149,7 +155,7 @@ def flush(training: Training) -> None:
             langevin=training.method.langevin,
         )
         tell(training, record)
-    check_health(metrics, first_update=done - num_pending, sizes=config.grids.sizes, watch=config.watch)
+    check_health(metrics, first_update=done - num_pending + 1, sizes=config.grids.sizes, watch=config.watch)
 
 
 def go_back(training: Training, event: Diverged) -> None:
@@ -175,7 +181,8 @@ def go_back(training: Training, event: Diverged) -> None:
     training.method = make_method(config, rate_scale=rate_scale)
     if training.log:
         where = f"the checkpoint of update {found.progress.update}" if found else "the start"
-        tell(training, {"event": f"{event} Going back to {where} with the learning rates scaled by {rate_scale:g}."})
+        text = f"{event} Going back to {where} with the learning rates scaled by {rate_scale:g}."
+        tell(training, {"event": text, "rate_scale": rate_scale})
 
 
 def tell(training: Training, record: dict[str, Any]) -> None:

@@ -1,0 +1,136 @@
+"""The chains of one update with every step kept, for a person to look at."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
+
+import torch
+from torch import Tensor
+
+from distmgcd.core.energy import MultiGridEnergy, frozen
+from distmgcd.core.grids import pyramid
+from distmgcd.core.langevin import Energy, Langevin, StepInfo
+from distmgcd.core.learning import Method, add_noise, observe
+from distmgcd.core.synthesis import ChainNoise, climb
+
+
+@dataclass(frozen=True)
+class GridChains:
+    """The chains of n images at one grid, K steps each. Picture 0 is the start, picture K the end.
+
+    A clamp after the chain (langevin.clamp=end) belongs to its last step.
+    """
+
+    size: int
+    langevin: Langevin
+    pictures: Tensor  # [K + 1, n, C, s, s]
+    energy: Tensor  # [K + 1, n] U of every picture
+    drift: Tensor  # [K, n] rms of (s^2 / 2) grad U, of the step from picture k to k + 1
+    observed: Tensor  # [n, C, s, s] what the images are at this grid, with the noise that learning adds
+    observed_energy: Tensor  # [n]
+
+    @cached_property
+    def displacement(self) -> Tensor:
+        """[K + 1, n] rms of the difference to the start."""
+        return rms(self.pictures - self.pictures[0])
+
+    @cached_property
+    def saturation(self) -> Tensor:
+        """[K + 1, n] fraction of values at or beyond -1 and 1."""
+        return (self.pictures.abs() >= 1.0).flatten(2).float().mean(2)
+
+    @cached_property
+    def finite(self) -> Tensor:
+        """[K + 1, n] whether picture, energy and the drift that led there are finite."""
+        drift = torch.cat([torch.zeros_like(self.drift[:1]), self.drift])
+        return self.pictures.isfinite().flatten(2).all(2) & self.energy.isfinite() & drift.isfinite()
+
+    def is_clamped(self, step: int) -> bool:
+        """Whether the picture after this many steps was clamped to [-1, 1]."""
+        last = len(self.pictures) - 1
+        return self.langevin.clamp == "step" and step > 0 or self.langevin.clamp == "end" and step == last
+
+    def of(self, rows: Tensor) -> "GridChains":
+        """The same of some of the images."""
+        return GridChains(
+            self.size,
+            self.langevin,
+            *(values[:, rows] for values in (self.pictures, self.energy, self.drift)),
+            *(values[rows] for values in (self.observed, self.observed_energy)),
+        )
+
+
+def record_chains(
+    model: MultiGridEnergy, pixels: Tensor, indices: Tensor, update: int, method: Method, *, rows: Tensor
+) -> list[GridChains]:
+    """Walk the chains of an update as core.learning.learn does, and keep every step of some of them, on the CPU.
+
+    pixels: uint8 [B, C, S, S]; indices: int64 [B]; update counts from 0, as in learn. rows: int64 [n], which of the B
+    to keep.
+    """
+    seeds, *observed = pyramid(observe(pixels, indices, update, method), (1, *method.sizes))
+    noise = ChainNoise(indices, method.seed, update)
+    with frozen(model):
+        steps = climb(model, seeds, noise, sizes=method.sizes, langevin=method.langevin)
+        return [
+            _of_grid(
+                model.grids[grid],
+                ((x, info) for _, _, x, info in steps_of_grid),
+                add_noise(observed[grid], indices, update, grid, method),
+                method.langevin[grid],
+                rows,
+            )
+            for grid, steps_of_grid in groupby(steps, key=itemgetter(0))
+        ]
+
+
+def _of_grid(
+    energy: Energy,
+    steps: Iterable[tuple[Tensor, StepInfo | None]],
+    observed: Tensor,
+    langevin: Langevin,
+    rows: Tensor,
+) -> GridChains:
+    pictures, energies, drifts = [], [], []
+    for x, info in steps:
+        pictures.append(x[rows])
+        if info is not None:
+            energies.append(info.energy[rows])  # where the step started: of the picture before
+            drifts.append(rms(info.drift[rows]))
+    with torch.no_grad():
+        energies.append(energy(x)[rows])
+        observed_energy = energy(observed)[rows]
+    kept = (torch.stack(pictures), torch.stack(energies), torch.stack(drifts), observed[rows], observed_energy)
+    return GridChains(x.shape[-1], langevin, *(values.cpu() for values in kept))
+
+
+def rms(values: Tensor) -> Tensor:
+    """Over the last three dimensions, which are a picture's."""
+    return values.square().flatten(-3).mean(-1).sqrt()
+
+
+def worst(grids: list[GridChains], num: int) -> Tensor:
+    """Rows of the chains whose last step drifted most at any grid, the worst first; what is not finite is worst."""
+    last = torch.stack([grid.drift[-1].nan_to_num(nan=torch.inf) for grid in grids])
+    return last.amax(0).argsort(descending=True, stable=True)[:num]
+
+
+def rows_of(grids: list[GridChains], images: list[int]) -> Iterator[dict[str, object]]:
+    """One record a picture: image by image, grid by grid, step by step. Step 0 has no drift and no noise."""
+    for number, image in enumerate(images):
+        for grid in grids:
+            for step in range(len(grid.pictures)):
+                yield {
+                    "image": image,
+                    "grid": grid.size,
+                    "step": step,
+                    "energy": float(grid.energy[step, number]),
+                    "drift": float(grid.drift[step - 1, number]) if step else None,
+                    "noise": grid.langevin.noise_std if step else None,
+                    "displacement": float(grid.displacement[step, number]),
+                    "saturation": float(grid.saturation[step, number]),
+                    "clamped": grid.is_clamped(step),
+                    "finite": bool(grid.finite[step, number]),
+                }
