@@ -20,14 +20,14 @@ Images = Annotated[
     str | None,
     typer.Option(
         metavar="17,45|all",
-        help="Which chains, by their images' places in the training set. [default: the 4 that drift most]",
+        help="Which chains, by their images' places in the training set. (default: the 4 that drift most)",
         rich_help_panel=_PANEL,
     ),
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="The PNG to write, and a .json of numbers beside it. [default: replay.png]", rich_help_panel=_PANEL
+        help="The PNG to write, and a .json of numbers beside it. (default: replay.png)", rich_help_panel=_PANEL
     ),
 ]
 Alone = Annotated[
@@ -41,7 +41,7 @@ Alone = Annotated[
 RateScale = Annotated[
     float | None,
     typer.Option(
-        help="Of the learning rates, to see a later try of a run that went back. [default: the first try]",
+        help="Of the learning rates, to see a later try of a run that went back. (default: the first try)",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -61,6 +61,10 @@ def check_options(run: str | None, what: dict[str, Any], training: list[str]) ->
     if run is not None and what["update"] is None:
         raise UserError(
             f"--replay {run} needs to know whose chains to walk; give --update with a number that its log shows."
+        )
+    if what["rate_scale"] is not None and not what["rate_scale"] > 0:
+        raise UserError(
+            f"--rate-scale must be a number above 0, but is {what['rate_scale']:g}; a run's messages name it."
         )
     out = what["out"]
     if out is not None and out.suffix != ".png":

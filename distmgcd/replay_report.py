@@ -95,26 +95,31 @@ def tables_of(replay: Replay) -> Iterator[Table]:
 
 
 def _table_of_steps(rows: list[dict[str, Any]], observed: dict[tuple[int, int], float], title: str) -> Table:
-    table = _table(title, "grid", "step")
+    table = _table(title, "grid", "step", "energy U", "drift rms", "noise rms", "from start", "at +-1")
     for size, rows_of_grid in groupby(rows, key=lambda row: row["grid"]):
         for row in rows_of_grid:
-            table.add_row(f"{size}x{size}" if not row["step"] else "", _name_of(row), *_cells(row), style=_style(row))
+            numbers = [_number(row[key]) for key in ("energy", "drift", "noise", "displacement")]
+            grid = "" if row["step"] else f"{size}x{size}"
+            table.add_row(grid, _name_of(row), *numbers, _edge(row), style=_style(row))
         table.add_row("", "observed", _number(observed[row["image"], size]), end_section=True)
     return table
 
 
 def _table_of_ends(rows: list[dict[str, Any]], observed: dict[tuple[int, int], float], title: str) -> Table:
-    table = _table(title, "image", "grid", "observed U")
+    table = _table(title, "image", "grid", "observed U", "U", "drift rms", "from start", "at +-1")
     for (image, size), steps in groupby(rows, key=lambda row: (row["image"], row["grid"])):
         *_, last = steps
-        table.add_row(str(image), f"{size}x{size}", _number(observed[image, size]), *_cells(last), style=_style(last))
+        numbers = [_number(value) for value in (observed[image, size], last["energy"], last["drift"])]
+        table.add_row(
+            str(image), f"{size}x{size}", *numbers, _number(last["displacement"]), _edge(last), style=_style(last)
+        )
     return table
 
 
-def _table(title: str, *first: str) -> Table:
+def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for name in (*first, "energy U", "drift rms", "noise rms", "from start", "at +-1"):
-        table.add_column(name, justify="right")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -123,9 +128,9 @@ def _name_of(row: dict[str, Any]) -> str:
     return f"{row['step']} clamped" if row["clamped"] else str(row["step"] or "start")
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    cells = [_number(row[key]) for key in ("energy", "drift", "noise", "displacement")]
-    return [*cells, "not finite" if not row["finite"] else f"{100 * row['saturation']:.0f} %"]
+def _edge(row: dict[str, Any]) -> str:
+    """How much of the picture is at or beyond the ends of the range of pixels."""
+    return f"{100 * row['saturation']:.0f} %" if row["finite"] else "overflow"
 
 
 def _style(row: dict[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from distmgcd.evaluate.sheet import GAP_LEVEL, to_levels
+from distmgcd.evaluate.sheet import to_levels
 
 MARGIN = 8  # pixels around the page and between strips
 LABEL_WIDTH = 44  # left of the tiles
@@ -22,7 +22,8 @@ ROW_GAP = 12  # below the small text of a row
 _TILE = 64  # least size of the finest tile, by enlarging it a whole number of times
 _WIDEST = 1700  # pixels of the page, before steps are left out
 
-_GREY, _TEXT, _RED = (GAP_LEVEL,) * 3, (225, 225, 225), (255, 60, 60)
+_PAGE = (38, 46, 70)  # a blue, so that the edge of a grey picture can be seen
+_TEXT, _RED = (225, 225, 225), (255, 60, 60)
 
 
 class Row(NamedTuple):
@@ -54,7 +55,7 @@ def save_strips(strips: Sequence[Strip], path: str | Path) -> None:
     strips = [strip._replace(rows=[_thinned(row, fitting) for row in strip.rows]) for strip in strips]
     columns = max(len(row.pictures) for strip in strips for row in strip.rows)
     height = MARGIN + sum(_height(strip, tile) + MARGIN for strip in strips)
-    page = Image.new("RGB", (left_of(columns - 1, tile) + tile + GAP + 2 * MARGIN, height), _GREY)
+    page = Image.new("RGB", (left_of(columns - 1, tile) + tile + GAP + 2 * MARGIN, height), _PAGE)
     top = MARGIN
     for strip in strips:
         _draw_strip(page, strip, top, tile, columns)
@@ -125,7 +126,7 @@ def _draw_tile(
     left, top = corner
     small = ImageFont.load_default(10)
     colour = _RED if row.marked[number] else _TEXT
-    draw.text((left + tile // 2, top + LINE_HEIGHT - 2), row.above[number], fill=colour, font=small, anchor="ms")
+    draw.text((left + tile // 2, top + LINE_HEIGHT - 4), row.above[number], fill=colour, font=small, anchor="ms")
     top += LINE_HEIGHT
     if row.marked[number]:
         draw.rectangle((left - 2, top - 2, left + tile + 1, top + tile + 1), fill=_RED)

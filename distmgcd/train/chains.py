@@ -16,7 +16,7 @@ from distmgcd.core.learning import Method, add_noise, observe
 from distmgcd.core.synthesis import ChainNoise, climb
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GridChains:
     """The chains of n images at one grid, K steps each. Picture 0 is the start, picture K the end.
 
@@ -108,7 +108,7 @@ def _of_grid(
 
 def rms(values: Tensor) -> Tensor:
     """Over the last three dimensions, which are a picture's."""
-    return values.square().flatten(-3).mean(-1).sqrt()
+    return values.double().square().flatten(-3).mean(-1).sqrt().float()  # the square of a large fp32 overflows
 
 
 def worst(grids: list[GridChains], num: int) -> Tensor:

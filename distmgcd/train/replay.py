@@ -4,14 +4,15 @@
 
 A chain is a function of those weights and of (seed, image, update, grid, step). The weights come from the newest
 whole checkpoint of at most U - 1 updates; the updates from there on are gone over again by the ordinary loop. On the
-CPU that is a run of one worker bit for bit, and a run of several workers up to the order of floating-point sums. The
-run's folder is only read.
+CPU that is a run of one worker bit for bit. For a run of several workers the chains right after a checkpoint are the
+same up to rounding; but gradients were summed in another order, and every update gone over magnifies that, because
+the gradient of a leaky ReLU's energy jumps. The run's folder is only read.
 """
 
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -38,7 +39,7 @@ Images = Sequence[int] | Literal["all"] | None
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Replay:
     """The chains of n images in one update of a run, with every step."""
 
@@ -47,7 +48,7 @@ class Replay:
     checkpoint: int  # updates done in the checkpoint that was loaded; 0: the untrained model
     rate_scale: float  # of the learning rates, as it was before this update
     images: list[int]  # where each stands in the training set
-    grids: list[GridChains]  # coarse to fine
+    grids: list[GridChains] = field(repr=False)  # coarse to fine
     notes: list[str]  # what a user should know, one sentence each
 
     @property
@@ -137,15 +138,16 @@ def _tell_what_follows(
 ) -> None:
     first = progress.update + 1
     if config.network.norm == "batch":
-        tell(
-            "network.norm=batch couples the chains of a worker's share of the batch: these are those of a single worker."
-        )
+        tell("network.norm=batch couples the chains of a worker's share of the batch, so these are one worker's.")
     if first > update:
         return
     where = f"the checkpoint of update {progress.update}" if progress.update else "the untrained model"
     pruned = "" if progress.update else f", for no earlier one is left (checkpoint.keep={config.checkpoint.keep})"
     which = f"update {first}" if first == update else f"updates {first} to {update}"
-    tell(f"Going over {which} again from {where}{pruned}, for the weights before update {update + 1}.")
+    tell(
+        f"Going over {which} again from {where}{pruned}, for the weights before update {update + 1}: exact if one "
+        "worker on such a machine trained the run, else nearly so, and less with every update."
+    )
     others = [scale for at, scale in _rates(run.store) if at == progress.update and scale != progress.rate_scale]
     if others and rate_scale is None:
         tell(
