@@ -125,18 +125,29 @@ def config(settings: Settings = None) -> None:
 def bench(
     settings: Settings = None,
     workers: Annotated[int, typer.Option(min=0, help="Also time the loop under Ray Train with so many workers.")] = 0,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Time only 1 worker against --workers, under torchrun and under Ray.")
+    ] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
     gpu: Gpu = None,
 ) -> None:
     """Time the chains and the update loop, against a bare textbook loop and this machine's matrix product."""
     import json
 
-    from distmgcd.bench import bench as run_bench
-    from distmgcd.bench import table_of
     from distmgcd.config import load_config
 
-    figures = run_bench(load_config(*_split(settings)), use_gpu=gpu, num_workers=workers)
-    _print(*table_of(figures))
+    config = load_config(*_split(settings))
+    if scaling:
+        from distmgcd.bench.scaling import bench_scaling, table_of_scaling
+
+        figures = bench_scaling(config, num_workers=workers or 2, use_gpu=bool(gpu))
+        _print(*table_of_scaling(figures))
+    else:
+        from distmgcd.bench.speed import bench as run_bench
+        from distmgcd.bench.speed import table_of
+
+        figures = run_bench(config, use_gpu=gpu, num_workers=workers)
+        _print(*table_of(figures))
     if json_path:
         json_path.write_text(json.dumps(figures, indent=1))
 

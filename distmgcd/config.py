@@ -139,6 +139,9 @@ class LangevinSettings(Section):
 class Learning(Section):
     num_updates: Count = 1000
     global_batch_size: Count = 64  # of all workers together
+    # Walk the chains and add the gradients in blocks of so many images: a run is then the same bit for bit on any
+    # number of workers, as many as there are blocks. null: the whole share of a worker at once, which is faster.
+    block_size: Count | None = None
     learning_rate: Size | tuple[Size, ...] = 3e-4
     betas: tuple[Decay, Decay] = (0.5, 0.999)
     warmup: Whole = 50  # updates over which the rate rises from 0
@@ -192,6 +195,12 @@ class Config(Section):
             raise ValueError(
                 f"data.image_size must be the finest grid, but is {self.data.image_size} with "
                 f"grids.sizes={_show(self.grids.sizes)}; leave data.image_size out, or end grids.sizes with it."
+            )
+        block, batch = self.learning.block_size, self.learning.global_batch_size
+        if block and batch % block:
+            raise ValueError(
+                f"learning.block_size must divide learning.global_batch_size, but {block} does not divide {batch}; set "
+                f"learning.block_size={math.gcd(block, batch)}, say."
             )
         if self.learning.warmup >= self.learning.num_updates:
             raise ValueError(

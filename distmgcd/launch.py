@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from distmgcd.config import Config
-from distmgcd.data import batch_indices, shard
+from distmgcd.data import batch_indices, check_shares
 from distmgcd.errors import UserError
 from distmgcd.train.run import METRICS_FILE, Run
 
@@ -62,10 +62,9 @@ def prepare(config: Config, *, storage_path: str, name: str, num_workers: int) -
     config = with_absolute_path(config)
     images = open_training_images(config)
     open_held_out_images(config)
-    batch = batch_indices(
-        0, num_images=len(images), global_batch_size=config.learning.global_batch_size, seed=config.seed
-    )
-    shard(batch, 0, num_workers)
+    learning = config.learning
+    batch_indices(0, num_images=len(images), global_batch_size=learning.global_batch_size, seed=config.seed)
+    check_shares(learning.global_batch_size, num_workers, block=learning.block_size or 1)
     run = Run.at(storage_path, name)
     run.claim(config)
     return run

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from distmgcd.errors import UserError
 from distmgcd.evaluate.strip import Row, Strip, save_strips
-from distmgcd.train.chains import GridChains, rows_of
+from distmgcd.train.chain_steps import GridChains, rows_of
 from distmgcd.train.replay import Replay, replay
 from distmgcd.train.worker import choose_device
 

@@ -120,6 +120,23 @@ def frozen(model: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(True)
 
 
+@contextmanager
+def frozen_norms(model: nn.Module) -> Iterator[None]:
+    """Inside, a spectral norm stays what one step of its power iteration has made it at the entry.
+
+    As in one call of the model in training, whatever the number of calls inside.
+    """
+    training = model.training
+    with torch.no_grad(), parametrize.cached():
+        for module in _weighted(model):
+            _ = module.weight  # computing it takes the step
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 def _norm_layers(norm: str, channels: int) -> list[nn.Module]:
     if norm == "layer":
         return [nn.GroupNorm(1, channels)]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,12 @@ from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Langevin, StepInfo
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
-from distmgcd.core.synthesis import ChainNoise, synthesise
+from distmgcd.core.synthesis import ChainNoise, PreviousEnds, synthesise
 
-METRICS = ("energy_observed", "energy_synthesised", "drift", "saturation", "gradient_norm", "skipped")
+# Of every grid at every update. All but the last two are means over images, so a mean over workers that is weighted by
+# their numbers of images is that of the whole batch; this is why the drift is kept squared.
+METRICS = ("energy_observed", "energy_synthesised", "drift_squared", "saturation", "gradient_norm", "skipped")
+NUM_MEANS = 4
 
 
 @dataclass(frozen=True)
@@ -50,31 +54,64 @@ class Learner:
         self.optimizers = [torch.optim.Adam(grid.parameters(), betas=betas, fused=True) for grid in model.grids]
 
 
-def learn(learner: Learner, pixels: Tensor, indices: Tensor, update: int, method: Method) -> Tensor:
-    """One update of all grids on this worker's share of the batch; returns metrics [G, len(METRICS)].
+class Learned(NamedTuple):
+    """What an update leaves behind beside the new weights."""
 
-    pixels: uint8 [B, C, S, S]; indices: int64 [B], where each image stands in the data set.
+    metrics: Tensor  # [G, len(METRICS)], this worker's part: weighted, so that their mean over workers is the batch's
+    synthesised: list[Tensor]  # G of [B, C, s, s], where the chains ended
+
+
+def learn(
+    learner: Learner,
+    pixels: Tensor,
+    indices: Tensor,
+    update: int,
+    method: Method,
+    *,
+    weight: float = 1.0,
+    previous: PreviousEnds | None = None,
+) -> Learned:
+    """One update of all grids on this worker's share of the batch.
+
+    pixels: uint8 [B, C, S, S]; indices: int64 [B], where each image stands in the data set. weight: B over the mean
+    share, with which the mean over workers of their gradients is that of the whole batch. previous: where persistent
+    chains go on.
     """
-    images = observe(pixels, indices, update, method)
-    seeds, *observed = pyramid(images, (1, *method.sizes))
-    noise = ChainNoise(indices, method.seed, update)
-    synthesised, last_steps = synthesise(learner.model, seeds, noise, sizes=method.sizes, langevin=method.langevin)
-
-    observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(observed)]
-    energies = learner.wrapped(observed, synthesised)  # [2, G]
+    pairs = sample_pairs(learner.model, pixels, indices, update, method, previous)
+    energies = learner.wrapped(pairs.observed, pairs.synthesised)  # [2, G]
     gaps = energies[0] - energies[1]
     for optimizer in learner.optimizers:
         optimizer.zero_grad(set_to_none=True)
-    gaps.sum().backward()  # one gradient average; no parameter is shared, so the sum keeps the grids apart
+    (weight * gaps.sum()).backward()  # one gradient average; no parameter is shared, so the sum keeps the grids apart
+    norms = step_all(learner, update, method)
+    return Learned(with_norms(weight * means_of(energies.detach(), pairs), norms), pairs.synthesised)
 
-    norms = torch.stack(
-        [
-            step(optimizer, rate * rate_factor(update, method))
-            for optimizer, rate in zip(learner.optimizers, method.learning_rate, strict=True)
-        ]
+
+class Pairs(NamedTuple):
+    """Observed and synthesised images at every grid: G of [B, C, s, s]."""
+
+    observed: list[Tensor]
+    synthesised: list[Tensor]
+    last_steps: list[StepInfo]  # of the chains
+
+
+def sample_pairs(
+    model: MultiGridEnergy,
+    pixels: Tensor,
+    indices: Tensor,
+    update: int,
+    method: Method,
+    previous: PreviousEnds | None = None,
+) -> Pairs:
+    """The images of this update, and where the chains from their 1x1 versions (or from previous ends) end."""
+    images = observe(pixels, indices, update, method)
+    seeds, *observed = pyramid(images, (1, *method.sizes))
+    noise = ChainNoise(indices, method.seed, update)
+    synthesised, last_steps = synthesise(
+        model, seeds, noise, sizes=method.sizes, langevin=method.langevin, previous=previous
     )
-    average_weights(learner, update, method.ema)
-    return measure(energies.detach(), synthesised, last_steps, norms)
+    observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(observed)]
+    return Pairs(observed, synthesised, last_steps)
 
 
 def observe(pixels: Tensor, indices: Tensor, update: int, method: Method) -> Tensor:
@@ -99,6 +136,16 @@ def add_noise(images: Tensor, indices: Tensor, update: int, grid: int, method: M
         indices, tuple(images.shape[1:]), 1, seed=method.seed, purpose=Purpose.OBSERVED, update=update, grid=grid
     )
     return torch.add(images, noise, alpha=method.observed_noise)
+
+
+def step_all(learner: Learner, update: int, method: Method) -> Tensor:
+    """One step of every grid's optimiser and of the averaged weights; the norms of the gradients [G]."""
+    norms = [
+        step(optimizer, rate * rate_factor(update, method))
+        for optimizer, rate in zip(learner.optimizers, method.learning_rate, strict=True)
+    ]
+    average_weights(learner, update, method.ema)
+    return torch.stack(norms)
 
 
 def step(optimizer: torch.optim.Adam, rate: float) -> Tensor:
@@ -128,8 +175,13 @@ def average_weights(learner: Learner, update: int, decay: float) -> None:
             averaged.copy_(buffer)
 
 
-def measure(energies: Tensor, synthesised: Sequence[Tensor], last_steps: Sequence[StepInfo], norms: Tensor) -> Tensor:
-    """Metrics [G, len(METRICS)] of this worker's share, all on the device."""
-    drift = torch.stack([info.drift.square().mean().sqrt() for info in last_steps])
-    saturation = torch.stack([(x.abs() >= 1.0).float().mean() for x in synthesised])
-    return torch.stack([energies[0], energies[1], drift, saturation, norms, (~torch.isfinite(norms)).float()], dim=-1)
+def means_of(energies: Tensor, pairs: Pairs) -> Tensor:
+    """The metrics that are means over images: [G, NUM_MEANS], all on the device."""
+    drift = torch.stack([info.drift.square().mean() for info in pairs.last_steps])
+    saturation = torch.stack([(x.abs() >= 1.0).float().mean() for x in pairs.synthesised])
+    return torch.stack([energies[0], energies[1], drift, saturation], dim=-1)
+
+
+def with_norms(means: Tensor, norms: Tensor) -> Tensor:
+    """All metrics [G, len(METRICS)]; a gradient that is not finite was skipped."""
+    return torch.cat([means, norms[:, None], (~torch.isfinite(norms)).float()[:, None]], dim=-1)

@@ -36,6 +36,16 @@ class ChainNoise:
         )
 
 
+class PreviousEnds(NamedTuple):
+    """Where the persistent chains of some images ended when they were last walked."""
+
+    images: Sequence[Tensor]  # G of [B, C, s, s]
+    walked: Tensor  # bool [B]; an image that has no chain yet starts one as the multi-grid sampler does
+
+    def at(self, part: slice) -> "PreviousEnds":
+        return PreviousEnds([images[part] for images in self.images], self.walked[part])
+
+
 class Synthesis(NamedTuple):
     """The ends of the chains at every grid, and what the last step of each did."""
 
@@ -44,18 +54,31 @@ class Synthesis(NamedTuple):
 
 
 def synthesise(
-    model: MultiGridEnergy, seeds: Tensor, noise: NoiseOfGrid, *, sizes: Sequence[int], langevin: Sequence[Langevin]
+    model: MultiGridEnergy,
+    seeds: Tensor,
+    noise: NoiseOfGrid,
+    *,
+    sizes: Sequence[int],
+    langevin: Sequence[Langevin],
+    previous: PreviousEnds | None = None,
 ) -> Synthesis:
-    """Climb from the seeds [B, C, 1, 1] through all grids. The model is frozen meanwhile.
+    """Climb from the seeds [B, C, 1, 1] through all grids, or go on from previous ends. The model is frozen meanwhile.
 
     Give it the bare model: a DDP wrapper would synchronise at every step.
     """
-    ends = {grid: (x, info) for grid, _, x, info in climb(model, seeds, noise, sizes=sizes, langevin=langevin)}
+    steps = climb(model, seeds, noise, sizes=sizes, langevin=langevin, previous=previous)
+    ends = {grid: (x, info) for grid, _, x, info in steps}
     return Synthesis(*map(list, zip(*ends.values(), strict=True)))
 
 
 def climb(
-    model: MultiGridEnergy, seeds: Tensor, noise: NoiseOfGrid, *, sizes: Sequence[int], langevin: Sequence[Langevin]
+    model: MultiGridEnergy,
+    seeds: Tensor,
+    noise: NoiseOfGrid,
+    *,
+    sizes: Sequence[int],
+    langevin: Sequence[Langevin],
+    previous: PreviousEnds | None = None,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
     """Every step of synthesise: (grid, step, images [B, C, s, s] after it, what it did).
 
@@ -66,6 +89,8 @@ def climb(
     with frozen(model):
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
             x = expand(x, size)
+            if previous is not None:
+                x = torch.where(previous.walked[:, None, None, None], previous.images[grid], x)
             yield grid, 0, x, None
             steps = walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
             for step, (x, info) in enumerate(steps, start=1):

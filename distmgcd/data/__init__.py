@@ -5,7 +5,7 @@ from distmgcd.data.corrupt import SkippedRow
 from distmgcd.data.description import Description, describe
 from distmgcd.data.image_set import ImageSet
 from distmgcd.data.importer import ImportReport, import_images
-from distmgcd.data.order import batch_indices, shard
+from distmgcd.data.order import batch_indices, check_shares, shard
 
 __all__ = [
     "Description",
@@ -13,6 +13,7 @@ __all__ = [
     "ImportReport",
     "SkippedRow",
     "batch_indices",
+    "check_shares",
     "describe",
     "import_images",
     "open_images",

@@ -31,20 +31,26 @@ def batch_indices(update: int, *, num_images: int, global_batch_size: int, seed:
     return _permutation(num_images, seed=seed % _NUM_SEEDS, epoch=epoch)[start : start + global_batch_size]
 
 
-def shard(indices: np.ndarray, rank: int, world_size: int) -> np.ndarray:
-    """The slice of the global batch that `rank` of `world_size` workers takes; slices are equal and contiguous.
+def shard(num_images: int, rank: int, world_size: int, *, block: int = 1) -> slice:
+    """Where the share of `rank` of `world_size` workers lies in a batch of num_images, whole blocks of it.
 
-    Raises UserError if `world_size` does not divide the batch.
+    Shares are contiguous, and equal but for one block where the workers do not divide the blocks.
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be from 0 to {world_size - 1}, got {rank}")
-    shard_size, left_over = divmod(len(indices), world_size)
-    if left_over:
+    num_blocks = num_images // block
+    return slice(rank * num_blocks // world_size * block, (rank + 1) * num_blocks // world_size * block)
+
+
+def check_shares(global_batch_size: int, num_workers: int, *, block: int = 1) -> None:
+    """Raise UserError where some worker would have less to do than others: all wait for the slowest."""
+    num_blocks = global_batch_size // block
+    if num_blocks % num_workers:
+        of_what = f"{global_batch_size}" if block == 1 else f"{num_blocks} blocks of learning.block_size={block}"
         raise UserError(
-            f"The number of workers must divide learning.global_batch_size, but {world_size} does not divide "
-            f"{len(indices)}; numbers that do are {_divisors_as_text(len(indices))}."
+            f"The number of workers must divide learning.global_batch_size, but {num_workers} does not divide "
+            f"{of_what}; numbers that do are {_divisors_as_text(num_blocks)}."
         )
-    return indices[rank * shard_size : (rank + 1) * shard_size]
 
 
 # Two, so that training at the end of one epoch and prefetching the next do not take turns.

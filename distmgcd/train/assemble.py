@@ -3,10 +3,11 @@
 import torch
 
 from distmgcd.config import Config
+from distmgcd.core.blocks import Blocks
 from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
-from distmgcd.data import ImageSet, open_images
+from distmgcd.data import ImageSet, open_images, shard
 from distmgcd.train.worker import Worker
 
 
@@ -58,6 +59,18 @@ def make_learner(config: Config, worker: Worker) -> Learner:
     """The untrained model on the worker's device, wrapped so that gradients are averaged over all workers."""
     model = make_model(config).to(worker.device)
     return Learner(model, worker.wrap(model), betas=config.learning.betas)
+
+
+def make_blocks(config: Config, worker: Worker) -> Blocks | None:
+    """How this worker shares the blocks of a batch, if the config asks for blocks."""
+    if (size := config.learning.block_size) is None:
+        return None
+    slices = (
+        shard(config.learning.global_batch_size, rank, worker.world_size, block=size)
+        for rank in range(worker.world_size)
+    )
+    shares = [(share.start // size, share.stop // size) for share in slices]
+    return Blocks(size, shares, worker.rank, worker.gather)
 
 
 def open_training_images(config: Config) -> ImageSet:

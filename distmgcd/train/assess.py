@@ -10,7 +10,7 @@ from torch import Tensor
 from distmgcd.config import Config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.synthesis import StartDistribution, draw_samples
-from distmgcd.data import ImageSet
+from distmgcd.data import ImageSet, shard
 from distmgcd.evaluate.swd import pixel_distances
 from distmgcd.train.assemble import make_langevin
 from distmgcd.train.worker import Worker
@@ -35,7 +35,10 @@ def fresh_samples(
 
     All workers call it, each draws its share.
     """
-    mine = torch.arange(num_samples).tensor_split(worker.world_size)[worker.rank]
+    block = config.learning.block_size or 1
+    blocks = torch.arange(num_samples).split(block)
+    own = shard(len(blocks), worker.rank, worker.world_size)
+    mine = torch.cat([torch.arange(0), *blocks[own]])
     levels = sample_in_batches(model, starts, mine, config, seed=seed, device=worker.device)
     return [worker.gather(level).cpu() for level in levels]
 
@@ -53,7 +56,7 @@ def sample_in_batches(
     sizes, langevin = config.grids.sizes, make_langevin(config)
     batches = [
         draw_samples(model, starts, batch, seed=seed, sizes=sizes, langevin=langevin, device=device)
-        for batch in samples.split(config.learning.global_batch_size)
+        for batch in samples.split(config.learning.block_size or config.learning.global_batch_size)
     ]
     return [torch.cat(level) for level in zip(*batches, strict=True)]
 

@@ -29,8 +29,10 @@ def make_record(
     """
     grids = {}
     for size, settings, values in zip(sizes, langevin, metrics.unbind(1), strict=True):
-        mean = dict(zip(METRICS, values.mean(0).tolist(), strict=True))
-        gap = values[:, 0] - values[:, 1]
+        columns = dict(zip(METRICS, values.unbind(-1), strict=True))
+        gap = columns["energy_observed"] - columns["energy_synthesised"]
+        columns["drift"] = columns.pop("drift_squared").sqrt()
+        mean = {name: float(column.mean()) for name, column in columns.items()}
         grids[str(size)] = {
             "gap": float(gap.mean()),
             "gap_largest": float(gap.abs().max()),

@@ -12,13 +12,21 @@ from PIL import Image
 from torch import Tensor
 
 from distmgcd.config import Config
+from distmgcd.core.blocks import Blocks, learn_in_blocks
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.learning import Learner, Method, learn
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet, batch_indices, shard
 from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
 from distmgcd.train import checkpoint
-from distmgcd.train.assemble import make_learner, make_method, make_model, open_held_out_images, open_training_images
+from distmgcd.train.assemble import (
+    make_blocks,
+    make_learner,
+    make_method,
+    make_model,
+    open_held_out_images,
+    open_training_images,
+)
 from distmgcd.train.assess import (
     Distances,
     distances,
@@ -51,6 +59,7 @@ class Training:
     learner: Learner
     progress: Progress
     method: Method
+    blocks: Blocks | None
     log: Log | None  # rank 0 only
     # The metrics [G, M] of every update since the last record, on the device.
     pending: list[Tensor] = field(default_factory=list)
@@ -108,6 +117,7 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         learner=learner,
         progress=progress,
         method=make_method(config, rate_scale=progress.rate_scale),
+        blocks=make_blocks(config, worker),
         log=Log(run.log_folder(), after_update=progress.update) if worker.rank == 0 else None,
         pending_since=time.perf_counter(),
     )
@@ -118,9 +128,14 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
 
 def advance(training: Training) -> None:
     """One update, without waiting for the device."""
-    update = training.progress.update
+    update, batch_size = training.progress.update, training.config.learning.global_batch_size
     pixels, indices = share_of_batch(training, update)
-    training.pending.append(learn(training.learner, pixels, indices, update, training.method))
+    if training.blocks:
+        learned = learn_in_blocks(training.learner, pixels, indices, update, training.method, blocks=training.blocks)
+    else:
+        weight = len(pixels) * training.worker.world_size / batch_size
+        learned = learn(training.learner, pixels, indices, update, training.method, weight=weight)
+    training.pending.append(learned.metrics)
     training.progress = replace(training.progress, update=update + 1)
 
 
@@ -130,7 +145,7 @@ def share_of_batch(training: Training, update: int) -> tuple[Tensor, Tensor]:
     batch = batch_indices(
         update, num_images=len(training.images), global_batch_size=config.learning.global_batch_size, seed=config.seed
     )
-    mine = shard(batch, worker.rank, worker.world_size)
+    mine = batch[shard(len(batch), worker.rank, worker.world_size, block=config.learning.block_size or 1)]
     pixels = torch.from_numpy(training.images.images[mine]).to(worker.device, non_blocking=True)
     return pixels, torch.from_numpy(mine.copy()).to(worker.device, non_blocking=True)
 

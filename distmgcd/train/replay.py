@@ -4,9 +4,10 @@
 
 A chain is a function of those weights and of (seed, image, update, grid, step). The weights come from the newest
 whole checkpoint of at most U - 1 updates; the updates from there on are gone over again by the ordinary loop. On the
-CPU that is a run of one worker bit for bit. For a run of several workers the chains right after a checkpoint are the
-same up to rounding; but gradients were summed in another order, and every update gone over magnifies that, because
-the gradient of a leaky ReLU's energy jumps. The run's folder is only read.
+same kind of machine that is bit for bit the run of one worker, or of any number with learning.block_size. Without it,
+the chains right after a checkpoint are those of several workers up to rounding; but their gradients were summed in
+another order, and every update gone over magnifies that, because the gradient of a leaky ReLU's energy jumps. The
+run's folder is only read.
 """
 
 import json
@@ -23,9 +24,9 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
 from distmgcd.train import checkpoint, loop
-from distmgcd.train.assemble import make_learner, make_method, open_training_images
+from distmgcd.train.assemble import make_blocks, make_learner, make_method, open_training_images
 from distmgcd.train.assess import start_distribution
-from distmgcd.train.chains import GridChains, record_chains, worst
+from distmgcd.train.chain_steps import GridChains, record_chains, worst
 from distmgcd.train.checkpoint import Progress
 from distmgcd.train.run import METRICS_FILE, Run
 from distmgcd.train.store import Store
@@ -96,7 +97,15 @@ def replay(
     start = training.progress.update
     rates = _rates_after(start, opened.store) if rate_scale is None else {}
     _go_over(training, update - 1, rates, show)
-    grids = record_chains(training.learner.model, pixels, indices, update - 1, training.method, rows=rows)
+    grids = record_chains(
+        training.learner.model,
+        pixels,
+        indices,
+        update - 1,
+        training.method,
+        rows=rows,
+        block_size=None if alone else config.learning.block_size,
+    )
     if images is None:
         chosen = worst(grids, NUM_WORST)
         grids, rows = [grid.of(chosen) for grid in grids], rows[chosen.to(device)]
@@ -129,6 +138,7 @@ def _at_checkpoint(
         learner=learner,
         progress=progress,
         method=make_method(config, rate_scale=progress.rate_scale),
+        blocks=make_blocks(config, worker),
         log=None,
     )
 
@@ -136,17 +146,18 @@ def _at_checkpoint(
 def _tell_what_follows(
     run: Run, config: Config, progress: Progress, update: int, rate_scale: float | None, tell: Tell
 ) -> None:
-    first = progress.update + 1
-    if config.network.norm == "batch":
+    first, block_size = progress.update + 1, config.learning.block_size
+    if config.network.norm == "batch" and not block_size:
         tell("network.norm=batch couples the chains of a worker's share of the batch, so these are one worker's.")
     if first > update:
         return
     where = f"the checkpoint of update {progress.update}" if progress.update else "the untrained model"
     pruned = "" if progress.update else f", for no earlier one is left (checkpoint.keep={config.checkpoint.keep})"
     which = f"update {first}" if first == update else f"updates {first} to {update}"
+    exact = "any number of workers" if block_size else "one worker (or several with learning.block_size)"
     tell(
-        f"Going over {which} again from {where}{pruned}, for the weights before update {update + 1}: exact if one "
-        "worker on such a machine trained the run, else nearly so, and less with every update."
+        f"Going over {which} again from {where}{pruned}, for the weights before update {update + 1}: exact if {exact} "
+        "on such a machine trained the run, else nearly so, and less with every update."
     )
     others = [scale for at, scale in _rates(run.store) if at == progress.update and scale != progress.rate_scale]
     if others and rate_scale is None:

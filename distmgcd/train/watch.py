@@ -21,12 +21,8 @@ def check_health(metrics: Tensor, *, first_update: int, sizes: Sequence[int], wa
     """
     columns = dict(zip(METRICS, metrics.unbind(-1), strict=True))
     gap = columns["energy_observed"] - columns["energy_synthesised"]
-    bad = (
-        (columns["skipped"] > 0)
-        | ~torch.isfinite(gap)
-        | ~torch.isfinite(columns["drift"])
-        | (columns["drift"] > watch.max_drift)
-    )
+    drift = columns["drift_squared"].sqrt()
+    bad = (columns["skipped"] > 0) | ~torch.isfinite(gap) | ~torch.isfinite(drift) | (drift > watch.max_drift)
     bad |= (gap.mean(0).abs() > watch.max_gap).expand_as(bad)
     if not bad.any():
         return
@@ -36,5 +32,5 @@ def check_health(metrics: Tensor, *, first_update: int, sizes: Sequence[int], wa
     what, value = ("mean energy gap", mean) if mean.abs() > watch.max_gap else ("energy gap", gap[row, grid])
     raise Diverged(
         f"Grid {size}x{size} diverged at update {first_update + row}: {what} {value:.3g} (bound {watch.max_gap:g}), "
-        f"drift {columns['drift'][row, grid]:.3g} rms a step (bound {watch.max_drift:g}; pixels span [-1, 1])."
+        f"drift {drift[row, grid]:.3g} rms a step (bound {watch.max_drift:g}; pixels span [-1, 1])."
     )

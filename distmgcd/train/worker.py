@@ -3,6 +3,8 @@
 One rank is a special case of many, so the loop has no branch for it.
 """
 
+import inspect
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +13,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distmgcd.errors import UserError
+
+# DDP's name for whether a forward pass broadcasts buffers: the second one warns since torch 2.14.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
 
 
 class Worker(Protocol):
@@ -24,8 +33,11 @@ class Worker(Protocol):
     def mean(self, values: Tensor) -> Tensor:
         """The mean over workers of a tensor of the same shape in each; called by all of them."""
 
-    def gather(self, values: Tensor) -> Tensor:
-        """The tensors [n_r, ...] of all workers, in rank order, one after the other; called by all of them."""
+    def gather(self, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """The tensors [n_r, ...] of all workers, in rank order, one after the other; called by all of them.
+
+        counts: the n_r, where they are known; else all workers wait to hear them.
+        """
 
     def show(self, record: dict[str, Any]) -> None:
         """Show a record of the log to the user, if this worker can; called by rank 0."""
@@ -47,7 +59,7 @@ class LocalWorker:
     def mean(self, values: Tensor) -> Tensor:
         return values
 
-    def gather(self, values: Tensor) -> Tensor:
+    def gather(self, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
         return values
 
     def show(self, record: dict[str, Any]) -> None:
@@ -70,7 +82,7 @@ class ProcessGroupWorker:
             return model
         device_ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(
-            model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            model, device_ids=device_ids, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
         )
 
     def mean(self, values: Tensor) -> Tensor:
@@ -78,14 +90,18 @@ class ProcessGroupWorker:
         dist.all_reduce(total)
         return total / self.world_size
 
-    def gather(self, values: Tensor) -> Tensor:
-        counts = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(self.world_size)]
-        dist.all_gather(counts, torch.tensor([len(values)], device=values.device))
-        most = max(int(count) for count in counts)
+    def gather(self, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        counts = counts or self._counts(values)
+        most = max(counts)
         padded = torch.cat([values, values.new_zeros(most - len(values), *values.shape[1:])])
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
-        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def _counts(self, values: Tensor) -> list[int]:
+        counts = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(self.world_size)]
+        dist.all_gather(counts, torch.tensor([len(values)], device=values.device))
+        return [int(count) for count in counts]
 
     def show(self, record: dict[str, Any]) -> None:
         if self._show is not None:

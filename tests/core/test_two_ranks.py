@@ -8,9 +8,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from small_models import method, random_pixels, small_learner, small_model
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from distmgcd.core.learning import METRICS, Learner, learn
+from distmgcd.train.worker import ProcessGroupWorker
 
 NUM_UPDATES = 3
 NORMS = ("none", "layer", "spectral")
@@ -20,7 +20,7 @@ FLIPPED = method(flip=True)
 def train(learner: Learner, share: slice) -> dict[str, list[Tensor]]:
     """Learn from a share of the one batch; everything that should not depend on how many ranks there are."""
     pixels, indices = random_pixels(8, channels=3)
-    metrics = [learn(learner, pixels[share], indices[share], update, FLIPPED) for update in range(NUM_UPDATES)]
+    metrics = [learn(learner, pixels[share], indices[share], update, FLIPPED).metrics for update in range(NUM_UPDATES)]
     return {
         "gradients": [p.grad for p in learner.model.parameters()],
         "weights": [p.detach() for p in learner.model.parameters()],
@@ -37,7 +37,7 @@ def run_rank(rank: int, num_ranks: int, folder: str) -> None:
     try:
         for norm in NORMS:
             model = small_model(channels=3, norm=norm)
-            wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+            wrapped = ProcessGroupWorker(torch.device("cpu")).wrap(model)
             torch.save(train(small_learner(model, wrapped), share), f"{folder}/{norm}{rank}.pt")
     finally:
         dist.destroy_process_group()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distmgcd.data import batch_indices, shard
+from distmgcd.data import batch_indices, check_shares, shard
 from distmgcd.errors import UserError
 
 
@@ -52,14 +52,24 @@ def test_positions_are_uniform():
 def test_the_shards_of_any_number_of_workers_are_the_batch():
     batch = batch_indices(4, num_images=100, global_batch_size=12, seed=0)
     for world_size in (1, 2, 3, 4, 6, 12):
-        shards = [shard(batch, rank, world_size) for rank in range(world_size)]
+        shards = [batch[shard(12, rank, world_size)] for rank in range(world_size)]
         assert {len(part) for part in shards} == {12 // world_size}
         np.testing.assert_array_equal(np.concatenate(shards), batch)
 
 
+@pytest.mark.parametrize(("block", "num_workers"), [(1, 5), (1, 7), (2, 4), (3, 3), (4, 2)])
+def test_shares_of_workers_that_do_not_divide_the_batch_differ_by_one_block_at_most(block: int, num_workers: int):
+    shares = [np.arange(12)[shard(12, rank, num_workers, block=block)] for rank in range(num_workers)]
+    np.testing.assert_array_equal(np.concatenate(shares), np.arange(12))
+    assert {len(share) % block for share in shares} == {0}
+    assert max(map(len, shares)) - min(map(len, shares)) <= block
+
+
 def test_a_number_of_workers_that_does_not_divide_the_batch_is_told_those_that_do():
     with pytest.raises(UserError, match=r"5 does not divide 12; numbers that do are 1, 2, 3, 4, 6, 12\."):
-        shard(np.arange(12), 0, 5)
+        check_shares(12, 5)
+    with pytest.raises(UserError, match=r"4 does not divide 6 blocks of .*block_size=2; .* are 1, 2, 3, 6\."):
+        check_shares(12, 4, block=2)
 
 
 def test_a_batch_larger_than_the_data_set_is_refused():

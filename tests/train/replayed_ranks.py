@@ -11,13 +11,14 @@ from distmgcd.train.run import Run
 from distmgcd.train.worker import ProcessGroupWorker
 
 
-def run_rank(rank: int, num_ranks: int, folder: str) -> None:
+def run_rank(rank: int, num_ranks: int, folder: str, names: tuple[str, ...]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
     try:
-        run = Run.open(f"{folder}/run")
-        with captured_ends() as ends:
-            loop.train(run.config(), ProcessGroupWorker(torch.device("cpu")), run)
-        torch.save(ends, Path(folder) / f"ends{rank}.pt")
+        for name in names:
+            run = Run.open(f"{folder}/{name}")
+            with captured_ends() as ends:
+                loop.train(run.config(), ProcessGroupWorker(torch.device("cpu")), run)
+            torch.save(ends, Path(folder) / f"{name}.{rank}.pt")
     finally:
         dist.destroy_process_group()

@@ -15,7 +15,7 @@ from distmgcd.train.watch import Diverged, check_health
 HEALTHY = {
     "energy_observed": -1.0,
     "energy_synthesised": 1.0,
-    "drift": 0.1,
+    "drift_squared": 0.01,
     "saturation": 0.0,
     "gradient_norm": 1.0,
     "skipped": 0.0,
@@ -46,10 +46,10 @@ def test_healthy_updates_pass():
         ({"energy_observed": (2, 0, float("nan"))}, "Grid 4x4 diverged at update 102: energy gap nan"),
         ({"energy_synthesised": (0, 1, float("inf"))}, "Grid 16x16 diverged at update 100"),
         (
-            {"drift": (2, 1, 1.5)},
+            {"drift_squared": (2, 1, 2.25)},
             "Grid 16x16 diverged at update 102: energy gap -2 (bound 20), drift 1.5 rms a step (bound 1;",
         ),
-        ({"drift": (2, 1, float("nan"))}, "drift nan"),
+        ({"drift_squared": (2, 1, float("nan"))}, "drift nan"),
         ({"energy_observed": (2, 1, 1000.0)}, "Grid 16x16 diverged at update 100: mean energy gap 248 (bound 20)"),
         ({"energy_observed": (2, 1, -1000.0)}, "mean energy gap -252 (bound 20)"),
     ],
@@ -120,12 +120,12 @@ def cosmic_ray(monkeypatch: pytest.MonkeyPatch):
     def strike(update: int) -> None:
         learn, struck = loop.learn, []
 
-        def learn_struck(learner, pixels, indices, at, method):
+        def learn_struck(learner, pixels, indices, at, method, **how):
             if at == update and not struck:
                 struck.append(at)
                 with torch.no_grad():
                     next(learner.model.grids[1].parameters()).fill_(float("nan"))
-            return learn(learner, pixels, indices, at, method)
+            return learn(learner, pixels, indices, at, method, **how)
 
         monkeypatch.setattr(loop, "learn", learn_struck)
 

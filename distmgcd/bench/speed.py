@@ -6,7 +6,6 @@ peak            fraction of this machine's measured fp32 matrix product; a chain
                 multiply-add of the network: forward and gradient of the image
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -18,6 +17,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from distmgcd.bench.scaling import loop_only, median_rate
 from distmgcd.config import Config
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy, frozen
 from distmgcd.core.langevin import Langevin, run_chain
@@ -117,29 +117,26 @@ def bench_updates(config: Config, device: torch.device) -> dict[str, float]:
     }
 
 
-def bench_ray(config: Config, *, use_gpu: bool, num_workers: int, num_updates: int = 60) -> dict[str, float]:
-    """Images/s of the whole loop in this process, under Ray Train, and in this process again."""
-    short = config.model_copy(
-        update={
-            "learning": config.learning.model_copy(update={"num_updates": num_updates, "warmup": 0}),
-            "evaluate": config.evaluate.model_copy(update={"every": 0, "num_samples": 16}),
-            "checkpoint": config.checkpoint.model_copy(update={"every": num_updates}),
-            "log": config.log.model_copy(update={"every": 5}),
-        }
-    )
+def bench_ray(config: Config, *, use_gpu: bool, num_workers: int, num_rounds: int = 3) -> dict[str, float]:
+    """Images/s of the whole loop in this process and under Ray Train, in turn; the ratios are of neighbours."""
+    short = loop_only(config, 40)
+    here, on_ray, ratios = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        rates = {}
-        for name in ("before", "ray", "after"):
-            if name == "ray":
-                train(short, storage_path=folder, name=name, num_workers=num_workers, use_gpu=use_gpu)
-            else:
-                debug(short, storage_path=folder, name=name, use_gpu=use_gpu)
-            rates[name] = _median_rate(Path(folder) / name / "log" / "metrics.jsonl")
+        for name in map(str, range(num_rounds + 1)):
+            debug(short, storage_path=folder, name=f"here{name}", use_gpu=use_gpu)
+            here.append(median_rate(Path(folder) / f"here{name}"))
+            if len(here) > 1:
+                ratios.append(2 * on_ray[-1] / (here[-2] + here[-1]))
+            if len(here) <= num_rounds:
+                train(short, storage_path=folder, name=f"ray{name}", num_workers=num_workers, use_gpu=use_gpu)
+                on_ray.append(median_rate(Path(folder) / f"ray{name}"))
     return {
         "num_workers": num_workers,
-        "images_per_s": rates["ray"],
-        "debug_images_per_s": statistics.mean([rates["before"], rates["after"]]),
-        "ratio_to_debug": 2 * rates["ray"] / (rates["before"] + rates["after"]),
+        "images_per_s": statistics.median(on_ray),
+        "debug_images_per_s": statistics.median(here),
+        "ratio_to_debug": statistics.median(ratios),
+        "ratio_smallest": min(ratios),
+        "ratio_largest": max(ratios),
     }
 
 
@@ -189,15 +186,10 @@ def table_of(figures: dict[str, Any]) -> list[Any]:
         ray = figures["ray"]
         lines.append(
             f"Ray Train, {ray['num_workers']} worker(s): {ray['images_per_s']:,.0f} images/s, "
-            f"{ray['ratio_to_debug']:.2f} of this process ({ray['debug_images_per_s']:,.0f})"
+            f"{ray['ratio_to_debug']:.2f} of this process ({ray['debug_images_per_s']:,.0f}); "
+            f"rounds from {ray['ratio_smallest']:.2f} to {ray['ratio_largest']:.2f}"
         )
     return [table, *lines]
-
-
-def _median_rate(metrics: Path) -> float:
-    """Images/s of the records but the first, which holds the start."""
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return statistics.median([r["images_per_s"] for r in records if "images_per_s" in r][1:])
 
 
 def _seconds(f: Callable[[], Any], device: torch.device) -> float:

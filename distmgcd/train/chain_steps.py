@@ -1,7 +1,7 @@
 """The chains of one update with every step kept, for a person to look at."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
@@ -9,7 +9,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from distmgcd.core.energy import MultiGridEnergy, frozen
+from distmgcd.core.energy import MultiGridEnergy, frozen, frozen_norms
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Energy, Langevin, StepInfo
 from distmgcd.core.learning import Method, add_noise, observe
@@ -54,22 +54,60 @@ class GridChains:
 
     def of(self, rows: Tensor) -> "GridChains":
         """The same of some of the images."""
-        return GridChains(
-            self.size,
-            self.langevin,
-            *(values[:, rows] for values in (self.pictures, self.energy, self.drift)),
-            *(values[rows] for values in (self.observed, self.observed_energy)),
+        return self._with(lambda name: getattr(self, name)[:, rows] if name in _PER_STEP else getattr(self, name)[rows])
+
+    @staticmethod
+    def joined(parts: Sequence["GridChains"]) -> "GridChains":
+        """Of the images of all parts, one after the other."""
+        return parts[0]._with(
+            lambda name: torch.cat([getattr(part, name) for part in parts], dim=1 if name in _PER_STEP else 0)
         )
+
+    def _with(self, value_of: Callable[[str], Tensor]) -> "GridChains":
+        return replace(self, **{name: value_of(name) for name in (*_PER_STEP, "observed", "observed_energy")})
+
+
+_PER_STEP = ("pictures", "energy", "drift")
 
 
 def record_chains(
-    model: MultiGridEnergy, pixels: Tensor, indices: Tensor, update: int, method: Method, *, rows: Tensor
+    model: MultiGridEnergy,
+    pixels: Tensor,
+    indices: Tensor,
+    update: int,
+    method: Method,
+    *,
+    rows: Tensor,
+    block_size: int | None = None,
 ) -> list[GridChains]:
-    """Walk the chains of an update as core.learning.learn does, and keep every step of some of them, on the CPU.
+    """Walk the chains of an update as learning does, and keep every step of some of them, on the CPU.
 
-    pixels: uint8 [B, C, S, S]; indices: int64 [B]; update counts from 0, as in learn. rows: int64 [n], which of the B
-    to keep.
+    pixels: uint8 [B, C, S, S]; indices: int64 [B]; update counts from 0, as in core.learning.learn. rows: int64 [n],
+    which of the B to keep. block_size: as core.blocks walks them; blocks without any of the rows are left out.
     """
+    if block_size is None:
+        return _of_batch(model, pixels, indices, update, method, rows)
+    block_of = rows // block_size
+    order = block_of.argsort(stable=True)
+    with frozen_norms(model):  # as learn_in_blocks has it
+        parts = [
+            _of_batch(
+                model,
+                pixels[block * block_size : (block + 1) * block_size],
+                indices[block * block_size : (block + 1) * block_size],
+                update,
+                method,
+                rows[block_of == block] - block * block_size,
+            )
+            for block in block_of.unique().tolist()
+        ]
+    return [GridChains.joined(grids).of(order.argsort().cpu()) for grids in zip(*parts, strict=True)]
+
+
+def _of_batch(
+    model: MultiGridEnergy, pixels: Tensor, indices: Tensor, update: int, method: Method, rows: Tensor
+) -> list[GridChains]:
+    """These chains, walked all at once; see core.learning.sample_pairs."""
     seeds, *observed = pyramid(observe(pixels, indices, update, method), (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
     with frozen(model):

@@ -1,0 +1,1 @@
+"""Measurements of this machine, as `distmgcd bench` prints them."""

@@ -1,0 +1,93 @@
+"""Persistent chains: one for every training image, going on at each visit where it ended at the last.
+
+    x_s <- K Langevin steps of U_s, from where the chain of this image at this grid ended          (Tieleman 2008)
+
+A chain belongs to its image, not to a worker: worker r of W keeps those of the r-th part of the data set, hands them
+to whoever has the image in this update, and gets them back. So a run may go on with any number of workers.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from distmgcd.core.synthesis import PreviousEnds
+
+# From the values [n_r, ...] of every rank and the numbers n_r: those of all ranks, one after the other.
+Gather = Callable[[Tensor, Sequence[int]], Tensor]
+
+
+class Chains:
+    """The chains that this worker keeps: those of images first .. last - 1, on its device."""
+
+    def __init__(
+        self,
+        num_images: int,
+        channels: int,
+        sizes: Sequence[int],
+        *,
+        rank: int,
+        world_size: int,
+        gather: Gather,
+        device: torch.device | str = "cpu",
+    ):
+        self._bounds = [num_images * r // world_size for r in range(world_size + 1)]
+        self._shapes = [(channels, size, size) for size in sizes]
+        self._rank, self._gather = rank, gather
+        num_kept = self._bounds[rank + 1] - self._bounds[rank]
+        num_pixels = sum(channels * size * size for size in sizes)
+        self._ends = torch.zeros(num_kept, num_pixels, device=device)  # all grids of an image in one row
+        self._walked = torch.zeros(num_kept, dtype=torch.bool, device=device)
+
+    def recall(self, batch: Tensor, share: slice) -> PreviousEnds:
+        """Where the chains of this worker's share of a batch ended; all workers call it.
+
+        batch: int64 [B], the images of the global batch, on the CPU and the same in every worker.
+        """
+        kept_by = [self._positions(batch, rank) for rank in range(self._world_size)]
+        mine = self._places(batch, kept_by[self._rank])
+        rows = torch.cat([self._ends[mine], self._walked[mine, None].to(self._ends.dtype)], dim=1)
+        gathered = self._gather(rows, [len(positions) for positions in kept_by])
+        back = torch.cat(kept_by).argsort()[share].to(gathered.device)  # from the order of keepers to that of the batch
+        rows = gathered[back]
+        return PreviousEnds(self._grids_of(rows[:, :-1]), rows[:, -1] > 0)
+
+    def keep(self, batch: Tensor, shares: Sequence[slice], synthesised: Sequence[Tensor]) -> None:
+        """Take back the chains of the images that this worker keeps; all workers call it, with G of [b, C, s, s] each.
+
+        shares: every rank's part of the batch.
+        """
+        rows = torch.cat([images.detach().flatten(1) for images in synthesised], dim=1)
+        gathered = self._gather(rows, [share.stop - share.start for share in shares])
+        positions = self._positions(batch, self._rank)
+        mine = self._places(batch, positions)
+        self._ends[mine] = gathered[positions.to(gathered.device)]
+        self._walked[mine] = True
+
+    def state(self) -> dict[str, Tensor]:
+        """The chains of all images [N, ...], whoever keeps them, for a checkpoint; all workers call it."""
+        counts = [last - first for first, last in zip(self._bounds, self._bounds[1:], strict=False)]
+        walked = self._gather(self._walked.to(torch.uint8), counts)
+        return {"ends": self._gather(self._ends, counts), "walked": walked}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take this worker's part of what state() gave, of any number of workers."""
+        mine = slice(self._bounds[self._rank], self._bounds[self._rank + 1])
+        self._ends.copy_(state["ends"][mine])
+        self._walked.copy_(state["walked"][mine])
+
+    @property
+    def _world_size(self) -> int:
+        return len(self._bounds) - 1
+
+    def _positions(self, batch: Tensor, rank: int) -> Tensor:
+        """Where in the batch the images stand whose chains `rank` keeps: int64, ascending."""
+        return ((batch >= self._bounds[rank]) & (batch < self._bounds[rank + 1])).nonzero().squeeze(1)
+
+    def _places(self, batch: Tensor, positions: Tensor) -> Tensor:
+        """The rows in which this worker keeps the chains of the images at these positions."""
+        return (batch[positions] - self._bounds[self._rank]).to(self._ends.device)
+
+    def _grids_of(self, rows: Tensor) -> list[Tensor]:
+        widths = [channels * height * width for channels, height, width in self._shapes]
+        return [part.unflatten(1, shape) for part, shape in zip(rows.split(widths, 1), self._shapes, strict=True)]
