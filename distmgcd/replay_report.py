@@ -28,13 +28,13 @@ def report(run: str, *, update: int, images: str | None, out: Path | None, use_g
         console.print(text, markup=False, soft_wrap=True)
 
     found = replay(run, update=update, images=images_of(images), device=choose_device(use_gpu), show=show, **how)
-    for table in tables_of(found):
-        console.print(table)
-    try:
+    try:  # before the tables, so that `| head` does not lose them
         out.parent.mkdir(parents=True, exist_ok=True)
         write_files(found, out)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror or error}); choose another place.") from None
+    for table in tables_of(found):
+        console.print(table)
     show(f"pictures       {out}\nnumbers        {_numbers_file(out)}")
 
 
