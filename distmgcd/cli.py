@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from distmgcd import replay_options as options
 from distmgcd.errors import UserError
 
 app = typer.Typer(
@@ -52,10 +53,33 @@ def train(
 
 
 @app.command()
-def debug(settings: Settings = None, gpu: Gpu = None, name: Name = None, storage_path: StoragePath = "runs") -> None:
-    """The same training in this one process, without Ray, so that breakpoints work."""
-    source, overrides = _split(settings)
-    _run("debug", source, overrides, name=name, storage_path=storage_path, use_gpu=gpu)
+def debug(
+    settings: Settings = None,
+    gpu: Gpu = None,
+    name: Name = None,
+    storage_path: StoragePath = "runs",
+    replay: options.ReplayOf = None,
+    update: options.Update = None,
+    images: options.Images = None,
+    out: options.Out = None,
+    alone: options.Alone = False,
+    rate_scale: options.RateScale = None,
+    data: options.DataPath = None,
+) -> None:
+    """The same training in this one process, without Ray, so that breakpoints work. --replay: see below."""
+    what = {"update": update, "images": images, "out": out, "alone": alone, "rate_scale": rate_scale, "data": data}
+    of_training = {"--name": name is not None, "--storage-path": storage_path != "runs"}
+    options.check_options(replay, what, [*(settings or []), *(key for key, given in of_training.items() if given)])
+    if replay is None:
+        source, overrides = _split(settings)
+        _run("debug", source, overrides, name=name, storage_path=storage_path, use_gpu=gpu)
+        return
+    from distmgcd.replay_report import report
+
+    try:
+        report(replay, use_gpu=gpu, **what)
+    except KeyboardInterrupt:
+        _fail("Stopped. The run is as it was.", status=130)
 
 
 @app.command()

@@ -24,7 +24,7 @@ LADDER = (
     {"train"},
     {"on_ray"},
     {"launch"},
-    {"bench", "display"},
+    {"bench", "display", "replay_options", "replay_report"},
     {"cli"},
 )
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
@@ -39,6 +39,8 @@ MAY_IMPORT = {
     "train": {"torch", "numpy", "PIL", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
     "launch": {"torch"},
     "display": {"rich"},
+    "replay_options": {"typer"},
+    "replay_report": {"rich", "torch"},
 }
 
 

@@ -67,6 +67,9 @@ def run_chain(energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Lang
     info = None
     for z in noise:
         x, info = langevin_step(energy, x, z, langevin)
-    if langevin.clamp == "end":
-        x = x.clamp(-1.0, 1.0)
-    return x, info
+    return chain_end(x, langevin), info
+
+
+def chain_end(x: Tensor, langevin: Langevin) -> Tensor:
+    """What a chain gives after its last step."""
+    return x.clamp(-1.0, 1.0) if langevin.clamp == "end" else x

@@ -6,7 +6,7 @@
 One chain per image: images [B, C, s, s] in, images [B, C, s, s] out, at every grid.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.grids import expand
-from distmgcd.core.langevin import Langevin, StepInfo, run_chain
+from distmgcd.core.langevin import Langevin, StepInfo, chain_end, walk
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
@@ -66,16 +66,37 @@ def synthesise(
 
     Give it the bare model: a DDP wrapper would synchronise at every step.
     """
-    images, last_steps, x = [], [], seeds
+    steps = climb(model, seeds, noise, sizes=sizes, langevin=langevin, previous=previous)
+    ends = {grid: (x, info) for grid, _, x, info in steps}
+    return Synthesis(*map(list, zip(*ends.values(), strict=True)))
+
+
+def climb(
+    model: MultiGridEnergy,
+    seeds: Tensor,
+    noise: NoiseOfGrid,
+    *,
+    sizes: Sequence[int],
+    langevin: Sequence[Langevin],
+    previous: PreviousEnds | None = None,
+) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
+    """Every step of synthesise: (grid, step, images [B, C, s, s] after it, what it did).
+
+    Step 0 is where a grid's chains start and did nothing (None); the last one is followed by the clamp, where there
+    is one. The model is frozen until the generator ends.
+    """
+    x = seeds
     with frozen(model):
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
             x = expand(x, size)
             if previous is not None:
                 x = torch.where(previous.walked[:, None, None, None], previous.images[grid], x)
-            x, last = run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
-            images.append(x)
-            last_steps.append(last)
-    return Synthesis(images, last_steps)
+            yield grid, 0, x, None
+            steps = walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            for step, (x, info) in enumerate(steps, start=1):
+                if step == settings.num_steps:
+                    x = chain_end(x, settings)
+                yield grid, step, x, info
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ with a warning. Which ones stay: see retention.py.
 import hashlib
 import json
 import logging
+import math
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -184,6 +185,7 @@ def name_of(update: int) -> str:
 
 
 def update_of(name: str) -> int:
+    """How many updates a checkpoint of this name has behind it."""
     return int(name.removeprefix("update_"))
 
 
@@ -192,9 +194,14 @@ def names(store: Store) -> list[str]:
     return sorted(filter(_NAME.fullmatch, store.names(FOLDER)), key=update_of)
 
 
-def newest(store: Store, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
-    """The newest checkpoint that is whole; None if there is none. Each damaged one is skipped with a warning."""
-    for name in reversed(names(store)):
+def newest(
+    store: Store, warn: Callable[[str], None] = _logger.warning, *, at_most: float = math.inf
+) -> Checkpoint | None:
+    """The newest checkpoint that is whole, of those of at most so many updates; None if there is none.
+
+    Each damaged one is skipped with a warning.
+    """
+    for name in reversed([name for name in names(store) if update_of(name) <= at_most]):
         try:
             return read(store, name)
         except DamagedCheckpoint as error:

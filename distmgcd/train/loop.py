@@ -129,26 +129,32 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
     if training.log:
         training.saver = Saver(run.store, config.checkpoint, training.log, partial(tell, training))
     for event in events if training.log else ():
-        tell(training, {"event": event})
+        tell(training, {"event": event, "rate_scale": progress.rate_scale})
     return training
 
 
 def advance(training: Training) -> None:
     """One update, without waiting for the device."""
-    update, worker, config = training.progress.update, training.worker, training.config
+    update, batch_size = training.progress.update, training.config.learning.global_batch_size
+    pixels, indices = share_of_batch(training, update)
+    if training.blocks:
+        learned = learn_in_blocks(training.learner, pixels, indices, update, training.method, blocks=training.blocks)
+    else:
+        weight = len(pixels) * training.worker.world_size / batch_size
+        learned = learn(training.learner, pixels, indices, update, training.method, weight=weight)
+    training.pending.append(learned.metrics)
+    training.progress = replace(training.progress, update=update + 1)
+
+
+def share_of_batch(training: Training, update: int) -> tuple[Tensor, Tensor]:
+    """This worker's pixels, uint8 [b, C, S, S], and their indices, int64 [b]; update counts from 0."""
+    worker, config = training.worker, training.config
     batch = batch_indices(
         update, num_images=len(training.images), global_batch_size=config.learning.global_batch_size, seed=config.seed
     )
     mine = batch[shard(len(batch), worker.rank, worker.world_size, block=config.learning.block_size or 1)]
     pixels = torch.from_numpy(training.images.images[mine]).to(worker.device, non_blocking=True)
-    indices = torch.from_numpy(mine.copy()).to(worker.device, non_blocking=True)
-    if training.blocks:
-        learned = learn_in_blocks(training.learner, pixels, indices, update, training.method, blocks=training.blocks)
-    else:
-        weight = len(mine) * worker.world_size / len(batch)
-        learned = learn(training.learner, pixels, indices, update, training.method, weight=weight)
-    training.pending.append(learned.metrics)
-    training.progress = replace(training.progress, update=update + 1)
+    return pixels, torch.from_numpy(mine.copy()).to(worker.device, non_blocking=True)
 
 
 def flush(training: Training) -> None:
@@ -172,7 +178,7 @@ def flush(training: Training) -> None:
         )
         tell(training, record)
         training.saver.settle(wait=False)
-    check_health(metrics, first_update=done - num_pending, sizes=config.grids.sizes, watch=config.watch)
+    check_health(metrics, first_update=done - num_pending + 1, sizes=config.grids.sizes, watch=config.watch)
 
 
 def go_back(training: Training, event: Diverged) -> None:
@@ -204,7 +210,8 @@ def go_back(training: Training, event: Diverged) -> None:
     training.method = make_method(config, rate_scale=rate_scale)
     if training.log:
         where = f"the checkpoint of update {found.progress.update}" if found else "the start"
-        tell(training, {"event": f"{event} Going back to {where} with the learning rates scaled by {rate_scale:g}."})
+        text = f"{event} Going back to {where} with the learning rates scaled by {rate_scale:g}."
+        tell(training, {"event": text, "rate_scale": rate_scale})
 
 
 def tell(training: Training, record: dict[str, Any]) -> None:

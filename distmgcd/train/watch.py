@@ -16,7 +16,8 @@ class Diverged(Exception):
 def check_health(metrics: Tensor, *, first_update: int, sizes: Sequence[int], watch: Watch) -> None:
     """Raise Diverged if any update of a log interval skipped a grid, or a grid's gap or drift left the bounds.
 
-    metrics: [N, G, len(METRICS)], means over all workers, so that all of them decide alike.
+    metrics: [N, G, len(METRICS)], means over all workers, so that all of them decide alike. first_update: the number
+    of the first of them, from 1, as the log counts updates.
     """
     columns = dict(zip(METRICS, metrics.unbind(-1), strict=True))
     gap = columns["energy_observed"] - columns["energy_synthesised"]

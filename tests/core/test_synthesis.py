@@ -10,7 +10,7 @@ from torch import nn
 from distmgcd.core.grids import expand
 from distmgcd.core.langevin import langevin_step
 from distmgcd.core.noise import Purpose, normals
-from distmgcd.core.synthesis import ChainNoise, StartDistribution, draw_samples, synthesise
+from distmgcd.core.synthesis import ChainNoise, StartDistribution, climb, draw_samples, synthesise
 
 SIZES, CHAINS = (4, 8), (LANGEVIN, LANGEVIN)
 
@@ -147,3 +147,26 @@ def test_a_worker_that_has_no_sample_to_draw_draws_none():
     starts = StartDistribution.of(correlated_means())
     drawn = draw_samples(small_model(channels=3), starts, none, seed=1, sizes=SIZES, langevin=CHAINS)
     assert [tuple(x.shape) for x in drawn] == [(0, 3, 4, 4), (0, 3, 8, 8)]
+
+
+def test_climbing_shows_every_step_from_the_expanded_start_to_the_clamped_end():
+    model, images, seeds = small_model(), torch.tensor([4, 90, 2]), torch.rand(3, 1, 1, 1)
+    chains = [LANGEVIN._replace(temperature=4.0, clamp="end"), LANGEVIN._replace(num_steps=2)]
+    noise = ChainNoise(images, 8, update=6)
+    steps = list(climb(model, seeds, noise, sizes=SIZES, langevin=chains))
+    assert [(grid, step) for grid, step, _, _ in steps] == [(0, s) for s in range(5)] + [(1, s) for s in range(3)]
+    assert torch.equal(steps[0][2], expand(seeds, 4)) and torch.equal(steps[5][2], expand(steps[4][2], 8))
+    assert [info is None for *_, info in steps] == [step == 0 for _, step, _, _ in steps]
+    assert steps[3][2].abs().max() > 1 >= steps[4][2].abs().max()
+    found = synthesise(model, seeds, noise, sizes=SIZES, langevin=chains)
+    for end, last in zip((steps[4], steps[7]), zip(*found, strict=True), strict=True):
+        assert torch.equal(end[2], last[0]) and torch.equal(end[3].drift, last[1].drift)
+
+
+def test_a_climb_that_is_left_in_the_middle_leaves_no_frozen_weight_behind():
+    model = small_model()
+    steps = climb(model, torch.zeros(2, 1, 1, 1), ChainNoise(torch.arange(2), 0), sizes=SIZES, langevin=CHAINS)
+    next(steps)
+    assert not any(p.requires_grad for p in model.parameters())
+    steps.close()
+    assert all(p.requires_grad for p in model.parameters())

@@ -79,7 +79,7 @@ def test_a_step_size_that_no_rate_can_mend_is_given_up_with_advice(tmp_path: Pat
     with pytest.raises(Diverged) as end:
         debug(tmp_path, *WILD, "watch.max_retries=2")
     text = str(end.value)
-    assert "Grid 8x8 diverged at update 0" in text and "bound 1;" in text
+    assert "Grid 8x8 diverged at update 1" in text and "bound 1;" in text
     assert "done so 3 times" in text and "scaled by 0.25" in text and "lower langevin.step_size" in text
     one, two = events_of(tmp_path)
     assert "Going back to the start with the learning rates scaled by 0.5." in one and "scaled by 0.25." in two
@@ -134,7 +134,7 @@ def cosmic_ray(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("log_every", [1, 100])
 def test_a_nan_is_rolled_back_to_the_last_healthy_checkpoint(tmp_path: Path, cosmic_ray, monkeypatch, log_every: int):
-    cosmic_ray(5)
+    cosmic_ray(5)  # the sixth update
     found, go_back = [], loop.go_back
 
     def watched(training: loop.Training, event: Diverged) -> None:
@@ -147,7 +147,7 @@ def test_a_nan_is_rolled_back_to_the_last_healthy_checkpoint(tmp_path: Path, cos
     kept = state_of(tmp_path, checkpoint_name="update_000004")
     assert all(torch.equal(value, kept[f"model/{name}"]) for name, value in found[0].items())
     (event,) = events_of(tmp_path)
-    assert "Grid 8x8 diverged at update 5: energy gap nan" in event and "back to the checkpoint of update 4" in event
+    assert "Grid 8x8 diverged at update 6: energy gap nan" in event and "back to the checkpoint of update 4" in event
     assert result["num_retries"] == 1 and result["update"] == 6
 
 

@@ -11,6 +11,7 @@ from tiny_runs import Stopped, records_of, stop_after, tiny_config
 
 from distmgcd.train import checkpoint, loop, trained
 from distmgcd.train import run as run_module
+from distmgcd.train.replay import replay
 from distmgcd.train.run import Run
 from distmgcd.train.store import Store
 from distmgcd.train.worker import LocalWorker
@@ -50,3 +51,4 @@ def test_a_remote_run_is_cut_and_goes_on_with_its_state_and_its_log(remote: str,
     assert updates == [1, 2, 3, 4, 5, 6]
     assert list((tmp_path / "remote" / "run" / "log").glob("events.*"))
     assert trained.load(f"{remote}/run", device="cpu").update == 6
+    assert replay(f"{remote}/run", update=6, device="cpu").checkpoint == 4
