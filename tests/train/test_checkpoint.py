@@ -188,6 +188,20 @@ def test_a_folder_that_was_not_finished_is_no_checkpoint(tmp_path: Path):
     assert checkpoint.newest(store).progress.update == 2
 
 
+def test_a_checkpoint_that_was_whole_but_for_its_name_gets_it(tmp_path: Path):
+    """Killed between the two renamings that put a checkpoint in the place of another."""
+    store, folder = Store(str(tmp_path)), tmp_path / "checkpoints"
+    learner = saved(store, 1, 2)
+    (folder / "update_000001").rename(folder / "update_000001.discarded")
+    (folder / "update_000002").rename(folder / "update_000002.unfinished")
+    (folder / "update_000003.unfinished").mkdir()
+    checkpoint.complete_left_overs(store)
+    assert checkpoint.names(store) == ["update_000002"]
+    restored = new_learner()
+    checkpoint.restore(restored, checkpoint.newest(store))
+    assert_same(restored, learner)
+
+
 def test_a_write_that_is_cut_short_leaves_the_checkpoint_before_in_place(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -203,6 +217,7 @@ def test_a_write_that_is_cut_short_leaves_the_checkpoint_before_in_place(
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(store, learner, STARTS, Progress(update=2))
     assert checkpoint.newest(store).progress.update == 1
+    assert store.names("checkpoints") == ["update_000001"], "a full disk needs the room"
 
 
 # Which there are

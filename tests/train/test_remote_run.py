@@ -44,11 +44,14 @@ def train(storage_path: str, name: str, show: Callable | None = None) -> Run:
 def test_a_remote_run_is_cut_and_goes_on_with_its_state_and_its_log(remote: str, tmp_path: Path):
     with pytest.raises(Stopped):
         train(remote, "run", stop_after(5))
+    updates = [record["update"] for record in records_of(tmp_path / "remote") if "grids" in record]
+    assert updates == [1, 2, 3, 4, 5], "the log is brought there however the run ends"
     runs = [train(remote, "run"), train(remote, "unbroken")]
     ours, theirs = (checkpoint.newest(run.store).tensors("model.safetensors") for run in runs)
     assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
     updates = [record["update"] for record in records_of(tmp_path / "remote") if "grids" in record]
     assert updates == [1, 2, 3, 4, 5, 6]
     assert list((tmp_path / "remote" / "run" / "log").glob("events.*"))
+    assert not list(tmp_path.glob("distmgcd-*")), "no temporary folder is left"
     assert trained.load(f"{remote}/run", device="cpu").update == 6
     assert replay(f"{remote}/run", update=6, device="cpu").checkpoint == 4
