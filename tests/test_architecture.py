@@ -22,6 +22,7 @@ LADDER = (
     {"config", "data"},
     {"evaluate"},
     {"train"},
+    {"sweep"},
     {"on_ray"},
     {"launch"},
     {"bench", "display", "replay_options", "replay_report"},
