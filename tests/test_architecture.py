@@ -25,7 +25,9 @@ LADDER = (
     {"sweep"},
     {"on_ray"},
     {"launch"},
+    {"tuning"},
     {"bench", "display", "replay_options", "replay_report"},
+    {"sweep_display"},
     {"cli"},
 )
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
@@ -39,7 +41,10 @@ MAY_IMPORT = {
     "evaluate": {"torch", "numpy", "PIL"},
     "train": {"torch", "numpy", "PIL", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
     "launch": {"torch"},
+    "sweep": {"yaml", "optuna", "matplotlib", "pyarrow", "PIL", "numpy", "torch"},
+    "tuning": {"torch", "ray"},
     "display": {"rich"},
+    "sweep_display": {"rich"},
     "replay_options": {"typer"},
     "replay_report": {"rich", "torch"},
 }

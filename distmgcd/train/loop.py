@@ -94,6 +94,8 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
             swd = evaluate(training) if evaluated else None
             if done % checkpoints == 0 or done == last:
                 save(training, swd)
+            if swd:
+                worker.evaluated(done, swd.mean)
             if not training.pending:
                 training.pending_since = time.perf_counter()  # what was just done is no part of an update
         return finish(training)

@@ -42,6 +42,12 @@ class Worker(Protocol):
     def show(self, record: dict[str, Any]) -> None:
         """Show a record of the log to the user, if this worker can; called by rank 0."""
 
+    def evaluated(self, update: int, swd: dict[str, float]) -> None:
+        """An evaluation on the way has been told, and its checkpoint, if one is due, is being written; called by rank 0.
+
+        It may raise to end the run here.
+        """
+
 
 class LocalWorker:
     """This process alone."""
@@ -65,6 +71,9 @@ class LocalWorker:
     def show(self, record: dict[str, Any]) -> None:
         if self._show is not None:
             self._show(record)
+
+    def evaluated(self, update: int, swd: dict[str, float]) -> None:
+        pass
 
 
 class ProcessGroupWorker:
@@ -106,6 +115,9 @@ class ProcessGroupWorker:
     def show(self, record: dict[str, Any]) -> None:
         if self._show is not None:
             self._show(record)
+
+    def evaluated(self, update: int, swd: dict[str, float]) -> None:
+        pass
 
 
 def choose_device(use_gpu: bool | None) -> torch.device:

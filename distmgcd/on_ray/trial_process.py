@@ -1,0 +1,158 @@
+"""One trial of a sweep, as Tune runs it: an ordinary run, each of whose evaluations is reported to Tune."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray import tune
+
+from distmgcd.config import Config
+from distmgcd.errors import UserError
+from distmgcd.sweep.plan import Sweep, name_of
+from distmgcd.sweep.reading import history_of, records_of, trial_of
+from distmgcd.sweep.room import Room
+from distmgcd.sweep.trial import State
+from distmgcd.train import checkpoint, lock, retention
+from distmgcd.train.run import Run
+from distmgcd.train.store import Store
+from distmgcd.train.watch import Diverged
+
+# Reported of a trial that has no objective: worse than any, but finite, for ASHA takes percentiles of it.
+WORST = 1e6
+
+_PATIENCE_S = 60.0  # for the process of the trial's last start to be gone
+_CHECKPOINT_PATIENCE_S = 60.0  # for a checkpoint to be written
+
+Report = dict[str, Any]
+
+
+def run_trial(settings: dict[str, Any], *, sweep: Sweep, location: str, room: Room) -> None:
+    """What Tune calls, in a process of its own.
+
+    settings: {"number": of the trial, "knobs": {dotted path: value}, "kept": its state if it has ended before}.
+    location: the folder of all trials.
+    """
+    run = Run.at(location, name_of(settings["number"]))
+    if settings["kept"]:
+        _say_again(run, sweep, settings)
+        return
+    trial = _Trial(run, sweep, settings["knobs"])
+    try:
+        config = sweep.config_of(settings["knobs"])
+        with _held(run.store):
+            run.claim(config)
+            checkpoint.complete_left_overs(run.store)
+            trial.say_history()
+            (_train_here if room.workers == 0 else _train_with_workers)(config, run, trial, room)
+    except Diverged as event:
+        trial.end("diverged", str(event))
+    except UserError as error:
+        trial.end("failed", str(error))
+    else:
+        trial.end("finished")
+
+
+class _Trial:
+    """What Tune has been told of a trial."""
+
+    def __init__(self, run: Run, sweep: Sweep, knobs: dict[str, Any]):
+        self.store, self.sweep, self.knobs = run.store, sweep, knobs
+        self.updates = 0  # at the last report
+
+    def say_history(self) -> None:
+        """What it has been through before its newest checkpoint, for a scheduler that does not remember it."""
+        names = checkpoint.names(self.store)
+        newest = checkpoint.update_of(names[-1]) if names else 0
+        for update, objective in history_of(records_of(self.store), self.sweep.objective):
+            if update <= newest and update < self.sweep.budget.updates:
+                self.say(update, objective)
+
+    def evaluated(self, update: int, swd: dict[str, float]) -> None:
+        """Tell Tune, once the checkpoint that goes with it is there: who is stopped here can be taken up here."""
+        _wait_for(lambda: self.store.exists(f"{checkpoint.FOLDER}/{checkpoint.name_of(update)}"))
+        self.say(update, retention.score(swd, self.sweep.objective))
+
+    def say(self, update: int, objective: float | None, **more: Any) -> None:
+        """Tune may end the trial here, by SystemExit."""
+        self.updates = update
+        tune.report(
+            {
+                "evaluation": max(1, update // self.sweep.budget.every),
+                "updates": update,
+                "objective": min(WORST, WORST if objective is None else objective),
+                "state": "running",
+                "reason": "",
+                **more,
+            }
+        )
+
+    def end(self, state: State, reason: str = "") -> None:
+        _say_end(self.store, self.sweep, self.knobs, state, reason)
+
+
+def _say_again(run: Run, sweep: Sweep, settings: dict[str, Any]) -> None:
+    """What a trial that has ended before would say: the scheduler and the search are new and have not heard it."""
+    trial = _Trial(run, sweep, settings["knobs"])
+    for update, objective in history_of(records_of(run.store), sweep.objective):
+        if update < sweep.budget.updates:
+            trial.say(update, objective, kept=True)
+    _say_end(run.store, sweep, settings["knobs"], settings["kept"], settings["reason"])
+
+
+def _say_end(store: Store, sweep: Sweep, knobs: dict[str, Any], state: State, reason: str) -> None:
+    """The last report of a trial. done keeps a scheduler from having second thoughts about it."""
+    found = trial_of(store.location, knobs=knobs, objective=sweep.objective, state=state, reason=reason)
+    good = state in ("finished", "pruned") and found.objective is not None
+    tune.report(
+        {
+            "evaluation": min(sweep.budget.evaluations, found.updates // sweep.budget.every + (state == "diverged"))
+            or 1,
+            "updates": found.updates,
+            "objective": min(WORST, found.objective) if good else WORST,
+            **{f"swd/{size}": value for size, value in found.swd.items()},
+            "gradient_evaluations": found.gradient_evaluations,
+            "images_per_s": found.images_per_s,
+            "seconds": found.seconds,
+            "run": store.location,
+            "state": state,
+            "reason": reason,
+            "done": True,
+        }
+    )
+
+
+def _train_here(config: Config, run: Run, trial: _Trial, room: Room) -> None:
+    """The loop of debug mode in this process."""
+    import torch
+
+    from distmgcd.train import loop
+    from distmgcd.train.worker import LocalWorker, choose_device
+
+    class TrialWorker(LocalWorker):
+        def evaluated(self, update: int, swd: dict[str, float]) -> None:
+            trial.evaluated(update, swd)
+
+    torch.set_num_threads(room.threads)
+    if not run.store.exists("result.json"):
+        loop.train(config, TrialWorker(choose_device(room.use_gpu)), run)
+
+
+def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room) -> None:
+    """A Ray Train run of its own, in another thread; this one passes on what its log says."""
+    raise NotImplementedError
+
+
+@contextmanager
+def _held(store: Store) -> Iterator[None]:
+    """The lock of a run, once a process that is being killed has let go of it. Raises UserError if none does."""
+    _wait_for(lambda: not lock.is_held(store), seconds=_PATIENCE_S)
+    with lock.held(store):
+        yield
+
+
+def _wait_for(condition: Callable[[], bool], *, seconds: float = _CHECKPOINT_PATIENCE_S) -> None:
+    """Until it holds, or for so long."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
