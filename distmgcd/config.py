@@ -164,6 +164,7 @@ class Watch(Section):
     max_drift: Size = 1.0  # rms of one step's drift; pixels span [-1, 1]
     max_retries: Whole = 3
     rate_after_retry: Factor = 0.5  # factor on the learning rate at each retry
+    max_seconds_stuck: Size = 300.0  # of Ray workers: one that gets nothing done for so long is ended, all start again
 
 
 class Config(Section):

@@ -20,8 +20,9 @@ from distmgcd.train import checkpoint
 from distmgcd.train.assemble import make_learner, make_method, make_model, open_split
 from distmgcd.train.assess import as_floats, distances, fresh_samples, start_distribution
 from distmgcd.train.checkpoint import Progress
-from distmgcd.train.log import Log, make_record
+from distmgcd.train.log import Log, going_on, make_record
 from distmgcd.train.run import Run
+from distmgcd.train.stop import Request, Stopped
 from distmgcd.train.watch import Diverged, check_health
 from distmgcd.train.worker import Worker
 
@@ -46,22 +47,26 @@ class Training:
     # The metrics [G, M] of every update since the last record, on the device.
     pending: list[Tensor] = field(default_factory=list)
     pending_since: float = 0.0
+    saved: Progress | None = None  # the state that a restart would go on from
 
 
 def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
     """Train to the end, from the newest good checkpoint if there is one; returns what result.json holds.
 
-    All workers call it. Raises UserError for a mistake in the config or data, and Diverged when going back
-    did not help.
+    All workers call it. Raises UserError for a mistake in the config or data, Diverged when going back did not
+    help, and Stopped where the worker was asked to leave.
     """
     training = begin(config, worker, run)
     checkpoints, logs, evaluations = config.checkpoint.every, config.log.every, config.evaluate.every
     last = config.learning.num_updates
     try:
         while training.progress.update < last:
-            advance(training)
-            done = training.progress.update
+            done, request = training.progress.update, worker.before_update(training.progress.update)
             try:
+                if request:
+                    heed(training, request)
+                advance(training)
+                done += 1
                 if done % logs == 0 or done % checkpoints == 0 or done == last:
                     flush(training)  # before a checkpoint, so that only a healthy state is saved
             except Diverged as event:
@@ -86,9 +91,11 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
     if found := checkpoint.newest(run.store, warn=events.append):
         checkpoint.restore(learner, found)
         progress, starts = found.progress, found.starts()
-        events.append(f"Going on from the checkpoint of update {progress.update}.")
     else:
         starts = start_distribution(images)
+    log = Log(run.log_folder(), after_update=progress.update) if worker.rank == 0 else None
+    if log and (found or log.reached):
+        events.append(going_on(progress.update, log, num_workers=worker.world_size))
     training = Training(
         config=config,
         worker=worker,
@@ -99,8 +106,9 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         learner=learner,
         progress=progress,
         method=make_method(config, rate_scale=progress.rate_scale),
-        log=Log(run.log_folder(), after_update=progress.update) if worker.rank == 0 else None,
+        log=log,
         pending_since=time.perf_counter(),
+        saved=progress,
     )
     for event in events if training.log else ():
         tell(training, {"event": event})
@@ -120,6 +128,15 @@ def advance(training: Training) -> None:
     training.progress = replace(training.progress, update=update + 1)
 
 
+def heed(training: Training, request: Request) -> None:
+    """Save at once, then leave if so asked. Raises Stopped and Diverged."""
+    flush(training)
+    if training.saved != training.progress:
+        save(training)
+    if request == Request.STOP:
+        raise Stopped(training.progress.update)
+
+
 def flush(training: Training) -> None:
     """Read the metrics since the last record, from all workers; log them and check their health. Raises Diverged."""
     if not training.pending:
@@ -134,6 +151,7 @@ def flush(training: Training) -> None:
         record = make_record(
             metrics,
             num_updates=config.learning.num_updates,
+            num_workers=training.worker.world_size,
             images_per_s=num_pending * config.learning.global_batch_size / seconds,
             seconds_left=(config.learning.num_updates - done) * training.progress.seconds / done,
             sizes=config.grids.sizes,
@@ -178,6 +196,8 @@ def tell(training: Training, record: dict[str, Any]) -> None:
 
 def save(training: Training) -> None:
     """Write a checkpoint; rank 0 does, the others hold the same state."""
+    training.worker.busy("saving")
+    training.saved = training.progress
     if training.worker.rank == 0:
         checkpoint.save(training.run.store, training.learner, training.starts, training.progress)
         checkpoint.prune(training.run.store, training.config.checkpoint.keep)
@@ -186,6 +206,7 @@ def save(training: Training) -> None:
 
 def evaluate(training: Training) -> dict[str, float]:
     """Distances of fresh samples to held-out images, per grid; a sheet of them in the log."""
+    training.worker.busy("an evaluation")
     levels = fresh_samples(
         training.learner.ema, training.starts, training.config.evaluate.num_samples, training.config, training.worker
     )
