@@ -154,11 +154,12 @@ class _Watch:
 
     def sentence(self, ranks: list[int]) -> str:
         rank, beat = ranks[0], self._beats[ranks[0]]
-        frozen = rank in self.silent()
-        seconds = self._now() - (self._beat_at if frozen else self._step_at)[rank]
         others = f", and so have ranks {', '.join(map(str, ranks[1:]))}" if len(ranks) > 1 else ""
-        how = "without a sign of life" if frozen else f"at {beat.where}"
-        return f"Rank {rank} ({beat.who}) has been stuck in {beat.doing} for {seconds:.0f} s, {how}{others}."
+        if rank in self.silent():
+            seconds = self._now() - self._beat_at[rank]
+            return f"Rank {rank} ({beat.who}) has given no sign of life for {seconds:.0f} s{others}."
+        seconds = self._now() - self._step_at[rank]
+        return f"Rank {rank} ({beat.who}) has been stuck in {beat.doing} for {seconds:.0f} s, at {beat.where}{others}."
 
 
 def beat_of(pulse: Pulse, count: int, limit: float) -> Beat:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from ray_runs import Finished, finish, session, start, wait_until
+from ray_runs import finish, session, start, wait_until
 from tiny_runs import records_of, state_of, tiny_config
 
 from distmgcd.train.run import Run
@@ -18,12 +18,11 @@ EVERY = 20  # updates between two checkpoints: what may be lost, and no more
 NUM_UPDATES = 140
 CHANGES = (f"learning.num_updates={NUM_UPDATES}", f"checkpoint.every={EVERY}", "langevin.num_steps=4")
 SABOTAGE = Path(__file__).parent / "sabotage"
-# Three updates to a checkpoint, then long enough that something can happen in mid-chain of another
-SLOW_CHANGES = ("learning.num_updates=12", "checkpoint.every=3", "langevin.num_steps=300")
 
 
 def train_undisturbed(folder: Path, num_workers: int, *changes: str) -> Path:
     """The run named run in a folder, by processes that no Ray starts; returns the folder."""
+    folder.mkdir(exist_ok=True)
     Run.at(str(folder), "run").claim(tiny_config(*changes))
     mp.spawn(_run_rank, args=(num_workers, str(folder)), nprocs=num_workers)
     return folder
@@ -56,10 +55,8 @@ def sabotaged(how: str, *, rank: int, update: int, folder: Path) -> dict[str, st
 def updates_in(folder: Path) -> int:
     """The update that the log of the run has got to."""
     log = folder / "runs" / "run" / "log" / "metrics.jsonl"
-    updates = (
-        [json.loads(line)["update"] for line in log.read_text().splitlines(keepends=True)[:-1]] if log.exists() else []
-    )
-    return max(updates, default=0)
+    lines = log.read_text().splitlines()[:-1] if log.exists() else []  # the last one may be under way
+    return max((json.loads(line)["update"] for line in lines), default=0)
 
 
 def at_update(folder: Path, process: subprocess.Popen, update: int) -> int:
@@ -75,13 +72,11 @@ def newest_checkpoint(folder: Path) -> int:
 
 def lost_updates(out: str) -> list[tuple[int, int]]:
     """(the checkpoint gone on from, updates done again) of each time that a run went on, as it told its user."""
-    return [
-        (int(update or 0), int(again or 0))
-        for update, again in re.findall(
-            r"(?:Going on from the checkpoint of update (\d+)|Starting again)[^.]*\.(?: The log .*?, so (\d+) of them)?",
-            out,
-        )
-    ]
+    start, lost = (
+        r"(?:Going on from the checkpoint of update (\d+)|Starting again)[^.]*\.",
+        r"(?: The log .*?, so (\d+))?",
+    )
+    return [(int(update or 0), int(again or 0)) for update, again in re.findall(start + lost, out)]
 
 
 def assert_same_run(folder: Path, other: Path) -> None:
@@ -93,4 +88,4 @@ def assert_same_run(folder: Path, other: Path) -> None:
     assert updates == expected
 
 
-__all__ = ["Finished", "finish", "start", "wait_until"]
+__all__ = ["finish", "session", "start", "wait_until"]
