@@ -1,0 +1,94 @@
+"""A node of a cluster that goes away in mid-run, and another one that joins."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from fault_runs import EVERY, at_update, finish, lost_updates, start, train_undisturbed, updates_in, wait_until
+from ray_runs import left_of
+from tiny_runs import records_of, state_of
+
+pytestmark = pytest.mark.slow
+
+NUM_UPDATES = 500
+# Large batches: updates long enough that nodes can come and go, yet chains so short that rounding stays small.
+LONG = (
+    f"learning.num_updates={NUM_UPDATES}",
+    f"checkpoint.every={EVERY}",
+    "langevin.num_steps=10",
+    "learning.global_batch_size=1024",
+)
+
+
+class Nodes:
+    """A Ray cluster of several nodes on this machine."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "cluster_process.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        )
+        address, dashboard = self.process.stdout.readline().split()
+        self.environment = {
+            "RAY_ADDRESS": address,
+            "RAY_API_SERVER_ADDRESS": dashboard,
+            "RAY_AUTH_MODE": "disabled",
+        }
+
+    def tell(self, what: str) -> None:
+        """add or remove; returns when it is done."""
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    """With two nodes of one CPU each beside the head, which has none."""
+    cluster = Nodes()
+    for _ in range(2):
+        cluster.tell("add")
+    yield cluster
+    cluster.process.stdin.close()
+    cluster.process.wait(60)
+    assert left_of(cluster.process, seconds=60) == {}
+
+
+def test_an_elastic_run_goes_on_with_one_worker_and_grows_back_to_two(tmp_path: Path, nodes: Nodes):
+    process = start(tmp_path, *LONG, "--workers", "1:2", **nodes.environment)
+    at_update(tmp_path, process, 50)
+    nodes.tell("remove")
+    wait_until(lambda: has_records(tmp_path, num_workers=1), process)
+    at_update(tmp_path, process, updates_in(tmp_path) + 30)
+    nodes.tell("add")
+    done = finish(process, tmp_path)
+    assert done.status == 0, done.err
+    assert done.left == {}
+    assert "with 1 worker (had 2)." in done.out and "with 2 workers (had 1)." in done.out, done.out
+    (_, lost), (_, lost_to_growth) = lost_updates(done.out)
+    assert lost <= EVERY and lost_to_growth == 0  # before it grows, it saves
+    counts = [record["num_workers"] for record in records_of(done.folder) if "grids" in record]
+    assert len(counts) == NUM_UPDATES and [b for a, b in pairwise([0, *counts]) if a != b] == [2, 1, 2]
+    assert_learned_alike(done.folder, train_undisturbed(tmp_path / "undisturbed", 2, *LONG))
+
+
+def has_records(folder: Path, *, num_workers: int) -> bool:
+    return any(r["num_workers"] == num_workers for r in records_of(folder / "runs") if "grids" in r)
+
+
+def assert_learned_alike(folder: Path, other: Path) -> None:
+    """Sums over one worker and over two are rounded differently, and learning carries that on."""
+    ours, theirs = state_of(folder), state_of(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
