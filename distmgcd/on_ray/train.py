@@ -121,6 +121,8 @@ def _follow(trainer: TorchTrainer, board: RunBoard, show: Show | None, stop: Cal
         if stop() and not asked:
             asked = True
             board.put("stop", True)
+            if show is not None:
+                show({"event": "Stopping after this update; a second signal ends the run at once, without saving."})
 
 
 def _fit(trainer: TorchTrainer, ended: queue.Queue) -> None:

@@ -57,6 +57,9 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
+        if self.received is None:
+            self.received = number
+            return
+        for further in SIGNALS:  # what ends now is not to be interrupted in turn
+            signal.signal(further, signal.SIG_IGN)
+        raise KeyboardInterrupt

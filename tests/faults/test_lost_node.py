@@ -61,6 +61,7 @@ def nodes() -> Iterator[Nodes]:
     yield cluster
     cluster.process.stdin.close()
     cluster.process.wait(60)
+    cluster.process.stdout.close()
     assert left_of(cluster.process, seconds=60) == {}
 
 

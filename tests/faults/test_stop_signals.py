@@ -35,6 +35,8 @@ def test_a_second_signal_ends_the_command_at_once(tmp_path: Path):
     log = tmp_path / "runs" / "run" / "log"
     wait_until(log.exists, process)
     os.kill(process.pid, signal.SIGTERM)
+    while "a second signal ends the run at once" not in process.stdout.readline():
+        assert process.poll() is None
     os.kill(process.pid, signal.SIGTERM)
     stopped = finish(process, tmp_path)
     assert stopped.status == 143 and stopped.left == {}
