@@ -66,7 +66,8 @@ def at_update(folder: Path, process: subprocess.Popen, update: int) -> int:
 
 
 def newest_checkpoint(folder: Path) -> int:
-    names = [path.name for path in (folder / "runs" / "run" / "checkpoints").iterdir() if path.suffix == ""]
+    """0 if there is none."""
+    names = [path.name for path in (folder / "runs" / "run" / "checkpoints").glob("update_*") if path.suffix == ""]
     return max((int(name.removeprefix("update_")) for name in names), default=0)
 
 

@@ -1,6 +1,7 @@
 """A node of a cluster that goes away in mid-run, and another one that joins."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,13 +10,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from fault_runs import EVERY, at_update, finish, lost_updates, start, train_undisturbed, updates_in, wait_until
+from fault_runs import (
+    EVERY,
+    at_update,
+    finish,
+    lost_updates,
+    newest_checkpoint,
+    start,
+    train_undisturbed,
+    updates_in,
+    wait_until,
+)
 from ray_runs import left_of
 from tiny_runs import records_of, state_of
 
 pytestmark = pytest.mark.slow
 
-NUM_UPDATES = 500
+NUM_UPDATES = 300
 # Large batches: updates long enough that nodes can come and go, yet chains so short that rounding stays small.
 LONG = (
     f"learning.num_updates={NUM_UPDATES}",
@@ -81,6 +92,23 @@ def test_an_elastic_run_goes_on_with_one_worker_and_grows_back_to_two(tmp_path: 
     counts = [record["num_workers"] for record in records_of(done.folder) if "grids" in record]
     assert len(counts) == NUM_UPDATES and [b for a, b in pairwise([0, *counts]) if a != b] == [2, 1, 2]
     assert_learned_alike(done.folder, train_undisturbed(tmp_path / "undisturbed", 2, *LONG))
+
+
+def test_a_node_that_is_about_to_be_taken_away_costs_next_to_nothing(tmp_path: Path, nodes: Nodes):
+    """The run saves as soon as it is told, and again when Ray ends its workers at the time that was announced."""
+    changes = (*LONG, "checkpoint.every=100000")
+    process = start(tmp_path, *changes, "--workers", "1:2", **nodes.environment)
+    at_update(tmp_path, process, 30)
+    nodes.tell("drain")
+    wait_until(lambda: newest_checkpoint(tmp_path) > 0, process)
+    told_at = newest_checkpoint(tmp_path)
+    assert told_at < NUM_UPDATES
+    wait_until(lambda: has_records(tmp_path, num_workers=1), process)
+    process.send_signal(signal.SIGTERM)
+    stopped = finish(process, tmp_path)
+    assert stopped.status == 143 and stopped.left == {}, stopped.err
+    ((gone_on_from, again),) = lost_updates(stopped.out)
+    assert gone_on_from >= told_at and again == 0, stopped.out
 
 
 def has_records(folder: Path, *, num_workers: int) -> bool:
