@@ -1,6 +1,7 @@
 """How many Ray workers a run may have: one number, or from a few to many."""
 
 import re
+from collections.abc import Sequence
 
 from distmgcd.errors import UserError
 
@@ -25,6 +26,15 @@ def check_workers(num_workers: NumWorkers) -> NumWorkers:
     if most < least:
         raise UserError(f"--workers must go from few to many, but is {least}:{most}; try --workers {most}:{least}.")
     return num_workers
+
+
+def cpus_for_each(num_workers: int, node_cpus: Sequence[int]) -> int:
+    """CPUs for each of so many workers such that every node can hold its share of them; at least 1.
+
+    node_cpus: of every node; those without CPUs, as the head of a cluster may be, hold no worker.
+    """
+    usable = [cpus for cpus in node_cpus if cpus > 0] or [1]
+    return max(1, min(usable) // -(-num_workers // len(usable)))
 
 
 def bounds(num_workers: NumWorkers) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import pytest
 
 from distmgcd.errors import UserError
-from distmgcd.num_workers import bounds, parse_workers
+from distmgcd.num_workers import bounds, cpus_for_each, parse_workers
 
 
 def test_a_number_is_so_many_and_a_range_is_from_few_to_many():
@@ -29,3 +29,19 @@ def test_a_mistake_is_one_sentence(text: str, words: str):
     with pytest.raises(UserError) as caught:
         parse_workers(text)
     assert words in str(caught.value) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "node_cpus", "cpus"),
+    [
+        (2, [4], 2),
+        (3, [4], 1),
+        (8, [4], 1),
+        (2, [0, 4, 4], 4),  # a head without CPUs
+        (4, [0, 4, 4], 2),
+        (4, [16, 4], 2),  # a worker fits into the smallest node
+        (2, [0], 1),
+    ],
+)
+def test_workers_share_the_cpus_of_the_smallest_node(num_workers: int, node_cpus: list[int], cpus: int):
+    assert cpus_for_each(num_workers, node_cpus) == cpus

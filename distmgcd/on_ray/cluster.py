@@ -35,11 +35,9 @@ def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[bool]:
             os.environ.pop("RAY_API_SERVER_ADDRESS", None)
 
 
-def cpus_of_a_worker(num_workers: int) -> int:
-    """CPUs for each of so many workers such that the nodes which the cluster has now can hold them all, or 1."""
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    nodes = [cpus for cpus in nodes if cpus > 0] or [1]
-    return max(1, min(nodes) // -(-num_workers // len(nodes)))
+def node_cpus() -> list[int]:
+    """CPUs of every node that the cluster has now."""
+    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
 
 
 def _start(on_cluster: bool, *, num_cpus: int, log_to_driver: bool) -> None:

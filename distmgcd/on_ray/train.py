@@ -13,10 +13,10 @@ from ray.train.torch import TorchTrainer
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.num_workers import NumWorkers, bounds
+from distmgcd.num_workers import NumWorkers, bounds, cpus_for_each
 from distmgcd.on_ray.backend import GroupConfig
 from distmgcd.on_ray.board import RunBoard
-from distmgcd.on_ray.cluster import connected, cpus_of_a_worker
+from distmgcd.on_ray.cluster import connected, node_cpus
 from distmgcd.on_ray.failures import Failures
 from distmgcd.on_ray.worker_process import train_worker
 from distmgcd.train.run import Run
@@ -50,7 +50,7 @@ def train_on_ray(
     Raises UserError, Diverged, Stopped and RunFailed.
     """
     least, most = bounds(num_workers)
-    cpus = cpus_per_worker or max(1, (os.cpu_count() or 1) // most)
+    cpus = cpus_per_worker or cpus_for_each(most, [os.cpu_count() or 1])
     with (
         _settings_of_ray(config, elastic=least < most),
         connected(num_cpus=max(os.cpu_count() or 1, most * cpus), log_to_driver=not run.store.is_local) as on_cluster,
@@ -71,7 +71,7 @@ def train_on_ray(
                 num_workers=num_workers,
                 use_gpu=use_gpu,
                 resources_per_worker={
-                    "CPU": cpus_per_worker or (cpus_of_a_worker(most) if on_cluster else cpus),
+                    "CPU": cpus_per_worker or (cpus_for_each(most, node_cpus()) if on_cluster else cpus),
                     **({"GPU": 1} if use_gpu else {}),
                 },
                 elastic_resize_monitor_interval_s=_RESIZE_SECONDS,

@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray.train
@@ -84,7 +85,8 @@ def _requests(board: RunBoard, on_cluster: bool) -> Callable[[], Request]:
 
     def look() -> None:
         while not found["stop"]:
-            found["stop"] = bool(board.get("stop"))
+            with suppress(Exception):  # the head of the cluster may be slow to answer now and then
+                found["stop"] = bool(board.get("stop"))
             time.sleep(_LOOK_EVERY)
 
     def look_for_preemption() -> None:  # a collective of Ray's own: every worker asks as often as the others

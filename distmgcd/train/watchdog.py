@@ -99,8 +99,12 @@ class Watchdog(threading.Thread):
         interval, count = min(5.0, self._limit / _TICKS), 0
         while not self._ended.wait(interval):
             count += 1
-            self._board.post(self._rank, json.dumps(asdict(beat_of(self._pulse, count, self._limit))))
-            if self._rank < _NUM_WATCHERS and (verdict := self._look()):
+            try:
+                self._board.post(self._rank, json.dumps(asdict(beat_of(self._pulse, count, self._limit))))
+                verdict = self._look() if self._rank < _NUM_WATCHERS else None
+            except Exception:  # whatever the board raises: it may be out of reach for a while
+                continue
+            if verdict:
                 self._on_stuck(verdict)
                 return
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -80,9 +81,14 @@ def test_an_elastic_run_goes_on_with_one_worker_and_grows_back_to_two(tmp_path: 
     process = start(tmp_path, *LONG, "--workers", "1:2", **nodes.environment)
     at_update(tmp_path, process, 50)
     nodes.tell("remove")
+    since = time.monotonic()
     wait_until(lambda: has_records(tmp_path, num_workers=1), process)
+    print(f"{time.monotonic() - since:.0f} s from the loss of a node to the next update, with one worker")
     at_update(tmp_path, process, updates_in(tmp_path) + 30)
     nodes.tell("add")
+    since, had = time.monotonic(), updates_in(tmp_path)
+    wait_until(lambda: "had 1" in log_of(tmp_path), process)
+    print(f"{time.monotonic() - since:.0f} s from a new node to two workers, and {updates_in(tmp_path) - had} updates")
     done = finish(process, tmp_path)
     assert done.status == 0, done.err
     assert done.left == {}
@@ -109,6 +115,10 @@ def test_a_node_that_is_about_to_be_taken_away_costs_next_to_nothing(tmp_path: P
     assert stopped.status == 143 and stopped.left == {}, stopped.err
     ((gone_on_from, again),) = lost_updates(stopped.out)
     assert gone_on_from >= told_at and again == 0, stopped.out
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "runs" / "run" / "log" / "metrics.jsonl").read_text()
 
 
 def has_records(folder: Path, *, num_workers: int) -> bool:
