@@ -81,8 +81,8 @@ def train_on_ray(
                 name="ray",
                 storage_path=run.store.location,
                 # How often workers may fail is for on_ray/failures.py to say, which knows of progress. A group that
-                # does not start in time counts apart: of an elastic run, because nodes that left are counted on.
-                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=100 if least < most else 3),
+                # does not start in time counts apart; of an elastic run some do, whenever a node has left.
+                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=1000 if least < most else 3),
                 callbacks=[Failures(board.run, run.store.location)],
             ),
         )
@@ -145,8 +145,8 @@ def _settings_of_ray(config: Config, *, elastic: bool) -> Iterator[None]:
         # After our own watchdog, which knows more: it is left with a worker that is frozen while it is alone.
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": f"{1.5 * config.watch.max_seconds_stuck + 5:g}",
     }
-    if elastic:  # a node that left is counted on until Ray notices
-        settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "20"
+    if elastic:  # for up to 20 s Ray counts on a node that has left; a place on nodes that are there takes no time
+        settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "5"
     ours = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(ours)
     try:
