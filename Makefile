@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test lint clean
+.PHONY: train test test-faults lint clean
 
 train: $(READY)
 	$(VENV)/bin/distmgcd train digits
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest
+
+# Workers, nodes and drivers that are killed, frozen or taken away, for real.
+test-faults: $(READY)
+	$(VENV)/bin/python -m pytest tests/faults -m "slow or not slow"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check distmgcd tests

@@ -42,14 +42,30 @@ Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", help="[default: a GPU w
 @app.command()
 def train(
     settings: Settings = None,
-    workers: Annotated[int, typer.Option(help="Ray Train workers; they share every batch.")] = 2,
+    workers: Annotated[
+        str, typer.Option(help="Ray Train workers, who share every batch; 2:8 is from 2 to 8, as nodes come and go.")
+    ] = "2",
     gpu: Gpu = None,
+    cpus_per_worker: Annotated[
+        int | None, typer.Option(min=1, help="CPUs, and threads, of a worker. [default: an equal share]")
+    ] = None,
     name: Name = None,
     storage_path: StoragePath = "runs",
 ) -> None:
     """Train on Ray: each worker runs the chains of its share of the images, gradients are averaged."""
+    from distmgcd.num_workers import parse_workers
+
     source, overrides = _split(settings)
-    _run("train", source, overrides, name=name, storage_path=storage_path, num_workers=workers, use_gpu=gpu)
+    _run(
+        "train",
+        source,
+        overrides,
+        name=name,
+        storage_path=storage_path,
+        num_workers=parse_workers(workers),
+        use_gpu=gpu,
+        cpus_per_worker=cpus_per_worker,
+    )
 
 
 @app.command()
@@ -295,16 +311,21 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     config = load_config(source, overrides)
     from distmgcd import launch as launcher
     from distmgcd.display import Display, table_of
+    from distmgcd.train.stop import Stopped, StopSignals
     from distmgcd.train.watch import Diverged
 
     name = name or Path(source).stem
+    signals = StopSignals()
     try:
-        with Display() as show:
-            result = getattr(launcher, how)(config, storage_path=storage_path, name=name, show=show, **launch)
+        with signals, Display() as show:
+            run = getattr(launcher, how)
+            result = run(config, storage_path=storage_path, name=name, show=show, stop=signals, **launch)
     except Diverged as event:
         _fail(event, status=1)
+    except Stopped as event:
+        _fail(event, status=signals.status)
     except KeyboardInterrupt:
-        _fail("Stopped. The same command goes on from the newest checkpoint.", status=130)
+        _fail("Stopped at once; the same command goes on from the newest checkpoint.", status=signals.status)
     folder = f"{storage_path.rstrip('/')}/{name}"
     _print(table_of(result))
     typer.echo(

@@ -136,6 +136,12 @@ class LangevinSettings(Section):
     )  # deviation of the Gaussian reference; .inf is uniform
 
 
+class Start(Section):
+    # Where a training chain starts: at the 1x1 version of its image, climbing from grid to grid (multigrid), or where
+    # the chain of this image ended when it was last walked (persistent), which a run keeps for every image.
+    kind: Literal["multigrid", "persistent"] = "multigrid"
+
+
 class Learning(Section):
     num_updates: Count = 1000
     global_batch_size: Count = 64  # of all workers together
@@ -174,6 +180,7 @@ class Watch(Section):
     max_drift: Size = 1.0  # rms of one step's drift; pixels span [-1, 1]
     max_retries: Whole = 3
     rate_after_retry: Factor = 0.5  # factor on the learning rate at each retry
+    max_seconds_stuck: Size = 300.0  # of Ray workers: one that gets nothing done for so long is ended, all start again
 
 
 class Config(Section):
@@ -182,6 +189,7 @@ class Config(Section):
     grids: Grids
     network: Network = Network()
     langevin: LangevinSettings = LangevinSettings()
+    start: Start = Start()
     learning: Learning = Learning()
     checkpoint: Checkpointing = Checkpointing()
     log: Logging = Logging()
@@ -207,8 +215,8 @@ class Config(Section):
             )
         if unfit := [size for size in self.evaluation_sizes if self.image_size % size]:
             raise ValueError(
-                f"evaluate.sizes must divide the finest grid, but {unfit[0]} does not divide {self.image_size}; leave it "
-                "out to measure at the grids, or take divisors."
+                f"evaluate.sizes must divide the finest grid, but {unfit[0]} does not divide {self.image_size}; leave "
+                "it out to measure at the grids, or take divisors."
             )
         metrics = ["swd", *(f"swd/{size}" for size in self.evaluation_sizes)]
         if self.checkpoint.metric not in metrics:

@@ -12,9 +12,11 @@ from typing import Any, BinaryIO
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
 from distmgcd.errors import UserError
+from distmgcd.num_workers import NumWorkers, bounds, check_workers
 from distmgcd.train.run import METRICS_FILE, Run
 
 Show = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
 
 
 def train(
@@ -22,16 +24,22 @@ def train(
     *,
     storage_path: str = "runs",
     name: str,
-    num_workers: int = 2,
+    num_workers: NumWorkers = 2,
     use_gpu: bool | None = None,
+    cpus_per_worker: int | None = None,
     show: Show | None = None,
+    stop: Stop = lambda: False,
 ) -> dict[str, Any]:
     """Train on Ray Train, or go on where the run of this name stopped; returns what result.json holds.
 
-    use_gpu: None takes GPUs where this machine has one. show is called with every record of the log.
-    Raises UserError and distmgcd.train.watch.Diverged.
+    num_workers: a number, or (least, most): the run goes on with fewer workers when nodes leave and with more when
+    they join. use_gpu: None takes GPUs where this machine has one. cpus_per_worker: None shares this machine's, or the
+    cluster's smallest node's. show is called with every record of the log, and with {"event": ...} when workers fail.
+    stop is asked all the time; once it is true the run saves and leaves.
+    Raises UserError, distmgcd.train.watch.Diverged and distmgcd.train.stop.Stopped.
     """
-    use_gpu = check_gpus(use_gpu, num_workers)
+    check_workers(num_workers)
+    use_gpu = check_gpus(use_gpu, bounds(num_workers)[1])
     with claimed(config, storage_path=storage_path, name=name, num_workers=num_workers) as run:
         if finished := result_of(run):
             return finished
@@ -39,11 +47,25 @@ def train(
         from distmgcd.on_ray.train import train_on_ray
 
         with _following(run, show):
-            return train_on_ray(run.config(), run, num_workers=num_workers, use_gpu=use_gpu)
+            return train_on_ray(
+                run.config(),
+                run,
+                num_workers=num_workers,
+                use_gpu=use_gpu,
+                cpus_per_worker=cpus_per_worker,
+                show=show,
+                stop=stop,
+            )
 
 
 def debug(
-    config: Config, *, storage_path: str = "runs", name: str, use_gpu: bool | None = None, show: Show | None = None
+    config: Config,
+    *,
+    storage_path: str = "runs",
+    name: str,
+    use_gpu: bool | None = None,
+    show: Show | None = None,
+    stop: Stop = lambda: False,
 ) -> dict[str, Any]:
     """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported."""
     from distmgcd.train import loop
@@ -51,11 +73,11 @@ def debug(
 
     device = choose_device(use_gpu)
     with claimed(config, storage_path=storage_path, name=name, num_workers=1) as run:
-        return result_of(run) or loop.train(run.config(), LocalWorker(device, show), run)
+        return result_of(run) or loop.train(run.config(), LocalWorker(device, show, stop), run)
 
 
 @contextmanager
-def claimed(config: Config, *, storage_path: str, name: str, num_workers: int) -> Iterator[Run]:
+def claimed(config: Config, *, storage_path: str, name: str, num_workers: NumWorkers) -> Iterator[Run]:
     """Check data, batch and run name together, then write the config of a new run. Raises UserError.
 
     Inside, no other command on this machine trains the run.
@@ -63,14 +85,12 @@ def claimed(config: Config, *, storage_path: str, name: str, num_workers: int) -
     from distmgcd.train import checkpoint, lock
     from distmgcd.train.assemble import open_held_out_images, open_training_images
 
-    if num_workers < 1:
-        raise UserError(f"--workers must be at least 1, but is {num_workers}; `distmgcd debug` trains in this process.")
     config = with_absolute_path(config)
     images = open_training_images(config)
     open_held_out_images(config)
     learning = config.learning
     batch_indices(0, num_images=len(images), global_batch_size=learning.global_batch_size, seed=config.seed)
-    check_shares(learning.global_batch_size, num_workers, block=learning.block_size or 1)
+    check_shares(learning.global_batch_size, *bounds(num_workers), block=learning.block_size or 1)
     run = Run.at(storage_path, name)
     with lock.held(run.store):
         run.claim(config)

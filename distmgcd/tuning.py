@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
@@ -21,9 +21,6 @@ from distmgcd.train import lock
 from distmgcd.train.run import Run
 from distmgcd.train.store import Store
 
-if TYPE_CHECKING:
-    from ray.tune import ResultGrid
-
 Show = Callable[[dict[str, Any]], None]
 
 _LOOKED_AT = 200  # points of a space whose data are looked at beforehand
@@ -39,8 +36,8 @@ def tune(
     use_gpu: bool | None = None,
     resume: bool = False,
     show: Show | None = None,
-) -> "ResultGrid":
-    """Run a sweep on Ray Tune, or go on with the one of this name; returns Ray's ResultGrid, one result a trial.
+) -> Any:
+    """Run a sweep on Ray Tune, or go on with the one of this name; returns ray.tune.ResultGrid, one result a trial.
 
     sweep: read by distmgcd.read_sweep, or the file's path. concurrent: trials at a time; None takes as many as fit.
     workers_per_trial: Ray Train workers of each, 0 trains in the trial's own process; None takes the sweep's.
@@ -107,7 +104,8 @@ def _check_data(sweep: Sweep) -> None:
         batch = config.learning.global_batch_size
         open_held_out_images(config)
         batch_indices(0, num_images=len(open_training_images(config)), global_batch_size=batch, seed=config.seed)
-        check_shares(batch, max(1, sweep.workers_per_trial), block=config.learning.block_size or 1)
+        workers = max(1, sweep.workers_per_trial)
+        check_shares(batch, workers, workers, block=config.learning.block_size or 1)
 
 
 def _some_points(sweep: Sweep) -> list[dict[str, Any]]:

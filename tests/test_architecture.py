@@ -19,7 +19,7 @@ PACKAGE = Path(distmgcd.__file__).parent
 LADDER = (
     {"errors", "config_words"},
     {"core"},
-    {"config", "data"},
+    {"config", "data", "num_workers"},
     {"evaluate"},
     {"train"},
     {"sweep"},
@@ -35,6 +35,7 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
 # What else a part may import, beside the standard library. Parts not named may import anything but ray.
 MAY_IMPORT = {
     "errors": set(),
+    "num_workers": set(),
     "config_words": set(),
     "core": {"torch"},
     "config": {"yaml", "pydantic"},

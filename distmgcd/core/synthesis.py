@@ -42,7 +42,7 @@ class PreviousEnds(NamedTuple):
     images: Sequence[Tensor]  # G of [B, C, s, s]
     walked: Tensor  # bool [B]; an image that has no chain yet starts one as the multi-grid sampler does
 
-    def at(self, part: slice) -> "PreviousEnds":
+    def at(self, part: slice | Tensor) -> "PreviousEnds":
         return PreviousEnds([images[part] for images in self.images], self.walked[part])
 
 

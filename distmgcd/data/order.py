@@ -42,11 +42,19 @@ def shard(num_images: int, rank: int, world_size: int, *, block: int = 1) -> sli
     return slice(rank * num_blocks // world_size * block, (rank + 1) * num_blocks // world_size * block)
 
 
-def check_shares(global_batch_size: int, num_workers: int, *, block: int = 1) -> None:
-    """Raise UserError where some worker would have less to do than others: all wait for the slowest."""
-    num_blocks = global_batch_size // block
-    if num_blocks % num_workers:
-        of_what = f"{global_batch_size}" if block == 1 else f"{num_blocks} blocks of learning.block_size={block}"
+def check_shares(global_batch_size: int, least: int, most: int, *, block: int = 1) -> None:
+    """Raise UserError where a fixed number of workers (least = most) would not have equal shares of a batch.
+
+    All would wait for the slowest. A number that changes cannot always divide it, so there each need only have a share.
+    """
+    num_blocks, num_workers = global_batch_size // block, most
+    of_what = f"{global_batch_size}" if block == 1 else f"{num_blocks} blocks of learning.block_size={block}"
+    if least < most and most > num_blocks:
+        raise UserError(
+            f"The most workers must not exceed learning.global_batch_size, but {most} are more than {of_what}; lower "
+            f"it to {num_blocks}."
+        )
+    if least == most and num_blocks % num_workers:
         raise UserError(
             f"The number of workers must divide learning.global_batch_size, but {num_workers} does not divide "
             f"{of_what}; numbers that do are {_divisors_as_text(num_blocks)}."

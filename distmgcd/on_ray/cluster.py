@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,17 +14,34 @@ import ray  # noqa: E402  (telemetry must be off before)
 
 
 @contextmanager
-def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[None]:
-    """Inside, Ray is there: the cluster of RAY_ADDRESS, or a local one with num_cpus logical CPUs.
+def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[bool]:
+    """Inside, Ray is there: the cluster of RAY_ADDRESS (then it gives True), or a local one with num_cpus logical CPUs.
 
     The local one is started with a dashboard on a free port of the loopback, because Ray Train asks it
     whether a run is still alive; two runs on one machine then do not take each other's for their own.
     log_to_driver: print here what its workers print. Those of a cluster always do.
     """
+    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if ray.is_initialized():
-        yield
+        yield on_cluster
         return
-    if os.environ.get("RAY_ADDRESS"):
+    with _our_signal_handlers():
+        _start(on_cluster, num_cpus=num_cpus, log_to_driver=log_to_driver)
+    try:
+        yield on_cluster
+    finally:
+        ray.shutdown()
+        if not on_cluster:
+            os.environ.pop("RAY_API_SERVER_ADDRESS", None)
+
+
+def node_cpus() -> list[int]:
+    """CPUs of every node that the cluster has now."""
+    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+
+
+def _start(on_cluster: bool, *, num_cpus: int, log_to_driver: bool) -> None:
+    if on_cluster:
         ray.init(log_to_driver=True)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens outside the loopback
@@ -37,12 +56,17 @@ def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[None]:
             logging_level=logging.WARNING,
             log_to_driver=log_to_driver,
         )
-    try:
+
+
+@contextmanager
+def _our_signal_handlers() -> Iterator[None]:
+    """Ray takes SIGTERM for itself as it starts; whoever calls us keeps it."""
+    if threading.current_thread() is not threading.main_thread():
         yield
-    finally:
-        ray.shutdown()
-        if not os.environ.get("RAY_ADDRESS"):
-            os.environ.pop("RAY_API_SERVER_ADDRESS", None)
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def _free_port() -> int:

@@ -2,80 +2,155 @@
 
 import json
 import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchTrainer
 
-from distmgcd.config import Config, make_config
+from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.on_ray.cluster import connected
+from distmgcd.num_workers import NumWorkers, bounds, cpus_for_each
+from distmgcd.on_ray.backend import GroupConfig
+from distmgcd.on_ray.board import RunBoard
+from distmgcd.on_ray.cluster import connected, node_cpus
+from distmgcd.on_ray.failures import Failures
+from distmgcd.on_ray.worker_process import train_worker
 from distmgcd.train.run import Run
-from distmgcd.train.saving import NotSaved
+from distmgcd.train.stop import Stopped
 from distmgcd.train.watch import Diverged
 
-MAX_FAILURES = 3  # restarts of the worker group, each from the newest checkpoint
+_POLL_SECONDS = 1.0  # how often Ray looks after its workers
+_RESIZE_SECONDS = 10.0  # how often it looks for room for more of them
+_COLLECTIVE_SECONDS = 600  # the last resort against a hang; the watchdog is quicker and names the rank
+
+Show = Callable[[dict[str, Any]], None]
 
 
-def train_on_ray(config: Config, run: Run, *, num_workers: int, use_gpu: bool) -> dict[str, Any]:
-    """Train with num_workers Ray Train workers; returns what result.json holds. Raises UserError and Diverged."""
-    cpus = os.cpu_count() or 1
-    with connected(num_cpus=max(cpus, num_workers), log_to_driver=not run.store.is_local):
+class RunFailed(Exception):
+    """Workers failed again and again without getting to a new checkpoint; with the last traceback."""
+
+
+def train_on_ray(
+    config: Config,
+    run: Run,
+    *,
+    num_workers: NumWorkers,
+    use_gpu: bool,
+    cpus_per_worker: int | None = None,
+    show: Show | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train with Ray Train workers; returns what result.json holds.
+
+    show is called with what happens to the workers; stop says whether the run is asked to save and leave.
+    Raises UserError, Diverged, Stopped and RunFailed.
+    """
+    least, most = bounds(num_workers)
+    cpus = cpus_per_worker or cpus_for_each(most, [os.cpu_count() or 1])
+    with (
+        _settings_of_ray(config, elastic=least < most),
+        connected(num_cpus=max(os.cpu_count() or 1, most * cpus), log_to_driver=not run.store.is_local) as on_cluster,
+    ):
+        if stop():
+            raise Stopped(None)
+        board = RunBoard.new()
         trainer = TorchTrainer(
-            _train_worker,
-            train_loop_config={"config": config.model_dump(mode="json"), "run": run.store.location},
-            torch_config=TorchConfig(timeout_s=600),
+            train_worker,
+            train_loop_config={
+                "config": config.model_dump(mode="json"),
+                "run": run.store.location,
+                "board": board.run,
+                "on_cluster": on_cluster,
+            },
+            torch_config=GroupConfig(timeout_s=_COLLECTIVE_SECONDS),
             scaling_config=ScalingConfig(
                 num_workers=num_workers,
                 use_gpu=use_gpu,
-                resources_per_worker={"CPU": max(1, cpus // num_workers), **({"GPU": 1} if use_gpu else {})},
+                resources_per_worker={
+                    "CPU": cpus_per_worker or (cpus_for_each(most, node_cpus()) if on_cluster else cpus),
+                    **({"GPU": 1} if use_gpu else {}),
+                },
+                elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
             ),
             # Ray keeps its own books in a folder of their own; checkpoints are ours, the same with and without Ray.
             run_config=RunConfig(
                 name="ray",
                 storage_path=run.store.location,
-                failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=3),
+                # How often workers may fail is for on_ray/failures.py to say, which knows of progress. A group that
+                # does not start in time counts apart; of an elastic run some do, whenever a node has left.
+                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=1000 if least < most else 3),
+                callbacks=[Failures(board.run, run.store.location)],
             ),
         )
-        try:
-            outcome = json.loads(trainer.fit().return_value)
-        except ray.train.TrainingFailedError as error:
-            raise _cause(error) from error
-    if "not_saved" in outcome:
-        raise NotSaved(outcome["not_saved"])
+        outcome = json.loads(_follow(trainer, board, show, stop))
+        board.clear()
     if "diverged" in outcome:
         raise Diverged(outcome["diverged"])
+    if "stopped" in outcome:
+        raise Stopped(outcome["stopped"])
     return outcome
 
 
-def _train_worker(settings: dict[str, Any]) -> str:
-    """What every worker runs. JSON, because Ray keeps the return value in its own books."""
-    from distmgcd.train.loop import train  # torch is imported in the worker, not while the driver plans
-    from distmgcd.train.worker import ProcessGroupWorker
+def _follow(trainer: TorchTrainer, board: RunBoard, show: Show | None, stop: Callable[[], bool]) -> str:
+    """What fit() returns; meanwhile this thread shows what happens and passes on a request to stop.
 
-    run = Run.open(settings["run"])
-    worker = ProcessGroupWorker(get_device(), show=None if run.store.is_local else _print)
+    fit() has a thread of its own, for in the main thread Ray would take Ctrl-C for itself.
+    """
+    ended: queue.Queue[Callable[[], str]] = queue.Queue()
+    threading.Thread(target=_fit, args=(trainer, ended), daemon=True, name="fit").start()
+    num_events, asked = 0, False
+    while True:
+        try:
+            done = ended.get(timeout=0.2)
+        except queue.Empty:
+            done = None
+        while event := board.get(f"event/{num_events}"):
+            num_events += 1
+            if show is not None:
+                show({"event": event})
+        if mistake := board.get("mistake"):
+            raise UserError(mistake)
+        if failure := board.get("failed"):
+            raise RunFailed(failure)
+        if done is not None:
+            return done()
+        if stop() and not asked:
+            asked = True
+            board.put("stop", True)
+            if show is not None:
+                show({"event": "Stopping after this update; a second signal ends the run at once, without saving."})
+
+
+def _fit(trainer: TorchTrainer, ended: queue.Queue) -> None:
     try:
-        return json.dumps(train(make_config(settings["config"]), worker, run))
-    except Diverged as event:  # every rank sees it at the same update; a restart would only see it again
-        return json.dumps({"diverged": str(event)})
-    except NotSaved as event:  # at the very end, which the other ranks have reached; a full disk does not empty itself
-        return json.dumps({"not_saved": str(event)})
+        value = trainer.fit().return_value
+        ended.put(lambda: value)
+    except BaseException as error:  # also when Ray is shut down meanwhile, which nobody waits for
+        ended.put(lambda error=error: _raise(error))
 
 
-def _print(record: dict[str, Any]) -> None:
-    """Where the driver cannot read the log as it grows, Ray forwards what a worker prints."""
-    print(json.dumps(record), flush=True)
+def _raise(error: BaseException) -> str:
+    raise error
 
 
-def _cause(error: Exception) -> Exception:
-    """The user's mistake that a worker met, or the failure itself."""
-    failures = getattr(error, "worker_failures", {})
-    for failure in failures.values():
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, UserError):
-                return cause
-            cause = cause.__cause__ or getattr(cause, "cause", None)
-    return error
+@contextmanager
+def _settings_of_ray(config: Config, *, elastic: bool) -> Iterator[None]:
+    """What Ray Train reads from the environment of the driver and hands on to its controller and workers."""
+    settings = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": f"{_POLL_SECONDS}",
+        # After our own watchdog, which knows more: it is left with a worker that is frozen while it is alone.
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": f"{1.5 * config.watch.max_seconds_stuck + 5:g}",
+    }
+    if elastic:  # for up to 20 s Ray counts on a node that has left; a place on nodes that are there takes no time
+        settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "5"
+    ours = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)

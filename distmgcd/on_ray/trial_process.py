@@ -46,7 +46,7 @@ def run_trial(settings: dict[str, Any], *, sweep: Sweep, location: str, room: Ro
             trial.say_history()
             (_train_here if room.workers == 0 else _train_with_workers)(config, run, trial, room)
     except Diverged as event:
-        trial.end("diverged", str(event))
+        trial.end("diverged", str(event).partition(" It has done so ")[0])  # a trial does not try again
     except UserError as error:
         trial.end("failed", str(error))
     else:
@@ -127,11 +127,23 @@ def _train_here(config: Config, run: Run, trial: _Trial, room: Room) -> None:
     import torch
 
     from distmgcd.train import loop
+    from distmgcd.train.stop import Request
     from distmgcd.train.worker import LocalWorker, choose_device
 
     class TrialWorker(LocalWorker):
-        def evaluated(self, update: int, swd: dict[str, float]) -> None:
-            trial.evaluated(update, swd)
+        """Reports what it was last shown of an evaluation when the loop has done with it."""
+
+        found: tuple[int, dict[str, float]] | None = None
+
+        def show(self, record: dict[str, Any]) -> None:
+            if "swd" in record:
+                self.found = (record["update"], record["swd"])
+
+        def before_update(self, update: int) -> Request:
+            if self.found:
+                found, self.found = self.found, None
+                trial.evaluated(*found)
+            return Request.GO_ON
 
     torch.set_num_threads(room.threads)
     if not run.store.exists("result.json"):
@@ -139,8 +151,28 @@ def _train_here(config: Config, run: Run, trial: _Trial, room: Room) -> None:
 
 
 def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room) -> None:
-    """A Ray Train run of its own, in another thread; this one passes on what its log says."""
-    raise NotImplementedError
+    """A Ray Train run of its own; what its log says of evaluations is passed on while it runs."""
+    from distmgcd.on_ray.train import RunFailed, train_on_ray
+
+    def pass_on() -> bool:
+        for record in records_of(run.store):
+            if "swd" in record and trial.updates < record["update"] < config.learning.num_updates:
+                trial.evaluated(record["update"], record["swd"])
+        return False
+
+    if run.store.exists("result.json"):
+        return
+    try:
+        train_on_ray(
+            config,
+            run,
+            num_workers=room.workers,
+            use_gpu=room.use_gpu,
+            cpus_per_worker=room.threads,
+            stop=pass_on,
+        )
+    except RunFailed as failure:
+        raise UserError(str(failure).strip().splitlines()[-1]) from failure
 
 
 @contextmanager

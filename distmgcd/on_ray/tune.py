@@ -6,21 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from distmgcd.on_ray.cluster import connected  # before ray: it turns telemetry off
+from ray import tune
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.tune.experiment import Trial as RayTrial  # noqa: E402
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-
-from distmgcd.on_ray.trial_process import run_trial  # noqa: E402
-from distmgcd.sweep.books import Books, reason_of_pruning  # noqa: E402
-from distmgcd.sweep.notes import ENDED, TRIALS  # noqa: E402
-from distmgcd.sweep.plan import Sweep, name_of, number_of  # noqa: E402
-from distmgcd.sweep.room import Room  # noqa: E402
-from distmgcd.sweep.search import Proposer, proposer_of  # noqa: E402
-from distmgcd.train.store import Store  # noqa: E402
+from distmgcd.on_ray.cluster import connected
+from distmgcd.on_ray.trial_process import run_trial
+from distmgcd.sweep.books import Books, reason_of_pruning
+from distmgcd.sweep.notes import ENDED, TRIALS
+from distmgcd.sweep.plan import Sweep, name_of, number_of
+from distmgcd.sweep.room import Room
+from distmgcd.sweep.search import Proposer, proposer_of
+from distmgcd.train.store import Store
 
 MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest checkpoint
 

@@ -1,4 +1,4 @@
-"""What is known of a sweep under way: told by the search as it happens, kept in the sweep's folder, shown to the user."""
+"""What is known of a sweep under way: told by the search, kept in the sweep's folder, shown to the user."""
 
 import statistics
 import time
@@ -113,10 +113,16 @@ class Books:
         write_note(self._store, note)
 
 
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """Of those that have come to their end: what a trial shows on its way is no match for what others end with."""
+    finished = [trial for trial in trials if trial.state == "finished" and trial.objective is not None]
+    return min(finished, key=lambda trial: trial.objective, default=None)
+
+
 def reason_of_pruning(sweep: Sweep, trials: Sequence[Trial], metrics: dict[str, Any]) -> str:
     """Why the scheduler stopped a trial, as far as can be seen from outside."""
-    best = min((t.objective for t in trials if t.state == "finished" and t.objective is not None), default=None)
-    beside = f"; the best so far ended at {1000 * best:.1f}" if best is not None else ""
+    best = best_of(trials)
+    beside = f"; the best so far ended at {1000 * best.objective:.1f}" if best else ""
     return (
         f"{sweep.scheduler.kind} stopped it after {metrics['updates']} of {sweep.budget.updates} updates, at 1000 x "
         f"{sweep.objective} = {1000 * metrics['objective']:.1f}{beside}."

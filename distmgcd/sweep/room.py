@@ -35,7 +35,7 @@ def room_for(
     """
     if workers < 0 or (concurrent is not None and concurrent < 1):
         raise UserError(
-            f"--workers-per-trial must be 0 or more and --concurrent 1 or more, but they are {workers} and {concurrent}."
+            f"--workers-per-trial must be at least 0 and --concurrent at least 1, but are {workers}, {concurrent}."
         )
     processes = max(1, workers)
     fits = min(cpus // (processes * threads), gpus // processes if use_gpu else cpus)
@@ -44,7 +44,7 @@ def room_for(
         there = f"{cpus} CPUs" + (f" and {gpus} GPUs" if use_gpu else "")
         way_out = f"lower --concurrent to {fits}" if fits else "lower --workers-per-trial or OMP_NUM_THREADS"
         raise UserError(
-            f"{concurrent or 1} trials at a time, each with {of_trial} ({workers} workers of {threads} threads), do not "
-            f"fit on {where}, which has {there}; {way_out}."
+            f"{concurrent or 1} trials at once, each with {of_trial} ({workers} workers, {threads} threads each), do "
+            f"not fit on {where}, which has {there}; {way_out}."
         )
     return Room(concurrent or min(fits, num_trials), workers, threads, use_gpu)

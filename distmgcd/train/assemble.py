@@ -4,6 +4,7 @@ import torch
 
 from distmgcd.config import Config
 from distmgcd.core.blocks import Blocks
+from distmgcd.core.chains import Chains
 from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
@@ -71,6 +72,21 @@ def make_blocks(config: Config, worker: Worker) -> Blocks | None:
     )
     shares = [(share.start // size, share.stop // size) for share in slices]
     return Blocks(size, shares, worker.rank, worker.gather)
+
+
+def make_chains(config: Config, worker: Worker, *, num_images: int) -> Chains | None:
+    """Persistent chains, none of them walked yet, if the config asks for them."""
+    if config.start.kind != "persistent":
+        return None
+    return Chains(
+        num_images,
+        config.data.channels,
+        config.grids.sizes,
+        rank=worker.rank,
+        world_size=worker.world_size,
+        gather=worker.gather,
+        device=worker.device,
+    )
 
 
 def open_training_images(config: Config) -> ImageSet:

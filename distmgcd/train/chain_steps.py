@@ -13,7 +13,7 @@ from distmgcd.core.energy import MultiGridEnergy, frozen, frozen_norms
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Energy, Langevin, StepInfo
 from distmgcd.core.learning import Method, add_noise, observe
-from distmgcd.core.synthesis import ChainNoise, climb
+from distmgcd.core.synthesis import ChainNoise, PreviousEnds, climb
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,40 +78,43 @@ def record_chains(
     method: Method,
     *,
     rows: Tensor,
+    previous: PreviousEnds | None = None,
     block_size: int | None = None,
 ) -> list[GridChains]:
     """Walk the chains of an update as learning does, and keep every step of some of them, on the CPU.
 
     pixels: uint8 [B, C, S, S]; indices: int64 [B]; update counts from 0, as in core.learning.learn. rows: int64 [n],
-    which of the B to keep. block_size: as core.blocks walks them; blocks without any of the rows are left out.
+    which of the B to keep. previous: where persistent chains go on. block_size: as core.blocks walks them; blocks
+    without any of the rows are left out.
     """
     if block_size is None:
-        return _of_batch(model, pixels, indices, update, method, rows)
+        return _of_batch(model, pixels, indices, update, method, rows, previous)
     block_of = rows // block_size
     order = block_of.argsort(stable=True)
     with frozen_norms(model):  # as learn_in_blocks has it
-        parts = [
-            _of_batch(
-                model,
-                pixels[block * block_size : (block + 1) * block_size],
-                indices[block * block_size : (block + 1) * block_size],
-                update,
-                method,
-                rows[block_of == block] - block * block_size,
-            )
-            for block in block_of.unique().tolist()
-        ]
+        parts = []
+        for block in block_of.unique().tolist():
+            part = slice(block * block_size, (block + 1) * block_size)
+            kept = rows[block_of == block] - part.start
+            ends = previous and previous.at(part)
+            parts.append(_of_batch(model, pixels[part], indices[part], update, method, kept, ends))
     return [GridChains.joined(grids).of(order.argsort().cpu()) for grids in zip(*parts, strict=True)]
 
 
 def _of_batch(
-    model: MultiGridEnergy, pixels: Tensor, indices: Tensor, update: int, method: Method, rows: Tensor
+    model: MultiGridEnergy,
+    pixels: Tensor,
+    indices: Tensor,
+    update: int,
+    method: Method,
+    rows: Tensor,
+    previous: PreviousEnds | None,
 ) -> list[GridChains]:
     """These chains, walked all at once; see core.learning.sample_pairs."""
     seeds, *observed = pyramid(observe(pixels, indices, update, method), (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
     with frozen(model):
-        steps = climb(model, seeds, noise, sizes=method.sizes, langevin=method.langevin)
+        steps = climb(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, previous=previous)
         return [
             _of_grid(
                 model.grids[grid],

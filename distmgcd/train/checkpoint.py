@@ -31,6 +31,7 @@ from distmgcd.train.store import Store
 
 FOLDER = "checkpoints"
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "starts.safetensors")
+CHAINS_FILE = "chains.safetensors"  # of a run with persistent chains
 _NAME = re.compile(r"update_\d+")
 _LEFT_OVER = re.compile(r"update_\d+\.(unfinished|discarded)")  # by a process that was killed; a local disk only
 _logger = logging.getLogger(__name__)
@@ -69,6 +70,10 @@ class Checkpoint:
     def starts(self) -> StartDistribution:
         return StartDistribution(**self.tensors("starts.safetensors"))
 
+    def chains(self) -> dict[str, Tensor]:
+        """Where the persistent chains of all images ended; of a run that has them."""
+        return self.tensors(CHAINS_FILE)
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -80,10 +85,16 @@ class Snapshot:
 
 
 def snapshot(
-    learner: Learner, starts: StartDistribution, progress: Progress, *, swd: dict[str, float] | None = None
+    learner: Learner,
+    starts: StartDistribution,
+    progress: Progress,
+    *,
+    swd: dict[str, float] | None = None,
+    chains: dict[str, Tensor] | None = None,
 ) -> Snapshot:
     state = (learner.model.state_dict(), learner.ema.state_dict(), dict(_flat_state(learner)), asdict(starts))
-    return Snapshot(dict(zip(TENSOR_FILES, map(_copied, state), strict=True)), progress, swd)
+    tensors = dict(zip(TENSOR_FILES, map(_copied, state), strict=True))
+    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, swd)
 
 
 def save(
@@ -121,7 +132,7 @@ def write(store: Store, snapshot: Snapshot) -> str:
 def _write_files(store: Store, folder: str, snapshot: Snapshot) -> None:
     """One file after the other, so that only one is in memory twice."""
     checksums = {}
-    for file in (*TENSOR_FILES, "state.json"):
+    for file in (*snapshot.tensors, "state.json"):
         content = _state(snapshot) if file == "state.json" else safetensors.torch.save(snapshot.tensors[file])
         checksums[file] = _checksum(content)
         store.write(f"{folder}/{file}", content)

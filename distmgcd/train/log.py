@@ -21,6 +21,7 @@ def make_record(
     metrics: Tensor,
     *,
     num_updates: int,
+    num_workers: int,
     images_per_s: float,
     seconds_left: float,
     sizes: Sequence[int],
@@ -43,7 +44,23 @@ def make_record(
             **mean,
             "drift_to_noise": mean["drift"] / settings.noise_std if settings.noise_std else None,
         }
-    return {"num_updates": num_updates, "images_per_s": images_per_s, "seconds_left": seconds_left, "grids": grids}
+    return {
+        "num_updates": num_updates,
+        "num_workers": num_workers,
+        "images_per_s": images_per_s,
+        "seconds_left": seconds_left,
+        "grids": grids,
+    }
+
+
+def going_on(update: int, log: "Log", *, num_workers: int) -> str:
+    """What a run says that goes on from the checkpoint of an update, or from its start if that is 0."""
+    where = f"Going on from the checkpoint of update {update}" if update else "Starting again"
+    workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
+    changed = f" with {workers} (had {log.had_workers})" if log.had_workers not in (None, num_workers) else ""
+    again = log.reached - update
+    lost = f" The log had got to update {log.reached}, so {again} of them are done again." if again > 0 else ""
+    return f"{where}{changed}.{lost}"
 
 
 class Log:
@@ -59,6 +76,7 @@ class Log:
         """
         self.folder = folder
         self._file = folder / METRICS_FILE
+        self.reached, self.had_workers = _last_record(self._file)  # by the workers before these
         self._drop_records_after(after_update)
         self._records = Pieces(self._file)
         self._board = Board(folder, purge_step=after_update + 1)
@@ -124,6 +142,14 @@ def _numbers_of(record: dict[str, Any]) -> dict[str, float]:
     numbers |= {f"swd/grid_{size}": value for size, value in record.get("swd", {}).items()}
     numbers |= {f"checkpoint/{name}": value for name, value in record.get("checkpoint", {}).items()}
     return numbers | ({"speed/images_per_s": record["images_per_s"]} if "images_per_s" in record else {})
+
+
+def _last_record(file: Path) -> tuple[int, int | None]:
+    """The update and the number of workers of the last record of updates in a log."""
+    for line in reversed(file.read_text().splitlines() if file.exists() else []):
+        if _update_of(line) < float("inf") and "grids" in (record := json.loads(line)):
+            return record["update"], record.get("num_workers")
+    return 0, None
 
 
 def _update_of(line: str) -> float:

@@ -24,12 +24,13 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
 from distmgcd.train import checkpoint, loop
-from distmgcd.train.assemble import make_blocks, make_learner, make_method, open_training_images
+from distmgcd.train.assemble import make_blocks, make_chains, make_learner, make_method, open_training_images
 from distmgcd.train.assess import start_distribution
 from distmgcd.train.chain_steps import GridChains, record_chains, worst
 from distmgcd.train.checkpoint import Progress
 from distmgcd.train.run import METRICS_FILE, Run
 from distmgcd.train.store import Store
+from distmgcd.train.training import Training
 from distmgcd.train.worker import LocalWorker
 
 NUM_WORST = 4  # chains that are shown where none are named
@@ -88,15 +89,18 @@ def replay(
     _check_update(update, opened, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
-    pixels, indices = loop.share_of_batch(training, update - 1)
+    batch = loop.global_batch(training, update - 1)
+    pixels, indices = loop.images_of(training, batch)
     rows = _rows(images, indices, update)
-    if alone:
-        _check_alone(images, config)
-        pixels, indices, rows = pixels[rows], indices[rows], torch.arange(len(rows), device=device)
 
     start = training.progress.update
     rates = _rates_after(start, opened.store) if rate_scale is None else {}
     _go_over(training, update - 1, rates, show)
+    previous = training.chains and training.chains.recall(batch, slice(0, len(batch)))
+    if alone:
+        _check_alone(images, config)
+        pixels, indices, previous = pixels[rows], indices[rows], previous and previous.at(rows)
+        rows = torch.arange(len(rows), device=device)
     grids = record_chains(
         training.learner.model,
         pixels,
@@ -104,6 +108,7 @@ def replay(
         update - 1,
         training.method,
         rows=rows,
+        previous=previous,
         block_size=None if alone else config.learning.block_size,
     )
     if images is None:
@@ -115,7 +120,7 @@ def replay(
 
 def _at_checkpoint(
     run: Run, config: Config, update: int, *, rate_scale: float | None, device: torch.device, tell: Tell
-) -> loop.Training:
+) -> Training:
     """The run in this process at its newest whole checkpoint of at most so many updates, or at its start."""
     found = checkpoint.newest(run.store, warn=tell, at_most=update)
     images = _open_images(run, config)
@@ -123,12 +128,15 @@ def _at_checkpoint(
     starts = _check_images(images, reference.starts(), run, tell) if reference else start_distribution(images)
     worker = LocalWorker(device)
     learner, progress = make_learner(config, worker), Progress()
+    chains = make_chains(config, worker, num_images=len(images))
     if found:
         checkpoint.restore(learner, found)
         progress = found.progress
+        if chains:
+            chains.load(found.chains())
     _tell_what_follows(run, config, progress, update, rate_scale, tell)
     progress = replace(progress, rate_scale=progress.rate_scale if rate_scale is None else rate_scale)
-    return loop.Training(
+    return Training(
         config=config,
         worker=worker,
         run=run,
@@ -139,6 +147,7 @@ def _at_checkpoint(
         progress=progress,
         method=make_method(config, rate_scale=progress.rate_scale),
         blocks=make_blocks(config, worker),
+        chains=chains,
         log=None,
     )
 
@@ -168,7 +177,7 @@ def _tell_what_follows(
         )
 
 
-def _go_over(training: loop.Training, update: int, rates: dict[int, float], show: Tell) -> None:
+def _go_over(training: Training, update: int, rates: dict[int, float], show: Tell) -> None:
     """Do the updates again until so many are done. rates: {updates done: what the learning rates are scaled by}."""
     first, start = training.progress.update, time.monotonic()
     shown = start

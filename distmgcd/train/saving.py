@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from distmgcd.config import Checkpointing
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
@@ -40,11 +42,12 @@ class Saver:
         progress: Progress,
         *,
         swd: dict[str, float] | None = None,
+        chains: dict[str, Tensor] | None = None,
     ) -> None:
         """Copy the state and have it written, after what is still being written."""
         start = time.perf_counter()
         self.settle()
-        snapshot = checkpoint.snapshot(learner, starts, progress, swd=swd)
+        snapshot = checkpoint.snapshot(learner, starts, progress, swd=swd, chains=chains)
         self._update = progress.update
         self._background.submit(lambda: self._write(snapshot))
         self._pause_s = time.perf_counter() - start
@@ -91,8 +94,8 @@ def reason_of(error: OSError) -> str:
     return " ".join(str(error.strerror or error).split()).rstrip(".")
 
 
-def not_saved(what: str, error: OSError, store: Store) -> NotSaved:
+def not_saved(when: str, what: str, error: OSError, store: Store) -> NotSaved:
     return NotSaved(
-        f"The run {store.location} has come to its end, but {what} could not be written ({reason_of(error)}); free "
+        f"The run {store.location} {when}, but {what} could not be written ({reason_of(error)}); free "
         "space there or mend what is wrong, and run the same command again: it goes on from the newest checkpoint."
     )

@@ -4,7 +4,8 @@ One rank is a special case of many, so the loop has no branch for it.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distmgcd.errors import UserError
+from distmgcd.train.agreement import Agreement
+from distmgcd.train.stop import Request
+from distmgcd.train.watchdog import Pulse
 
 # DDP's name for whether a forward pass broadcasts buffers: the second one warns since torch 2.14.
 _SYNC_BUFFERS = next(
@@ -42,11 +46,11 @@ class Worker(Protocol):
     def show(self, record: dict[str, Any]) -> None:
         """Show a record of the log to the user, if this worker can; called by rank 0."""
 
-    def evaluated(self, update: int, swd: dict[str, float]) -> None:
-        """An evaluation on the way has been told, and its checkpoint, if one is due, is being written; called by rank 0.
+    def before_update(self, update: int) -> Request:
+        """What to do before this update, the same in all workers; called by all of them before each one."""
 
-        It may raise to end the run here.
-        """
+    def busy(self, what: str) -> None:
+        """Told before something that is no update, so that whoever watches this worker does not take it for stuck."""
 
 
 class LocalWorker:
@@ -55,12 +59,19 @@ class LocalWorker:
     rank = 0
     world_size = 1
 
-    def __init__(self, device: torch.device, show: Any = None):
+    def __init__(self, device: torch.device, show: Any = None, stop: Callable[[], bool] = lambda: False):
+        """stop: whether the run is asked to save and leave."""
         self.device = device
-        self._show = show
+        self._show, self._stop = show, stop
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
+
+    def before_update(self, update: int) -> Request:
+        return Request.STOP if self._stop() else Request.GO_ON
+
+    def busy(self, what: str) -> None:
+        pass
 
     def mean(self, values: Tensor) -> Tensor:
         return values
@@ -72,39 +83,60 @@ class LocalWorker:
         if self._show is not None:
             self._show(record)
 
-    def evaluated(self, update: int, swd: dict[str, float]) -> None:
-        pass
-
 
 class ProcessGroupWorker:
     """One rank of the default torch.distributed process group, whoever started it (Ray Train, torchrun, a test)."""
 
-    def __init__(self, device: torch.device, show: Any = None):
+    def __init__(
+        self, device: torch.device, show: Any = None, requested: Callable[[], Request] = lambda: Request.GO_ON
+    ):
+        """requested: what this worker is asked for; what one of them is asked for, all do."""
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
         self.device = device
-        self._show = show
+        self.pulse = Pulse()
+        self._show, self._requested = show, requested
+        self._agreement = Agreement()
 
     def wrap(self, model: nn.Module) -> nn.Module:
         # No buffers are broadcast: spectral norm's are a function of the weights, which are the same everywhere.
         if self.world_size == 1:
             return model
         device_ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
+        wrapped = DistributedDataParallel(
             model, device_ids=device_ids, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
         )
+        wrapped.register_forward_pre_hook(lambda *_: self.pulse.wait())  # soon the gradients meet those of the others
+        return wrapped
+
+    def before_update(self, update: int) -> Request:
+        with self._waiting():
+            agreed = self._agreement.next(self._requested())
+        self.pulse.update(update)
+        return agreed
+
+    def busy(self, what: str) -> None:
+        self.pulse.other(what)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self.pulse.wait()
+        yield
+        self.pulse.wait(False)
 
     def mean(self, values: Tensor) -> Tensor:
         total = values.clone()
-        dist.all_reduce(total)
+        with self._waiting():
+            dist.all_reduce(total)
         return total / self.world_size
 
     def gather(self, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-        counts = counts or self._counts(values)
-        most = max(counts)
-        padded = torch.cat([values, values.new_zeros(most - len(values), *values.shape[1:])])
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
+        with self._waiting():
+            counts = counts or self._counts(values)
+            most = max(counts)
+            padded = torch.cat([values, values.new_zeros(most - len(values), *values.shape[1:])])
+            parts = [torch.empty_like(padded) for _ in counts]
+            dist.all_gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def _counts(self, values: Tensor) -> list[int]:
@@ -115,9 +147,6 @@ class ProcessGroupWorker:
     def show(self, record: dict[str, Any]) -> None:
         if self._show is not None:
             self._show(record)
-
-    def evaluated(self, update: int, swd: dict[str, float]) -> None:
-        pass
 
 
 def choose_device(use_gpu: bool | None) -> torch.device:

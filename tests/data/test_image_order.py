@@ -67,9 +67,12 @@ def test_shares_of_workers_that_do_not_divide_the_batch_differ_by_one_block_at_m
 
 def test_a_number_of_workers_that_does_not_divide_the_batch_is_told_those_that_do():
     with pytest.raises(UserError, match=r"5 does not divide 12; numbers that do are 1, 2, 3, 4, 6, 12\."):
-        check_shares(12, 5)
+        check_shares(12, 5, 5)
     with pytest.raises(UserError, match=r"4 does not divide 6 blocks of .*block_size=2; .* are 1, 2, 3, 6\."):
-        check_shares(12, 4, block=2)
+        check_shares(12, 4, 4, block=2)
+    check_shares(12, 1, 5)
+    with pytest.raises(UserError, match=r"13 are more than 12; lower it to 12"):
+        check_shares(12, 2, 13)
 
 
 def test_a_batch_larger_than_the_data_set_is_refused():

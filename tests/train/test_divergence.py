@@ -8,8 +8,9 @@ from tiny_runs import debug, records_of, state_of
 
 from distmgcd.config import Watch
 from distmgcd.core.learning import METRICS
-from distmgcd.train import checkpoint, loop
+from distmgcd.train import checkpoint, loop, training
 from distmgcd.train.run import Run
+from distmgcd.train.training import Training
 from distmgcd.train.watch import Diverged, check_health
 
 HEALTHY = {
@@ -101,11 +102,12 @@ def test_a_rate_that_is_too_large_is_lowered_until_the_run_holds(tmp_path: Path)
 def test_a_run_that_goes_on_keeps_its_lowered_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rates = []
     make_method = loop.make_method
-    monkeypatch.setattr(
-        loop,
-        "make_method",
-        lambda config, *, rate_scale: rates.append(rate_scale) or make_method(config, rate_scale=rate_scale),
-    )
+    for module in (training, loop):  # at the start, and after going back
+        monkeypatch.setattr(
+            module,
+            "make_method",
+            lambda config, *, rate_scale: rates.append(rate_scale) or make_method(config, rate_scale=rate_scale),
+        )
     changes = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3")
     debug(tmp_path, *changes)
     (tmp_path / "run" / "result.json").unlink()
@@ -137,10 +139,10 @@ def test_a_nan_is_rolled_back_to_the_last_healthy_checkpoint(tmp_path: Path, cos
     cosmic_ray(5)  # the sixth update
     found, go_back = [], loop.go_back
 
-    def watched(training: loop.Training, event: Diverged) -> None:
-        go_back(training, event)
-        found.append({name: value.clone() for name, value in training.learner.model.state_dict().items()})
-        assert training.progress.update == 4 and not training.pending
+    def watched(state: Training, event: Diverged) -> None:
+        go_back(state, event)
+        found.append({name: value.clone() for name, value in state.learner.model.state_dict().items()})
+        assert state.progress.update == 4 and not state.pending
 
     monkeypatch.setattr(loop, "go_back", watched)
     result = debug(tmp_path, f"log.every={log_every}", "checkpoint.keep=9")

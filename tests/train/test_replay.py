@@ -19,6 +19,7 @@ from distmgcd.data import import_images
 from distmgcd.errors import UserError
 from distmgcd.evaluate import strip
 from distmgcd.train import loop
+from distmgcd.train.assemble import open_training_images
 from distmgcd.train.replay import Replay, replay
 from distmgcd.train.run import Run
 from distmgcd.train.watch import Diverged
@@ -328,7 +329,7 @@ def test_the_images_of_a_run_may_lie_elsewhere_on_this_machine(command, tmp_path
 def test_images_that_have_changed_are_told(trained: tuple, tmp_path: Path):
     from distmgcd.data.samples import write_parquet
 
-    digits = loop.open_training_images(tiny_config()).images
+    digits = open_training_images(tiny_config()).images
     write_parquet(digits[:1000], tmp_path / "fewer.parquet")
     write_parquet(np.minimum(digits, 200), tmp_path / "darker.parquet")
     with pytest.raises(UserError, match="learns from 1438, but .*fewer.parquet.* has 1000 now"):

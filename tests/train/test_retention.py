@@ -8,7 +8,7 @@ from tiny_runs import Stopped, debug, records_of, stop_after, tiny_config
 
 import distmgcd
 from distmgcd.errors import UserError
-from distmgcd.train import checkpoint, loop, retention
+from distmgcd.train import checkpoint, results, retention
 from distmgcd.train.assess import Distances
 from distmgcd.train.run import Run
 from distmgcd.train.store import Store
@@ -20,14 +20,14 @@ SCORES = {1: 0.9, 2: 0.8, 3: 0.1, 4: 0.7, 5: 0.2, 6: 0.6, 7: 0.5, 8: 0.55}
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch):
     """Evaluations give the distances above to grid 8, and their opposites to grid 2."""
-    distances, updates = loop.distances, iter(range(1, 9))
+    distances, updates = results.distances, iter(range(1, 9))
 
     def made_up(samples, held_out, config):
         update = next(updates, None)
         mean = {"2": 1 - SCORES[update], "8": SCORES[update]} if update else {}
         return Distances(mean, dict.fromkeys(mean, 0.0)) if update else distances(samples, held_out, config)
 
-    monkeypatch.setattr(loop, "distances", made_up)
+    monkeypatch.setattr(results, "distances", made_up)
 
 
 CHANGES = ("learning.num_updates=8", "checkpoint.every=1", "evaluate.every=1", "checkpoint.keep=2")
@@ -71,7 +71,7 @@ def test_a_run_cut_in_its_last_evaluation_has_its_last_checkpoint_and_scores_it(
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", cut)
+        patch.setattr(results, "evaluate", cut)
         with pytest.raises(Stopped):
             debug(tmp_path)
     store = Run.open(str(tmp_path / "run")).store

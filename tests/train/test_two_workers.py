@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from tiny_runs import debug, records_of, result_of, state_of, tiny_config
 
 from distmgcd.train.run import Run
+from distmgcd.train.stop import Request
 
 sys.path.insert(0, str(Path(__file__).parent))
 from two_workers import run_rank  # noqa: E402
@@ -68,6 +69,11 @@ def test_values_are_averaged_over_workers_and_rows_gathered_in_rank_order(two: P
         assert found["mean"].tolist() == [1.5, 4.5]
         assert found["gathered"].flatten().tolist() == [0.0, 1.0, 10.0, 11.0, 12.0]
         assert found["gathered_of_one"].flatten().tolist() == [0.0]
+
+
+def test_what_one_worker_is_asked_for_all_do_at_the_same_update(two: Path):
+    for rank in range(2):
+        assert torch.load(two / f"collectives{rank}.pt")["agreed"].tolist() == [0, 0, Request.SAVE, Request.STOP, 0]
 
 
 def test_only_the_first_worker_has_a_result_to_return(two: Path):

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from distmgcd.train import assess, loop
 from distmgcd.train.assemble import make_model
 from distmgcd.train.run import Run
+from distmgcd.train.stop import Request
 from distmgcd.train.store import Store
 from distmgcd.train.worker import ProcessGroupWorker
 
@@ -56,7 +57,15 @@ def collectives(worker: ProcessGroupWorker) -> dict[str, torch.Tensor]:
         "mean": worker.mean(torch.tensor([1.0, 3.0]) * (rank + 1)),
         "gathered": worker.gather(mine),
         "gathered_of_one": worker.gather(mine[: 1 - rank]),
+        "agreed": torch.tensor(agreed(rank)),
     }
+
+
+def agreed(rank: int) -> list[int]:
+    """What is agreed on at five updates, where the second worker alone wishes something at the second and third."""
+    wishes = iter([Request.GO_ON, Request.SAVE, Request.STOP, Request.GO_ON, Request.GO_ON])
+    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.GO_ON if rank == 0 else next(wishes))
+    return [int(worker.before_update(update)) for update in range(5)]
 
 
 def samples(worker: ProcessGroupWorker, run: Path) -> dict[int, list[torch.Tensor]]:

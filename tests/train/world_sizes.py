@@ -8,13 +8,14 @@ from torch import Tensor
 
 from distmgcd.config import Config, load_config
 from distmgcd.core.learning import Learned
-from distmgcd.train import loop
+from distmgcd.train import loop, training
 from distmgcd.train.run import Run
 from distmgcd.train.worker import LocalWorker, ProcessGroupWorker, Worker
 
 LONG = {"plain": (), "blocks": ("learning.block_size=8",)}
 SHORT = {f"{norm}_norm": ("learning.block_size=8", f"network.norm={norm}") for norm in ("batch", "spectral", "layer")}
-NUM_UPDATES = {**dict.fromkeys(LONG, 20), **dict.fromkeys(SHORT, 3)}
+SHORT["persistent"] = ("learning.block_size=8", "data.validation=0.9", "start.kind=persistent")  # 3 visits to an image
+NUM_UPDATES = {**dict.fromkeys(LONG, 20), **dict.fromkeys(SHORT, 3), "persistent": 6}
 
 
 def config_of(name: str) -> Config:
@@ -55,14 +56,14 @@ def train(folder: Path, name: str, worker: Worker | None = None, *, one_ulp: int
     if worker.rank == 0:
         run.claim(config_of(name))
     pictures: dict[str, Tensor] = {}
-    learn, learn_in_blocks, make_model = loop.learn, loop.learn_in_blocks, loop.make_learner
+    learn, learn_in_blocks, make_model = loop.learn, loop.learn_in_blocks, training.make_learner
     loop.learn, loop.learn_in_blocks = keeping(learn, pictures), keeping(learn_in_blocks, pictures)
     if one_ulp is not None:
-        loop.make_learner = nudged(make_model, one_ulp)
+        training.make_learner = nudged(make_model, one_ulp)
     try:
         loop.train(config_of(name), worker, run)
     finally:
-        loop.learn, loop.learn_in_blocks, loop.make_learner = learn, learn_in_blocks, make_model
+        loop.learn, loop.learn_in_blocks, training.make_learner = learn, learn_in_blocks, make_model
     torch.save(pictures, folder / f"{name}.pictures.{worker.rank}")
 
 

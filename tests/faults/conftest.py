@@ -1,0 +1,15 @@
+"""What the runs of this folder are compared with."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fault_runs import CHANGES, train_undisturbed  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two workers that nothing befell."""
+    return train_undisturbed(tmp_path_factory.mktemp("undisturbed"), 2, *CHANGES)
