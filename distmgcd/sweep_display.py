@@ -33,14 +33,16 @@ class SweepDisplay:
     def _line(self, event: dict[str, Any]) -> str:
         what = event["event"]
         if what == "kept":
-            return f"{event['num_kept']} trials have ended before and are kept; {event['num_begun']} go on."
+            return f"Trials kept that have ended before: {event['num_kept']}; that go on: {event['num_begun']}."
         if what == "warning":
             return event["text"]
-        if what in ("started", "again"):
-            verb = "starts" if what == "started" else "goes on from its newest checkpoint, its process was lost:"
-            return f"{event['trial']} {verb}  {knobs_in_words(event['knobs'])}"
+        if what == "started":
+            return f"{event['trial']} starts  {knobs_in_words(event['knobs'])}"
+        if what == "again":
+            return f"{event['trial']} has lost its process ({event['num_failures']}) and goes on from its checkpoint"
         if what == "moved":
-            return f"{event['trial']} goes on from {event['donor']} with  {knobs_in_words(event['knobs'])}"
+            start, words = event["start"], knobs_in_words(event["knobs"])
+            return f"{event['trial']} goes on from {start['run']}, update {start['update']}, with  {words}"
         return line_of_end(event["of"], event["best"], event["left_s"], f"{self._num_ended}/{self._num_trials}")
 
 
@@ -71,11 +73,12 @@ def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> lis
         f"               1000 x sliced Wasserstein distance  {distances_in_words(best.swd, best.swd_spread)}",
         f"               {best.gradient_evaluations} gradient evaluations per sample",
         f"results        {folder}/report.html, results.parquet",
-        f"its run        {best.run}",
+        f"its run        {best.run}{_MOVED if '.' in best.run.rpartition('/')[2] else ''}",
         f"train it       distmgcd train {folder}/best.yaml",
     ]
 
 
+_MOVED = " (its settings changed on the way; above and in best.yaml are the last)"
 _STATES = ("finished", "pruned", "diverged", "failed", "running", "waiting")
 
 

@@ -73,6 +73,8 @@ def _room(sweep: Sweep, *, concurrent: int | None, use_gpu: bool | None) -> Any:
     import torch
 
     workers = sweep.workers_per_trial
+    if sweep.scheduler.kind == "pbt" and workers:
+        concurrent = sweep.num_trials  # with workers it cannot take turns: all of it trains at once
     return room_for(
         where="this machine",
         cpus=len(os.sched_getaffinity(0)),

@@ -1,19 +1,22 @@
 """One trial of a sweep, as Tune runs it: an ordinary run, each of whose evaluations is reported to Tune."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.sweep.plan import Sweep, name_of
+from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.reading import history_of, records_of, trial_of
 from distmgcd.sweep.room import Room
 from distmgcd.sweep.trial import State
 from distmgcd.train import checkpoint, lock, retention
+from distmgcd.train.adopt import adopt
 from distmgcd.train.run import Run
 from distmgcd.train.store import Store
 from distmgcd.train.watch import Diverged
@@ -27,13 +30,16 @@ _CHECKPOINT_PATIENCE_S = 60.0  # for a checkpoint to be written
 Report = dict[str, Any]
 
 
-def run_trial(settings: dict[str, Any], *, sweep: Sweep, location: str, room: Room) -> None:
+def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room: Room) -> None:
     """What Tune calls, in a process of its own.
 
-    settings: {"number": of the trial, "knobs": {dotted path: value}, "kept": its state if it has ended before}.
+    tune_config["trial"]: {"number": of the trial, "knobs": {dotted path: value}, "kept": its state if it has ended
+    before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it goes on from, if
+    any}.
     location: the folder of all trials.
     """
-    run = Run.at(location, name_of(settings["number"]))
+    settings = tune_config["trial"]
+    run = Run.at(location, settings["run"])
     if settings["kept"]:
         _say_again(run, sweep, settings)
         return
@@ -43,6 +49,8 @@ def run_trial(settings: dict[str, Any], *, sweep: Sweep, location: str, room: Ro
         with _held(run.store):
             run.claim(config)
             checkpoint.complete_left_overs(run.store)
+            if (start := settings["start"]) and not checkpoint.names(run.store):
+                adopt(run, Run.at(location, start["run"]), start["update"])
             trial.say_history()
             (_train_here if room.workers == 0 else _train_with_workers)(config, run, trial, room)
     except Diverged as event:
@@ -61,7 +69,12 @@ class _Trial:
         self.updates = 0  # at the last report
 
     def say_history(self) -> None:
-        """What it has been through before its newest checkpoint, for a scheduler that does not remember it."""
+        """What it has been through before its newest checkpoint, for a scheduler that does not remember it.
+
+        Population-based training looks at where trials stand now.
+        """
+        if self.sweep.scheduler.kind == "pbt":
+            return
         names = checkpoint.names(self.store)
         newest = checkpoint.update_of(names[-1]) if names else 0
         for update, objective in history_of(records_of(self.store), self.sweep.objective):
@@ -76,16 +89,22 @@ class _Trial:
     def say(self, update: int, objective: float | None, **more: Any) -> None:
         """Tune may end the trial here, by SystemExit."""
         self.updates = update
-        tune.report(
-            {
-                "evaluation": max(1, update // self.sweep.budget.every),
-                "updates": update,
-                "objective": min(WORST, WORST if objective is None else objective),
-                "state": "running",
-                "reason": "",
-                **more,
-            }
-        )
+        metrics = {
+            "evaluation": max(1, update // self.sweep.budget.every),
+            "updates": update,
+            "objective": min(WORST, WORST if objective is None else objective),
+            "state": "running",
+            "reason": "",
+            **more,
+        }
+        if self.sweep.scheduler.kind != "pbt":
+            tune.report(metrics)
+            return
+        with (
+            tempfile.TemporaryDirectory() as folder
+        ):  # Tune moves trials with checkpoints only; ours stay where they are
+            (Path(folder) / "update").write_text(str(update))
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
     def end(self, state: State, reason: str = "") -> None:
         _say_end(self.store, self.sweep, self.knobs, state, reason)

@@ -8,16 +8,16 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
 
 from distmgcd.on_ray.cluster import connected
+from distmgcd.on_ray.schedulers import scheduler_of
 from distmgcd.on_ray.trial_process import run_trial
+from distmgcd.on_ray.trials import Trials
 from distmgcd.sweep.books import Books, reason_of_pruning
-from distmgcd.sweep.notes import ENDED, TRIALS
-from distmgcd.sweep.plan import Sweep, name_of, number_of
+from distmgcd.sweep.notes import TRIALS
+from distmgcd.sweep.plan import Sweep, name_of
 from distmgcd.sweep.room import Room
-from distmgcd.sweep.search import Proposer, proposer_of
+from distmgcd.sweep.search import proposer_of
 from distmgcd.train.store import Store
 
 MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest checkpoint
@@ -25,17 +25,20 @@ MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest
 
 def tune_on_ray(sweep: Sweep, store: Store, room: Room, books: Books) -> tune.ResultGrid:
     """Run every trial that has not ended yet. Raises UserError."""
-    search = Trials(sweep, books, proposer_of(sweep, [*books.kept(), *books.begun()]), limit=_limit(sweep, room))
+    search = Trials(sweep, books, proposer_of(sweep, [*books.kept(), *books.begun()]), limit=room.concurrent)
+    # A population takes turns on the CPUs, so Tune wants to know all of it beforehand, and no search beside it.
+    population = sweep.scheduler.kind == "pbt"
     with _quiet(), connected(num_cpus=room.cpus, log_to_driver=False):
         trainable = tune.with_parameters(run_trial, sweep=sweep, location=store.path(TRIALS), room=room)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _resources(room)),
+            param_space={"trial": tune.grid_search(search.all_at_once())} if population else {},
             tune_config=tune.TuneConfig(
                 metric="objective",
                 mode="min",
-                search_alg=search,
-                scheduler=_scheduler(sweep),
-                num_samples=search.num_trials,
+                search_alg=None if population else search,
+                scheduler=scheduler_of(sweep, books),
+                num_samples=1 if population else search.num_trials,
                 reuse_actors=room.workers == 0,  # with a Train run inside, Tune would wait for it for ever
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
@@ -51,55 +54,6 @@ def tune_on_ray(sweep: Sweep, store: Store, room: Room, books: Books) -> tune.Re
         return tuner.fit()
 
 
-class Trials(Searcher):
-    """Hands trials to Tune: those that were there before, then new ones."""
-
-    def __init__(self, sweep: Sweep, books: Books, proposer: Proposer, *, limit: int | None):
-        """limit: trials at a time; None leaves it to the CPUs."""
-        super().__init__(metric="objective", mode="min")
-        self._sweep, self._proposer, self._limit = sweep, proposer, limit
-        self._waiting = [*books.kept(), *books.begun()]
-        self._next_number = max((number_of(note.name) for note in self._waiting), default=0) + 1
-        self._numbers: dict[str, int] = {}  # by Tune's name of a trial that runs
-        self.draws = {number_of(note.name): note.draws for note in self._waiting}
-        self.num_trials = len(self._waiting) + max(0, sweep.num_trials - self._next_number + 1)
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._limit is not None and len(self._numbers) >= self._limit:
-            return None
-        if self._waiting:
-            note = self._waiting.pop(0)
-            number, knobs, reason = number_of(note.name), note.knobs, note.reason
-            kept = note.state if note.state in ENDED else None
-        elif self._next_number <= self._sweep.num_trials:
-            number, kept, reason = self._next_number, None, ""
-            knobs, self.draws[number] = self._proposer.propose(number)
-            self._next_number += 1
-        else:
-            return Searcher.FINISHED
-        self._numbers[trial_id] = number
-        return {"number": number, "knobs": knobs, "kept": kept, "reason": reason}
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._proposer.report(self._numbers[trial_id], result["evaluation"], result["objective"])
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        number = self._numbers.pop(trial_id)
-        finished = result is not None and not error and result["state"] == "finished"
-        self._proposer.tell(number, result["objective"] if finished else None)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing is restored from Tune's books, but Tune wants a file."""
-        with open(checkpoint_path, "wb"):
-            pass
-
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
 class _Told(tune.Callback):
     """Passes on to our books what Tune says of trials."""
 
@@ -107,47 +61,30 @@ class _Told(tune.Callback):
         self._sweep, self._books, self._search = sweep, books, search
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
-        number = trial.config["number"]
-        self._books.started(number, trial.config["knobs"], self._search.draws.get(number, {}))
+        number = trial.config["trial"]["number"]
+        draws = self._search.draws.get(number, {})
+        self._books.started(number, trial.config["trial"]["knobs"], draws, num_failures=trial.num_failures)
 
     def on_trial_result(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **_: Any
     ) -> None:
         if result["state"] == "running":
-            self._books.evaluated(trial.config["number"], {key: result[key] for key in ("updates", "objective")})
+            self._books.evaluated(
+                trial.config["trial"]["number"], {key: result[key] for key in ("updates", "objective")}
+            )
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
         result = trial.last_result
         state, reason = result["state"], result["reason"]
         if state == "running":  # it had more to say: the scheduler stopped it
             state, reason = "pruned", reason_of_pruning(self._sweep, self._books.trials(), result)
-        self._books.ended(trial.config["number"], state, reason)
+        self._books.ended(trial.config["trial"]["number"], state, reason)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
-        self._books.ended(trial.config["number"], "failed", _last_line(trial))
+        self._books.ended(trial.config["trial"]["number"], "failed", _last_line(trial))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
-
-
-class _Asha(AsyncHyperBandScheduler):
-    """Hears again what trials of an earlier start have shown, and does not stop them for it."""
-
-    def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
-        action = super().on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if result.get("kept") else action
-
-
-def _scheduler(sweep: Sweep) -> TrialScheduler:
-    """By our own count of evaluations, for Tune's begins at 1 again when a trial does."""
-    if sweep.scheduler.kind == "asha":
-        return _Asha(
-            time_attr="evaluation",
-            max_t=sweep.budget.evaluations,
-            grace_period=sweep.scheduler.grace,
-            reduction_factor=sweep.scheduler.reduction,
-        )
-    return FIFOScheduler()
 
 
 def _resources(room: Room) -> Any:
@@ -157,12 +94,8 @@ def _resources(room: Room) -> Any:
     return {"CPU": room.threads, **({"GPU": 1} if room.use_gpu else {})}
 
 
-def _limit(sweep: Sweep, room: Room) -> int | None:
-    return room.concurrent
-
-
 def _name(trial: RayTrial) -> str:
-    return name_of(trial.config["number"])
+    return name_of(trial.config["trial"]["number"])
 
 
 def _last_line(trial: RayTrial) -> str:

@@ -23,6 +23,7 @@ class Books:
         self._notes = {note.name: note for note in read_notes(store)}
         self._ended = {name: self._trial(note) for name, note in self._notes.items() if note.state in ENDED}
         self._began_at: dict[str, float] = {}
+        self._num_failures: dict[str, int] = {}
         self._took: list[float] = []  # seconds of every trial that ended while we looked
 
     def kept(self) -> list[Note]:
@@ -48,26 +49,29 @@ class Books:
         ]
         return min(finished, key=lambda trial: trial.objective, default=None)
 
-    def started(self, number: int, knobs: dict[str, Any], draws: dict[str, Any]) -> None:
-        """A trial starts, or goes on in another process."""
+    def started(self, number: int, knobs: dict[str, Any], draws: dict[str, Any], *, num_failures: int = 0) -> None:
+        """A trial starts, or goes on: after a pause, or because its process failed, for the num_failures-th time."""
         name = name_of(number)
         if name in self._ended:
             return
-        again = name in self._began_at
-        self._began_at[name] = time.monotonic()
-        old = self._notes.get(name, Note(name=name, state="running"))
-        self._write(replace(old, state="running", reason="", knobs=knobs, draws=draws))
-        self._show({"trial": name, "event": "again" if again else "started", "knobs": knobs})
+        if name not in self._began_at:
+            self._began_at[name] = time.monotonic()
+            old = self._notes.get(name, Note(name=name, state="running"))
+            self._write(replace(old, state="running", reason="", knobs=knobs, draws=draws))
+            self._show({"trial": name, "event": "started", "knobs": knobs})
+        elif num_failures > self._num_failures.get(name, 0):
+            self._num_failures[name] = num_failures
+            self._show({"trial": name, "event": "again", "num_failures": num_failures})
 
     def evaluated(self, number: int, metrics: dict[str, Any]) -> None:
         if (name := name_of(number)) not in self._ended:
             self._show({"trial": name, "event": "evaluated", **metrics})
 
-    def moved(self, number: int, *, donor: int, knobs: dict[str, Any], run: str) -> None:
+    def moved(self, number: int, *, knobs: dict[str, Any], run: str, start: dict[str, Any]) -> None:
         """Population-based training: it goes on from another trial's checkpoint, with other knobs, as another run."""
         name = name_of(number)
-        self._write(replace(self._notes[name], knobs=knobs, run=run))
-        self._show({"trial": name, "event": "moved", "donor": name_of(donor), "knobs": knobs})
+        self._write(replace(self._notes[name], knobs=knobs, run=run, start=start))
+        self._show({"trial": name, "event": "moved", "start": start, "knobs": knobs})
 
     def ended(self, number: int, state: State, reason: str) -> None:
         """A trial has ended; the results of the sweep are written anew."""

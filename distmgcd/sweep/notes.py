@@ -35,7 +35,8 @@ class Note:
     reason: str = ""
     knobs: dict[str, Any] = field(default_factory=dict)
     draws: dict[str, Any] = field(default_factory=dict)  # what the search made the knobs from, if it must know again
-    run: str = ""  # the folder of its run in trials/; that of its last segment, if it went on from another trial
+    run: str = ""  # the folder of its run in trials/: its name, or trial_0007.2 once it went on from another trial
+    start: dict[str, Any] = field(default_factory=dict)  # {"run": the other trial's, "update": of its checkpoint}
 
 
 def claim(store: Store, sweep: Sweep, *, resume: bool) -> None:

@@ -82,7 +82,9 @@ class Sweep:
 
     def _of_trials(self) -> dict[str, Any]:
         budget = self.budget
+        others_go_on = {"checkpoint.keep": budget.evaluations} if self.scheduler.kind == "pbt" else {}
         return {
+            **others_go_on,
             "data.validation": self.base.get("data.validation") or self.validation,
             "learning.num_updates": budget.updates,
             "evaluate.every": budget.every,

@@ -8,6 +8,7 @@ from distmgcd.sweep.notes import Note
 from distmgcd.sweep.plan import Sweep, number_of
 from distmgcd.sweep.space import Knobs, draw
 
+_APART = 1_000_003  # seeds of sweeps that users number from 0 stay apart from those of their later starts
 _TRIES = 100  # to draw a point that makes a config
 
 
@@ -41,10 +42,11 @@ class Listed:
 class Tpe:
     """Optuna's tree-structured Parzen estimator; trials that were cut short count by how far they came."""
 
-    def __init__(self, sweep: Sweep):
+    def __init__(self, sweep: Sweep, num_before: int = 0):
+        """num_before: trials of earlier starts, whose random numbers are not to come again."""
         optuna = _optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=sweep.seed, constant_liar=True)
+        sampler = optuna.samplers.TPESampler(seed=sweep.seed + _APART * num_before, constant_liar=True)
         self._sweep = sweep
         self._states = optuna.trial.TrialState
         self._study = optuna.create_study(sampler=sampler, direction="minimize")
@@ -97,8 +99,9 @@ def proposer_of(sweep: Sweep, notes: Iterable[Note] = ()) -> Proposer:
     """notes: trials that exist already. Raises UserError if the search needs a library that is not installed."""
     if sweep.search != "tpe":
         return Listed(sweep)
-    model = Tpe(sweep)
-    model.recall(note for note in notes if note.draws)
+    recalled = [note for note in notes if note.draws]
+    model = Tpe(sweep, len(recalled))
+    model.recall(recalled)
     return model
 
 
