@@ -3,13 +3,15 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from distmgcd.config import Config
 from distmgcd.sweep.notes import ENDED, Note, location_of, read_notes, write_note
 from distmgcd.sweep.plan import Sweep, name_of
 from distmgcd.sweep.reading import trial_of
 from distmgcd.sweep.results import write_results
+from distmgcd.sweep.space import words
 from distmgcd.sweep.trial import State, Trial
 from distmgcd.train.store import Store
 
@@ -90,7 +92,7 @@ class Books:
             self._show({"event": "warning", "text": f"The results could not be written yet ({error})."})
 
     def write_results(self) -> None:
-        write_results(self._store, self._sweep, self.trials())
+        write_results(self._store, ForResults.of(self._sweep), self.trials())
 
     def count(self, state: State) -> int:
         return sum(note.state == state for note in self._notes.values())
@@ -115,6 +117,30 @@ class Books:
     def _write(self, note: Note) -> None:
         self._notes[note.name] = note
         write_note(self._store, note)
+
+
+@dataclass(frozen=True)
+class ForResults:
+    """What results want to know of a sweep."""
+
+    sweep: Sweep
+    name: str
+    base: str
+    objective: str
+    space: dict[str, str]
+    num_updates: int
+
+    @staticmethod
+    def of(sweep: Sweep) -> "ForResults":
+        return ForResults(sweep, sweep.name, sweep.base_name, sweep.objective, words(sweep.space), sweep.budget.updates)
+
+    def config_of(self, trial: Trial) -> Config:
+        """Raises UserError."""
+        return self.sweep.config_of(trial.knobs)
+
+    def preset_of(self, trial: Trial) -> Config:
+        """Raises UserError."""
+        return self.sweep.preset_of(trial.knobs)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:

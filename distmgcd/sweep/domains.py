@@ -44,6 +44,9 @@ class Interval:
     def form(self) -> dict[str, Any]:
         return {"loguniform" if self.log else "uniform": [self.low, self.high]}
 
+    def words(self) -> str:
+        return f"{self.low:g} to {self.high:g}{', by its logarithm' if self.log else ''}"
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -70,6 +73,9 @@ class Whole:
     def form(self) -> dict[str, Any]:
         return {"int": [self.low, self.high, self.step]}
 
+    def words(self) -> str:
+        return f"{self.low} to {self.high}{f' in steps of {self.step}' if self.step > 1 else ''}"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -95,6 +101,9 @@ class Choice:
     def form(self) -> dict[str, Any]:
         return {"grid" if self.each else "choice": list(self.options)}
 
+    def words(self) -> str:
+        return f"{'each' if self.each else 'one'} of {', '.join(map(str, self.options))}"
+
 
 Domain = Interval | Whole | Choice
 
@@ -107,6 +116,9 @@ class PerGrid:
 
     def form(self) -> dict[str, Any]:
         return {"per_grid": self.domain.form()}
+
+    def words(self) -> str:
+        return f"for every grid {self.domain.words()}"
 
 
 def is_domain(value: Any) -> bool:

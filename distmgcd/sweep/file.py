@@ -48,6 +48,7 @@ def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None
     search = _one_of(marked, ("search",), ("random", "grid", "tpe"), default="random")
     sweep = Sweep(
         name=Path(file).stem,
+        base_name=top["base"] if isinstance(top["base"], str) else "settings of its own",
         base=flat_of(base),
         **_objective(marked, base, space),
         budget=_budget(marked),

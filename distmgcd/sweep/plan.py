@@ -54,6 +54,7 @@ class Scheduler:
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     name: str
+    base_name: str = field(compare=False)  # the preset or file that base was read from
     base: Mapping[str, Any]  # {dotted path: value} of the config that trials change
     objective: str = "swd"  # the mean over sizes of the sliced Wasserstein distance, or swd/16 for one of them
     sizes: tuple[int, ...]  # at which samples and images are compared, the same for all trials
@@ -119,7 +120,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(sweep: Sweep) -> str:
-    """The whole sweep as a file that read_sweep reads back to an equal one."""
+    """The whole sweep as a file that read_sweep reads back to an equal one, but for the name of its base."""
     space = {path: domain.form() for path, domain in sweep.space.common.items()}
     if sweep.space.one_of:
         space["one_of"] = [
@@ -138,7 +139,9 @@ def to_yaml(sweep: Sweep) -> str:
         "validation": sweep.validation,
         "space": space,
     }
-    return yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100)
+    return f"# base: {sweep.base_name}\n" + yaml.safe_dump(
+        settings, sort_keys=False, default_flow_style=None, width=100
+    )
 
 
 _KEYS_OF = {"asha": ("grace", "reduction"), "pbt": ("every", "quantile", "resample"), "none": ()}

@@ -107,5 +107,15 @@ def moved(space: Space, knobs: Knobs, rng: Random, *, resample: float) -> Knobs:
     }
 
 
+def words(space: Space) -> dict[str, str]:
+    """{dotted path: what it may be, for a reader}."""
+    said = {path: domain.words() for path, domain in space.common.items()}
+    for bundle in space.one_of:
+        for path, domain in bundle.items():
+            told = domain.words() if isinstance(domain, Domain | PerGrid) else str(domain)
+            said[path] = f"{said[path]}; or {told}" if path in said else told
+    return said
+
+
 def inner(domain: Domain | PerGrid) -> Domain:
     return domain.domain if isinstance(domain, PerGrid) else domain
