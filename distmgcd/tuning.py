@@ -13,7 +13,7 @@ from distmgcd.sweep.books import Books
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.notes import claim
 from distmgcd.sweep.plan import Sweep
-from distmgcd.sweep.room import room_for
+from distmgcd.sweep.room import Room, room_for
 from distmgcd.sweep.search import proposer_of
 from distmgcd.sweep.space import grid_points, random_point
 from distmgcd.sweep.trial import Trial
@@ -48,16 +48,25 @@ def tune(
         sweep = replace(sweep, workers_per_trial=workers_per_trial)
     sweep = replace(sweep, base={**sweep.base, "data.path": with_absolute_path(sweep.preset_of({})).data.path})
     store = Run.at(storage_path, name or sweep.name).store
-    room = _room(sweep, concurrent=concurrent, use_gpu=use_gpu)
+    asked = {"concurrent": concurrent, "use_gpu": check_gpus(use_gpu, max(1, sweep.workers_per_trial))}
+    on_cluster = bool(os.environ.get("RAY_ADDRESS"))  # how large it is is seen once we are there
+    here = None if on_cluster else _room(sweep, "this machine", os.cpu_count() or 1, _gpus_here(), **asked)
     proposer_of(sweep)  # whether what the search needs is installed
     _check_data(sweep)
-    with lock.held(store):
+
+    def begin(room: Room) -> Books:
         claim(store, sweep, resume=resume)
         books = Books(store, sweep, concurrent=room.concurrent, show=show)
         books.tell_what_is_kept()
+        return books
+
+    def room_on_cluster(cpus: int, gpus: int) -> Room:
+        return _room(sweep, "the cluster", cpus, gpus, **asked)
+
+    with lock.held(store):
         from distmgcd.on_ray.tune import tune_on_ray
 
-        found = tune_on_ray(sweep, store, room, books)
+        found, books = tune_on_ray(sweep, store, here or room_on_cluster, begin)
         books.write_results()
     return found
 
@@ -68,23 +77,27 @@ def outcome(sweep: Sweep, folder: str) -> tuple[list[Trial], Trial | None]:
     return books.trials(), books.best()
 
 
-def _room(sweep: Sweep, *, concurrent: int | None, use_gpu: bool | None) -> Any:
-    """How many trials to run at a time on this machine."""
-    import torch
-
+def _room(sweep: Sweep, where: str, cpus: int, gpus: int, *, concurrent: int | None, use_gpu: bool) -> Room:
+    """How many trials to run at a time. Raises UserError if there is no room for as many as were asked for."""
     workers = sweep.workers_per_trial
     if sweep.scheduler.kind == "pbt" and workers:
-        concurrent = sweep.num_trials  # with workers it cannot take turns: all of it trains at once
+        concurrent = sweep.num_trials  # with workers a population cannot take turns: all of it trains at once
     return room_for(
-        where="this machine",
-        cpus=len(os.sched_getaffinity(0)),
-        gpus=torch.cuda.device_count(),
+        where=where,
+        cpus=cpus,
+        gpus=gpus,
         workers=workers,
         threads=_threads(),
-        use_gpu=check_gpus(use_gpu, max(1, workers)),
+        use_gpu=use_gpu,
         concurrent=concurrent,
         num_trials=sweep.num_trials,
     )
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _threads() -> int:

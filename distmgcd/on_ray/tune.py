@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
@@ -23,35 +24,51 @@ from distmgcd.train.store import Store
 MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest checkpoint
 
 
-def tune_on_ray(sweep: Sweep, store: Store, room: Room, books: Books) -> tune.ResultGrid:
-    """Run every trial that has not ended yet. Raises UserError."""
+def tune_on_ray(
+    sweep: Sweep, store: Store, room: Room | Callable[[int, int], Room], begin: Callable[[Room], Books]
+) -> tuple[tune.ResultGrid, Books]:
+    """Run every trial that has not ended yet.
+
+    room: on a cluster it is asked for with the CPUs and GPUs that are found there. begin: called once it is known
+    that there is room. Raises UserError.
+    """
+    here = room if isinstance(room, Room) else None
+    books = begin(here) if here else None
+    with _quiet(), connected(num_cpus=here.cpus if here else 0, log_to_driver=False):
+        if books is None:
+            found = ray.cluster_resources()
+            room = room(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+            books = begin(room)
+        return _fit(sweep, store, room, books), books
+
+
+def _fit(sweep: Sweep, store: Store, room: Room, books: Books) -> tune.ResultGrid:
     search = Trials(sweep, books, proposer_of(sweep, [*books.kept(), *books.begun()]), limit=room.concurrent)
     # A population takes turns on the CPUs, so Tune wants to know all of it beforehand, and no search beside it.
     population = sweep.scheduler.kind == "pbt"
-    with _quiet(), connected(num_cpus=room.cpus, log_to_driver=False):
-        trainable = tune.with_parameters(run_trial, sweep=sweep, location=store.path(TRIALS), room=room)
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, _resources(room)),
-            param_space={"trial": tune.grid_search(search.all_at_once())} if population else {},
-            tune_config=tune.TuneConfig(
-                metric="objective",
-                mode="min",
-                search_alg=None if population else search,
-                scheduler=scheduler_of(sweep, books),
-                num_samples=1 if population else search.num_trials,
-                reuse_actors=room.workers == 0,  # with a Train run inside, Tune would wait for it for ever
-                trial_name_creator=_name,
-                trial_dirname_creator=_name,
-            ),
-            run_config=tune.RunConfig(
-                name="ray",
-                storage_path=store.location,
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-                callbacks=[_Told(sweep, books, search)],
-            ),
-        )
-        return tuner.fit()
+    trainable = tune.with_parameters(run_trial, sweep=sweep, location=store.path(TRIALS), room=room)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _resources(room)),
+        param_space={"trial": tune.grid_search(search.all_at_once())} if population else {},
+        tune_config=tune.TuneConfig(
+            metric="objective",
+            mode="min",
+            search_alg=None if population else search,
+            scheduler=scheduler_of(sweep, books),
+            num_samples=1 if population else search.num_trials,
+            reuse_actors=room.workers == 0,  # with a Train run inside, Tune would wait for it for ever
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=store.location,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[_Told(sweep, books, search)],
+        ),
+    )
+    return tuner.fit()
 
 
 class _Told(tune.Callback):
