@@ -116,6 +116,7 @@ def test_a_change_of_a_section_that_the_file_leaves_empty_is_told_apart(tmp_path
         ("grids.sizes=[4,x]", "[4, 'x']", "a whole number"),
         ("seed=-1", "-1", "from 0"),
         ("watch.rate_after_retry=1", "1", "below 1"),
+        ("evaluate.sizes=[3]", "3", "must divide the finest grid"),
         ("learning.warmup=5000", "5000", "must be smaller than learning.num_updates"),
     ],
 )

@@ -54,3 +54,9 @@ def test_every_evaluation_tells_the_spread_over_its_draws(tmp_path):
     assert [set(r["swd_spread"]) for r in records_of(tmp_path) if "swd" in r] == [{"2", "8"}] * 2
     assert all(value > 0 for value in result["swd_spread"]["samples"].values())
     assert "over 2 draws" in result["protocol"]["draws"]
+
+
+def test_distances_may_be_taken_at_other_sizes_than_the_grids(tmp_path):
+    at_grids = debug(tmp_path, name="grids")["swd"]["samples"]
+    at_sizes = debug(tmp_path, "evaluate.sizes=[4,8]", "checkpoint.metric=swd/4", name="sizes")["swd"]["samples"]
+    assert (at_grids.keys(), at_sizes.keys()) == ({"2", "8"}, {"4", "8"}) and at_sizes["8"] == at_grids["8"]

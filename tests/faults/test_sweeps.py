@@ -1,0 +1,97 @@
+"""Sweeps for real: trials that lose their process, are pruned, have workers of their own, or go on from each other."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from ray_runs import wait_until
+from sweep_runs import HEAD, Swept, finish_sweep, is_same_bit_for_bit, process_of, start_sweep, train_alone
+from tiny_runs import records_of, state_of
+
+from distmgcd.train import checkpoint
+from distmgcd.train.run import Run
+from distmgcd.train.store import Store
+from distmgcd.train.verify import verify
+
+pytestmark = pytest.mark.slow
+
+
+def sweep_of(folder: Path, text: str, *arguments: str) -> Swept:
+    swept = finish_sweep(start_sweep(folder, text, *arguments), folder)
+    assert swept.status == 0, swept.err
+    assert "Traceback" not in swept.out + swept.err and swept.left == {}
+    return swept
+
+
+def test_a_killed_trial_goes_on_and_others_are_pruned_with_their_reason(tmp_path: Path):
+    """The first trial, the good one, is killed; the rest come later and are worse, so asha stops them."""
+    steps = "{grid: [0.5, 2.0, 2.5]}"
+    text = HEAD + (
+        "budget: {updates: 90, evaluations: 9, samples: 64}\nscheduler: asha\nsearch: grid\n"
+        f"space: {{langevin.step_size: {steps}}}\n"
+    )
+    process = start_sweep(tmp_path, text, "--concurrent", "1")
+    trials = tmp_path / "sweeps" / "try" / "trials"
+    try:
+        wait_until(lambda: (trials / "trial_0001" / "checkpoints" / "update_000020").exists(), process)
+        os.kill(process_of(trials / "trial_0001"), signal.SIGKILL)
+    except BaseException:
+        process.kill()
+        raise
+    swept = finish_sweep(process, tmp_path)
+    assert swept.status == 0 and swept.left == {}, swept.err
+    assert "trial_0001 has lost its process (1) and goes on from its checkpoint" in swept.out
+    train_alone(trials / "trial_0001", tmp_path)
+    assert is_same_bit_for_bit(trials / "trial_0001", tmp_path / "alone")
+    assert [swept.note(f"trial_000{n}")["state"] for n in (1, 2, 3)] == ["finished", "pruned", "pruned"]
+    for name in ("trial_0002", "trial_0003"):
+        last = [record for record in records_of(trials, name) if "swd" in record][-1]["update"]
+        assert f"asha stopped it after {last} of 90 updates" in swept.note(name)["reason"]
+        assert checkpoint.names(Store(str(trials / name)))[-1] == checkpoint.name_of(last)
+        assert not [found for found in verify(str(trials / name)) if found.damage]
+
+
+def test_trials_with_workers_find_what_trials_without_find(tmp_path: Path):
+    """Bit for bit, for they walk and add in blocks; two workers of one thread each."""
+    text = HEAD.replace("langevin.num_steps: 10", "langevin.num_steps: 2, learning.block_size: 16") + (
+        "budget: {updates: 12, evaluations: 3, samples: 64}\nscheduler: asha\nnum_trials: 2\n"
+        "space: {langevin.step_size: {loguniform: [0.3, 1]}}\n"
+    )
+    swept = {}
+    for workers in (0, 1, 2):
+        (folder := tmp_path / str(workers)).mkdir()
+        swept[workers] = sweep_of(folder, text, "--workers-per-trial", str(workers), "--concurrent", "1")
+    for workers in (1, 2):
+        ours, theirs = (swept[n].folder / "trials" / "trial_0001" for n in (workers, 0))
+        assert is_same_bit_for_bit(ours, theirs), workers
+        assert [r["swd"] for r in records_of(ours.parent, ours.name) if "swd" in r] == [
+            r["swd"] for r in records_of(theirs.parent, theirs.name) if "swd" in r
+        ]
+        assert [swept[workers].note(f"trial_000{n}")["state"] for n in (1, 2)] == [
+            swept[0].note(f"trial_000{n}")["state"] for n in (1, 2)
+        ]
+
+
+def test_in_a_population_the_worst_go_on_from_the_best(tmp_path: Path):
+    """Four trials take turns on two CPUs. Two step sizes are hopeless, so somebody must go on from somebody else."""
+    text = HEAD + (
+        "budget: {updates: 60, evaluations: 6, samples: 64}\nscheduler: {kind: pbt, every: 2, quantile: 0.5}\n"
+        "num_trials: 4\nspace: {langevin.step_size: {grid: [0.5, 0.6, 2.5, 3.0]}}\n"
+    )
+    swept = sweep_of(tmp_path, text, "--concurrent", "2")
+    trials = swept.folder / "trials"
+    moved = [note for n in (1, 2, 3, 4) if (note := swept.note(f"trial_000{n}"))["start"]]
+    assert moved and all(swept.note(f"trial_000{n}")["state"] == "finished" for n in (1, 2, 3, 4))
+    for note in moved:
+        run, start = note["run"], note["start"]
+        assert Run.open(str(trials / run)).config().langevin.step_size == note["knobs"]["langevin.step_size"]
+        name = checkpoint.name_of(start["update"])
+        ours, theirs = (state_of(trials, folder, checkpoint_name=name) for folder in (run, start["run"]))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        assert f"goes on from {start['run']}, update {start['update']}, with" in swept.out
+        log = [r["update"] for r in records_of(trials, run) if "grids" in r]
+        assert log == list(range(1, 61)) and json.loads((trials / run / "result.json").read_text())["update"] == 60
+        assert not [found for found in verify(str(trials / run)) if found.damage]

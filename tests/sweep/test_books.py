@@ -1,0 +1,147 @@
+"""What is kept of a sweep in its folder, and what is read from there when it goes on."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import TINY
+
+from distmgcd import launch
+from distmgcd.errors import UserError
+from distmgcd.sweep import books as books_module
+from distmgcd.sweep.books import Books
+from distmgcd.sweep.file import read_sweep
+from distmgcd.sweep.notes import claim, read_notes
+from distmgcd.sweep.plan import Sweep
+from distmgcd.train.store import Store
+
+TEXT = f"""\
+base: {TINY}
+budget: {{updates: 6, evaluations: 2, samples: 8}}
+num_trials: 3
+space: {{langevin.step_size: {{uniform: [0.5, 2]}}}}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    (tmp_path / "try.yaml").write_text(TEXT)
+    return read_sweep(str(tmp_path / "try.yaml"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "sweeps" / "try"))
+
+
+def train(store: Store, sweep: Sweep, number: int) -> dict[str, Any]:
+    """A trial's run, without the search."""
+    where = {"storage_path": store.path("trials"), "name": f"trial_{number:04d}", "use_gpu": False}
+    return launch.debug(sweep.config_of(sweep.point(number)), **where)
+
+
+def test_a_name_holds_one_sweep_for_ever(store: Store, sweep: Sweep):
+    claim(store, sweep, resume=False)
+    with pytest.raises(UserError, match="exists already, with 0 trials begun; give --resume"):
+        claim(store, sweep, resume=False)
+    claim(store, sweep, resume=True)
+    with pytest.raises(UserError, match=r"holds a different one: seed \(0 there, 1 now\)"):
+        claim(store, replace(sweep, seed=1), resume=True)
+
+
+def test_a_sweep_may_go_on_with_more_trials_and_other_workers(store: Store, sweep: Sweep):
+    claim(store, sweep, resume=False)
+    claim(store, replace(sweep, num_trials=9, workers_per_trial=2), resume=True)
+    assert "num_trials: 9" in store.read("sweep.yaml").decode()
+
+
+def test_a_damaged_sweep_file_is_another_sweep(store: Store, sweep: Sweep):
+    store.write("sweep.yaml", b"[]")
+    with pytest.raises(UserError, match="holds a different one"):
+        claim(store, sweep, resume=True)
+
+
+def test_ended_trials_are_kept_and_begun_ones_go_on(store: Store, sweep: Sweep):
+    told: list[dict[str, Any]] = []
+    books = Books(store, sweep, show=told.append)
+    for number in (1, 2, 3):
+        books.started(number, sweep.point(number), {})
+    result = train(store, sweep, 1)
+    books.ended(1, "finished", "")
+    books.ended(2, "failed", "It failed.")
+    again = Books(store, sweep)
+    assert [note.name for note in again.kept()] == ["trial_0001"]
+    assert [note.name for note in again.begun()] == ["trial_0002", "trial_0003"]
+    assert [trial.state for trial in again.trials()] == ["finished", "failed", "running"]
+    assert again.best().name == "trial_0001" and again.best().swd == result["swd"]["samples"]
+    assert again.trials()[0].knobs == sweep.point(1)
+    assert [event["event"] for event in told] == ["started", "started", "started", "finished", "failed"]
+    assert told[3]["left_s"] >= 0 and told[3]["best"].name == "trial_0001"
+
+
+def test_what_is_said_again_of_a_kept_trial_changes_nothing(store: Store, sweep: Sweep):
+    books = Books(store, sweep)
+    books.started(1, sweep.point(1), {})
+    books.ended(1, "diverged", "Grid 8x8 diverged.")
+    told: list[dict[str, Any]] = []
+    again = Books(store, sweep, show=told.append)
+    again.started(1, {}, {})
+    again.evaluated(1, {"updates": 3})
+    again.ended(1, "pruned", "")
+    assert told == [] and again.trials()[0].state == "diverged"
+    assert read_notes(store)[0].reason == "Grid 8x8 diverged."
+
+
+def test_a_trial_that_is_cut_short_is_never_the_best(store: Store, sweep: Sweep):
+    books = Books(store, sweep)
+    for number in (1, 2):
+        books.started(number, sweep.point(number), {})
+        train(store, sweep, number)
+        books.ended(number, "pruned" if number == 1 else "diverged", "")
+    assert books.trials()[0].objective is not None and books.best() is None
+
+
+def test_a_note_that_was_cut_short_is_that_of_a_trial_that_has_not_begun(store: Store, sweep: Sweep):
+    Books(store, sweep).started(1, {}, {})
+    store.write("trials/trial_0001/trial.json", b'{"name": ')
+    assert read_notes(store) == []
+
+
+def test_a_lost_process_is_told_once_for_each_failure(store: Store, sweep: Sweep):
+    told: list[dict[str, Any]] = []
+    books = Books(store, sweep, show=told.append)
+    for num_failures in (0, 0, 1, 1, 2):
+        books.started(1, {}, {}, num_failures=num_failures)
+    assert [event["event"] for event in told] == ["started", "again", "again"]
+
+
+def test_a_trial_that_goes_on_from_another_is_another_run(store: Store, sweep: Sweep):
+    books = Books(store, sweep)
+    books.started(1, {"langevin.step_size": 1.0}, {})
+    start = {"run": "trial_0002", "update": 3}
+    books.moved(1, knobs={"langevin.step_size": 1.25}, run="trial_0001.2", start=start)
+    (note,) = read_notes(store)
+    assert (note.knobs, note.run, note.start) == ({"langevin.step_size": 1.25}, "trial_0001.2", start)
+    assert books.trials()[0].run == store.path("trials/trial_0001.2")
+
+
+def test_results_that_cannot_be_written_do_not_end_the_search(store: Store, sweep: Sweep, monkeypatch):
+    def broken(*_: object) -> None:
+        raise ValueError("no room")
+
+    monkeypatch.setattr(books_module, "write_results", broken)
+    told: list[dict[str, Any]] = []
+    books = Books(store, sweep, show=told.append)
+    books.started(1, {}, {})
+    books.ended(1, "failed", "")
+    assert told[-1] == {"event": "warning", "text": "The results could not be written yet (no room)."}
+    with pytest.raises(ValueError):
+        books.write_results()
+
+
+def test_a_note_holds_nothing_but_json(store: Store, sweep: Sweep):
+    Books(store, sweep).started(1, sweep.point(1), {"langevin.step_size": 1.0})
+    note = json.loads(store.read("trials/trial_0001/trial.json"))
+    assert note["knobs"] == sweep.point(1) and note["draws"] == {"langevin.step_size": 1.0}
