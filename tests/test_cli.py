@@ -270,3 +270,41 @@ def test_a_mistake_about_data_is_one_sentence(command, arguments: list[str], wor
 
 def test_the_commands_above_ran_without_ray():
     assert sys.modules.get("ray") is None
+
+
+def test_a_mistake_in_a_sweep_file_is_one_sentence_with_its_line_and_status_2(command, tmp_path: Path):
+    file = tmp_path / "try.yaml"
+    file.write_text(
+        f"base: {TINY}\nbudget: {{updates: 6, samples: 8}}\nspace: {{langevin.stepsize: {{uniform: [1, 2]}}}}\n"
+    )
+    status, out, err = command("tune", file, "--storage-path", tmp_path)
+    assert status == 2 and out == "" and err.count("\n") == 1
+    assert f"{file}, line 3: There is no setting 'langevin.stepsize'" in err and "langevin.step_size" in err
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--workers-per-trial", "99"), "99 CPUs"),
+        (("--concurrent", "99"), "lower --concurrent to"),
+        (("--name", "a/b"), "--name must be a plain folder name"),
+        (("langevin.step_size=-1",), "langevin.step_size must be a number above 0"),
+        (("data.path=none.parquet",), "none.parquet"),
+        (("--workers-per-trial", "3", "learning.global_batch_size=1"), "global_batch_size"),
+    ],
+)
+def test_a_sweep_that_cannot_start_says_so_before_anything_does(command, tmp_path: Path, monkeypatch, arguments, said):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    file = tmp_path / "try.yaml"
+    file.write_text(
+        f"base: {TINY}\nbudget: {{updates: 6, samples: 8}}\nspace: {{data.noise: {{uniform: [0.1, 0.2]}}}}\n"
+    )
+    status, _, err = command("tune", file, *arguments, "--storage-path", tmp_path / "sweeps", "--cpu")
+    assert status == 2 and said in err and err.count("\n") == 1
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_a_sweep_needs_a_file_first(command):
+    status, _, err = command("tune", "seed=1")
+    assert status == 2 and "must be a sweep file, but is 'seed=1'" in err

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
+from ray.tune.logger import JsonLoggerCallback
 
 from distmgcd.on_ray.cluster import connected
 from distmgcd.on_ray.schedulers import scheduler_of
@@ -65,7 +66,7 @@ def _fit(sweep: Sweep, store: Store, room: Room, books: Books) -> tune.ResultGri
             storage_path=store.location,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            callbacks=[_Told(sweep, books, search)],
+            callbacks=[_Told(sweep, books, search), JsonLoggerCallback()],  # the latter for ResultGrid's data frames
         ),
     )
     return tuner.fit()
@@ -125,7 +126,7 @@ def _last_line(trial: RayTrial) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What Tune reads from the environment: no log files beside ours, Ctrl-C is for us, no advice on the terminal."""
+    """What Tune reads from the environment: no log files but one, Ctrl-C is for us, no advice on the terminal."""
     settings = {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",

@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -95,3 +98,22 @@ def test_in_a_population_the_worst_go_on_from_the_best(tmp_path: Path):
         log = [r["update"] for r in records_of(trials, run) if "grids" in r]
         assert log == list(range(1, 61)) and json.loads((trials / run / "result.json").read_text())["update"] == 60
         assert not [found for found in verify(str(trials / run)) if found.damage]
+
+
+def test_from_python_a_sweep_gives_rays_result_grid(tmp_path: Path):
+    text = HEAD + "budget: {updates: 12, evaluations: 3, samples: 32}\nnum_trials: 2\n"
+    (tmp_path / "try.yaml").write_text(text + "space: {langevin.step_size: {grid: [0.5, 1000.0]}}\n")
+    code = """
+        import distmgcd
+        found = distmgcd.tune("try.yaml", use_gpu=False)
+        best = found.get_best_result()
+        print(type(found).__name__, len(found), found.num_errors, best.config["trial"]["knobs"])
+        print(sorted(found.get_dataframe()["state"]), [best.metrics[k] for k in ("updates", "gradient_evaluations")])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.splitlines() == [
+        "ResultGrid 2 0 {'langevin.step_size': 0.5}",
+        "['diverged', 'finished'] [12, 20]",
+    ], done.stderr

@@ -1,0 +1,73 @@
+"""What a user sees of a sweep."""
+
+import io
+
+from rich.console import Console
+
+from distmgcd.sweep.trial import Trial
+from distmgcd.sweep_display import SweepDisplay, knobs_in_words, lines_of_result
+
+KNOBS = {"langevin.step_size": [1.0, 0.123456], "langevin.num_steps": 5}
+GOOD = Trial(
+    name="trial_0001",
+    state="finished",
+    knobs=KNOBS,
+    objective=0.0912,
+    swd={"2": 0.05, "8": 0.1324},
+    swd_spread={"2": 0.001, "8": 0.0},
+    gradient_evaluations=10,
+    run="sweeps/try/trials/trial_0001",
+)
+BAD = Trial(name="trial_0002", state="diverged", reason="Grid 8x8 diverged at update 3.", updates=3)
+
+
+def shown(*events: dict) -> list[str]:
+    console = Console(file=io.StringIO(), width=40)
+    display = SweepDisplay(3, console)
+    for event in events:
+        display(event)
+    return console.file.getvalue().splitlines()
+
+
+def test_a_line_an_event_with_the_best_and_the_time_left():
+    lines = shown(
+        {"event": "kept", "num_kept": 1, "num_begun": 0},
+        {"trial": "trial_0001", "event": "started", "knobs": KNOBS},
+        {"trial": "trial_0001", "event": "evaluated", "updates": 3, "objective": 0.5},
+        {"trial": "trial_0001", "event": "finished", "of": GOOD, "best": GOOD, "left_s": 75.0},
+        {"trial": "trial_0002", "event": "diverged", "of": BAD, "best": GOOD, "left_s": 0.0},
+    )
+    assert lines == [
+        "Trials kept that have ended before: 1; that go on: 0.",
+        "trial_0001 starts  step_size=[1,0.123]  num_steps=5",
+        "trial_0001 finished 91.2   2/3 ended, best 91.2 (trial_0001), about 1:15 left",
+        "trial_0002 diverged after 3 updates (Grid 8x8 diverged at update 3.)   3/3 ended, best 91.2 (trial_0001)",
+    ]
+
+
+def test_what_befalls_a_trial_is_told():
+    start = {"run": "trial_0003.2", "update": 40}
+    assert shown(
+        {"trial": "trial_0001", "event": "again", "num_failures": 2},
+        {"trial": "trial_0001", "event": "moved", "start": start, "knobs": {"data.noise": 0.5}},
+        {"event": "warning", "text": "The results could not be written yet."},
+    ) == [
+        "trial_0001 has lost its process (2) and goes on from its checkpoint",
+        "trial_0001 goes on from trial_0003.2, update 40, with  noise=0.5",
+        "The results could not be written yet.",
+    ]
+
+
+def test_at_the_end_the_best_trial_and_the_command_that_trains_it():
+    lines = lines_of_result([GOOD, BAD], GOOD, "sweeps/try")
+    assert lines[0] == "2 trials: 1 finished, 1 diverged."
+    assert "2x2 50.0 ± 1.0  8x8 132.4" in lines[2]
+    assert lines[-1] == "train it       distmgcd train sweeps/try/best.yaml"
+
+
+def test_where_no_trial_came_to_its_end_there_is_no_best():
+    assert lines_of_result([BAD], None, "sweeps/try")[1].startswith("No trial came to its end")
+
+
+def test_knobs_are_told_by_their_last_names():
+    assert knobs_in_words({"grids.sizes": [2, 8], "learning.learning_rate": 1e-3}) == "sizes=[2,8]  learning_rate=0.001"
