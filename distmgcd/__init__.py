@@ -16,9 +16,9 @@ __all__ = ["UserError", "debug", "load", "load_config", "replay", "train"]
 _HOMES = {
     "UserError": "distmgcd.errors",
     "debug": "distmgcd.launch",
-    "load": "distmgcd.train.trained",
+    "load": "distmgcd.training.trained",
     "load_config": "distmgcd.config",
-    "replay": "distmgcd.train.replay",
+    "replay": "distmgcd.training.replay",
     "train": "distmgcd.launch",
 }
 

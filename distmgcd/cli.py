@@ -118,8 +118,8 @@ def sample(
         )
     from distmgcd.data.samples import write_npz, write_parquet
     from distmgcd.evaluate.sheet import save_sheet, to_levels
-    from distmgcd.train.trained import load
-    from distmgcd.train.worker import choose_device
+    from distmgcd.training.trained import load
+    from distmgcd.training.worker import choose_device
 
     trained = load(run, which=checkpoint, device=choose_device(gpu))
     images = trained.sample(num, seed=seed)
@@ -136,7 +136,7 @@ def sample(
 def runs(path: Annotated[str, typer.Argument(help="Their folder: a local path or a URI.")] = "runs") -> None:
     """List the runs under a storage path: state, update, distance, size, when last written."""
     from distmgcd.display import lines_of_runs
-    from distmgcd.train.listing import summaries
+    from distmgcd.runs.listing import summaries
 
     found = summaries(path)
     for line in lines_of_runs(found) if found else [f"There are no runs in {path}."]:
@@ -146,7 +146,7 @@ def runs(path: Annotated[str, typer.Argument(help="Their folder: a local path or
 @app.command()
 def verify(run: Annotated[str, typer.Argument(help="The folder of a run.")]) -> None:
     """Check everything a run has written: checksums, and that it loads. Status 1 if something is damaged."""
-    from distmgcd.train.verify import verify as look_at
+    from distmgcd.training.verify import verify as look_at
 
     num_damaged = 0
     for finding in look_at(run):
@@ -273,8 +273,8 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     config = load_config(source, overrides)
     from distmgcd import launch as launcher
     from distmgcd.display import Display, table_of
-    from distmgcd.train.stop import Stopped, StopSignals
-    from distmgcd.train.watch import Diverged
+    from distmgcd.training.stop import Stopped, StopSignals
+    from distmgcd.training.watch import Diverged
 
     name = name or Path(source).stem
     signals = StopSignals()

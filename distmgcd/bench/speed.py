@@ -25,8 +25,8 @@ from distmgcd.core.learning import learn
 from distmgcd.core.synthesis import ChainNoise, synthesise
 from distmgcd.data import batch_indices
 from distmgcd.launch import debug, train
-from distmgcd.train.assemble import make_langevin, make_learner, make_method, open_training_images
-from distmgcd.train.worker import LocalWorker, choose_device
+from distmgcd.training.assemble import make_langevin, make_learner, make_method, open_training_images
+from distmgcd.training.worker import LocalWorker, choose_device
 
 _NUM_PAIRS = 7  # measurements of each of two things, taken in turn
 _SECONDS_EACH = 0.4

@@ -19,9 +19,9 @@ from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.cluster import connected, node_cpus
 from distmgcd.on_ray.failures import Failures
 from distmgcd.on_ray.worker_process import train_worker
-from distmgcd.train.run import Run
-from distmgcd.train.stop import Stopped
-from distmgcd.train.watch import Diverged
+from distmgcd.runs.run import Run
+from distmgcd.training.stop import Stopped
+from distmgcd.training.watch import Diverged
 
 _POLL_SECONDS = 1.0  # how often Ray looks after its workers
 _RESIZE_SECONDS = 10.0  # how often it looks for room for more of them
