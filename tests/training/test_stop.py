@@ -74,13 +74,11 @@ def test_debug_mode_answers_sigterm(tmp_path: Path):
     process.stdout.readline()  # the first record
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    (name,) = [path.name for path in (tmp_path / "runs" / "run" / "checkpoints").iterdir() if path.name[7:]][-1:]
     assert process.returncode == 143
     assert (
         err
         == f"distmgcd: Stopped at update {max_update(tmp_path)} and saved it; the same command goes on from there.\n"
     )
-    assert name.startswith("update_")
 
 
 def max_update(folder: Path) -> int:
