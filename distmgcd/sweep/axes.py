@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-_PADDING = 0.05  # of the stretch of numbers, at either end
+_PADDING = 0.07  # of the stretch of numbers, at either end
 _SLOT = 0.13  # room of a slot beside numbers, of an axis
 _MOST_SLOTS = 0.5  # of an axis, if there are numbers
 _MOST_TICKS = 6
@@ -81,13 +81,15 @@ def text_of(value: Any) -> str:
 
 
 def number_text(value: float) -> str:
-    """ "20,000", "0.03", "3e-5"."""
+    """ "20,000", "0.03", "3e-4"; three digits of what is no whole number."""
     if not math.isfinite(value):
         return str(float(value))
     if 1000 <= abs(value) < 1e7:
         return f"{value:,.0f}"
-    mantissa, exponent, power = f"{value:.3g}".partition("e")
-    return f"{mantissa}e{int(power)}" if exponent else mantissa
+    if 1e-3 <= abs(value) < 1000 or value == 0:
+        return f"{value:.3g}"
+    mantissa, _, power = f"{value:.2e}".partition("e")
+    return f"{float(mantissa):g}e{int(power)}"
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:

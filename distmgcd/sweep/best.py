@@ -46,7 +46,7 @@ def _header(findings: Findings, best: Trial) -> str:
         + (" (deviation over draws of samples)." if best.swd_spread else "."),
         *([] if best.state == "finished" else [f"No trial came to its end; this one was {best.state}."]),
         *(f"{title}: {text}." for title, text in findings.protocol.items()),
-        "It was chosen by this very number, so expect a little less of it on fresh images.",
+        "It was chosen by this very number: on other images expect it to be a little worse.",
         *(["Here all training images are learned from: data.validation is 0."] if validation else []),
     ]
     return "".join(f"# {' '.join(line.split())}\n" for line in lines)

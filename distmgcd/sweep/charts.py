@@ -3,6 +3,7 @@
 A trial is known by its rank in data-t, in every picture and in the table, so that the page can light it up in all.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ from distmgcd.sweep.markup import Markup, element, join
 
 LEFT, RIGHT, TOP, BOTTOM = 68, 16, 30, 48  # pixels around what is drawn
 _LETTER = 6.3  # pixels of width, about
-_AXIS_GAP = 118  # between two axes of parallel coordinates, at least
+_AXIS_GAP = 112  # between two axes of parallel coordinates, at least
 _PARALLEL_HEIGHT = 380
+_ASIDE = 6.0  # between marks that fall on one place
 
 
 class Mark(NamedTuple):
@@ -60,10 +62,12 @@ def scatter(frame: Frame, marks: Sequence[Mark], *, front: Sequence[tuple[Any, A
     return _svg(frame, _grid(frame), stairs, *_marks(frame, marks))
 
 
-def lines(frame: Frame, ways: Sequence[Line], ends: Sequence[Mark]) -> Markup:
-    """A line a trial, the best on top, and a mark where it ends."""
+def lines(
+    frame: Frame, ways: Sequence[Line], ends: Sequence[Mark], *, level: tuple[float, str] | None = None
+) -> Markup:
+    """A line a trial, the best on top, and a mark where it ends. level: of y, and what stands there."""
     drawn = [_line(line.trial, [frame.at(*point) for point in line.points], line.shade) for line in reversed(ways)]
-    return _svg(frame, _grid(frame), *drawn, *_marks(frame, ends))
+    return _svg(frame, _grid(frame), _level(frame, *level) if level else None, *drawn, *_marks(frame, ends))
 
 
 def parallel(axes: Sequence[tuple[str, str, Axis]], rows: Sequence[Line]) -> Markup:
@@ -71,7 +75,7 @@ def parallel(axes: Sequence[tuple[str, str, Axis]], rows: Sequence[Line]) -> Mar
 
     points of a row: (number of an axis, value), the axes that the trial has. A line breaks where it lacks one.
     """
-    gap = max(_AXIS_GAP, 800 // max(1, len(axes) - 1))
+    gap = max(_AXIS_GAP, 880 // max(1, len(axes) - 1))
     frame = Frame("", _NO_AXIS, _NO_AXIS, "", "", LEFT + gap * (len(axes) - 1) + 110, _PARALLEL_HEIGHT)
     drawn = [
         _line(
@@ -164,8 +168,11 @@ def _label(text: str, most: int, **attributes: object) -> Markup:
 
 
 def _marks(frame: Frame, marks: Sequence[Mark]) -> Iterator[Markup]:
+    taken: Counter[tuple[int, int]] = Counter()
     for mark in reversed(marks):
         x, y = frame.at(mark.x, mark.y)
+        taken[place := (round(x), round(y))] += 1
+        x += _ASIDE * min(taken[place] - 1, 4)  # none hides another
         if mark.trial == 0 and mark.state in ("finished", "pruned", "running"):
             yield element("circle", class_="ring", cx=x, cy=y, r=8)
         yield element("use", class_=f"m {mark.state}", href=f"#m-{mark.state}", x=x, y=y, data_t=mark.trial)
@@ -175,6 +182,12 @@ def _line(trial: int, points: Sequence[tuple[float, float]], shade: int | None) 
     return element(
         "polyline", class_="w none" if shade is None else f"w s{shade}", points=_points(points), data_t=trial
     )
+
+
+def _level(frame: Frame, value: float, text: str) -> Markup:
+    y, left, right = frame.down(frame.y.place(value)), frame.across(0.0), frame.across(1.0)
+    rule = element("line", class_="front", x1=left, x2=right, y1=y, y2=y)
+    return join(rule, element("text", text, class_="tick", x=left + 6, y=y - 5))
 
 
 def _stairs(frame: Frame, front: Sequence[tuple[Any, Any]]) -> list[tuple[float, float]]:

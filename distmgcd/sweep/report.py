@@ -1,6 +1,7 @@
 """report.html: a sweep in one file that needs no network, in the order of a reader's questions."""
 
 import base64
+import math
 from pathlib import Path
 
 import distmgcd
@@ -13,6 +14,7 @@ from distmgcd.sweep.markup import Markup, element
 from distmgcd.sweep.report_table import table_of_trials
 from distmgcd.sweep.summary import summary, table
 from distmgcd.sweep.trial import Trial
+from distmgcd.train.retention import score
 
 _HERE = Path(__file__).parent
 _SHADES = 8
@@ -33,7 +35,6 @@ def page(findings: Findings) -> str:
         charts.definitions(),
         summary(findings),
         _sheets(findings),
-        _legend(findings),
         _over_updates(findings),
         _against_knobs(findings, axes),
         _parallel(findings, axes),
@@ -103,21 +104,32 @@ def _over_updates(findings: Findings) -> Markup | None:
         ends.append(Mark(rank, trial.state, *points[-1]))
     if not ways:
         return None
-    values = [value for way in ways for _, value in way.points]
+    level = _of_data_itself(findings)
+    values = [*(value for way in ways for _, value in way.points), *(level[:1] if level else ())]
     frame = Frame(
         "",
         make_axis([0, findings.sweep.num_updates, *(updates for way in ways for updates, _ in way.points)]),
         make_axis(values, is_log=spans_decades(values), slots_last=True),
         "updates",
         ranking.label_of(objective),
-        width=860,
-        height=380,
+        width=1040,
+        height=400,
     )
     return _section(
         "Objective over updates",
         element("p", ranking.objective_in_words(objective), ", at every evaluation."),
-        element("div", charts.lines(frame, ways, ends), class_="scroll"),
+        _legend(findings),
+        element("div", charts.lines(frame, ways, ends, level=level), class_="scroll"),
     )
+
+
+def _of_data_itself(findings: Findings) -> tuple[float, str] | None:
+    """What other training images measure, at the grids of the best trial."""
+    data = findings.result["swd"]["data"] if findings.result else None
+    value = score(data, findings.sweep.objective)
+    if value is None or not math.isfinite(value):
+        return None
+    return value * ranking.factor_of(findings.sweep.objective), "data against itself"
 
 
 def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
@@ -131,7 +143,7 @@ def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
     panels = []
     for knob in axes:
         title = f"{knob.title}, grid {knob.grid}" if knob.grid else knob.title
-        frame = Frame(title, knob.axis, y, _name(knob), ranking.label_of(objective), width=350, height=260)
+        frame = Frame(title, knob.axis, y, _name(knob), ranking.label_of(objective), width=345, height=260)
         marks = [
             Mark(rank, findings.trials[rank].state, value, objective_of(findings.trials[rank], objective))
             for rank, value in knob.values.items()

@@ -44,8 +44,8 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, numbers_fr
 def _in_a_sentence(findings: Findings) -> Markup:
     sweep, best = findings.sweep, findings.best
     head = (
-        f"{sentence_of_counts(findings.trials)}. Each is a run of {sweep.base} of {number_text(sweep.num_updates)} "
-        "updates with other settings. "
+        f"{sentence_of_counts(findings.trials)}. Each is a run of {sweep.base} of up to "
+        f"{number_text(sweep.num_updates)} updates, with settings of its own. "
     )
     if best is None:
         return join(head, "No trial has a result yet, so there is no best one.")
@@ -99,7 +99,7 @@ def _trust(findings: Findings) -> Markup | None:
     if spread is not None and (others := _as_good(findings, spread)):
         lines.append(element("li", others))
     lines.append(
-        element("li", "The best was chosen by this very number: expect a little less of it on images it has not seen.")
+        element("li", "The best was chosen by this very number: on other images expect it to be a little worse.")
     )
     return join(element("h3", "How it was measured"), element("ul", *lines))
 

@@ -7,7 +7,10 @@ from rich.text import Text
 
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text, text_of
+from distmgcd.sweep.best import BEST_FILE, SHEETS_FILE
+from distmgcd.sweep.parquet import FILE
 from distmgcd.sweep.trial import Trial
+from distmgcd.train.store import Store
 
 _STYLES = {"diverged": "red", "failed": "magenta", "pruned": "yellow"}
 
@@ -28,6 +31,19 @@ def table_of(trials: Sequence[Trial], *, objective: str = "swd", num: int = 10) 
     for trial in ranked[:num]:
         table.add_row(*(Text(cell) for cell in _cells(trial, paths, objective)), style=_STYLES.get(trial.state))
     return table
+
+
+def lines_of_files(store: Store) -> list[str]:
+    """Where the results lie, those that there are."""
+    files = {
+        "report": "report.html",
+        "best settings": BEST_FILE,
+        "their samples": SHEETS_FILE,
+        "all trials": FILE,
+    }
+    lines = [f"{title:<15}{store.path(file)}" for title, file in files.items() if store.exists(file)]
+    trains = [f"{'train with them':<15} distmgcd train {store.path(BEST_FILE)}"] if store.exists(BEST_FILE) else []
+    return lines + trains
 
 
 def _cells(trial: Trial, paths: Sequence[str], objective: str) -> list[str]:
