@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 _PADDING = 0.07  # of the stretch of numbers, at either end
-_SLOT = 0.13  # room of a slot beside numbers, of an axis
-_MOST_SLOTS = 0.5  # of an axis, if there are numbers
+_SLOT = 0.11  # room of a slot beside numbers, of an axis
+_MOST_SLOTS = 0.4  # of an axis, if there are numbers
 _MOST_TICKS = 6
 
 
@@ -72,12 +72,14 @@ def is_number(value: Any) -> bool:
 
 
 def text_of(value: Any) -> str:
-    """A value as a config file has it."""
+    """A value as a config file has it, numbers to three digits."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):
         return number_text(value)
-    return json.dumps(list(value) if isinstance(value, tuple) else value, default=str)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(text_of(item).replace(',', '') if is_number(item) else text_of(item) for item in value)}]"
+    return json.dumps(value, default=str)
 
 
 def number_text(value: float) -> str:

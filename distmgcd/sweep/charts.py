@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from distmgcd.sweep.axes import Axis
 from distmgcd.sweep.markup import Markup, element, join
 
-LEFT, RIGHT, TOP, BOTTOM = 68, 16, 30, 48  # pixels around what is drawn
+LEFT, RIGHT, TOP, BOTTOM = 80, 16, 30, 48  # pixels around what is drawn
 _LETTER = 6.3  # pixels of width, about
 _AXIS_GAP = 112  # between two axes of parallel coordinates, at least
 _PARALLEL_HEIGHT = 380
@@ -113,7 +113,7 @@ _NO_AXIS = Axis(False, 0.0, 1.0, (0.0, 1.0), {}, ())
 
 
 def _svg(frame: Frame, *content: Markup | None, title: bool = True) -> Markup:
-    heading = element("text", frame.title, class_="title", x=LEFT - 56, y=16) if title else None
+    heading = element("text", frame.title, class_="title", x=LEFT - 74, y=16) if title else None
     size = {"width": frame.width, "height": frame.height, "viewBox": f"0 0 {frame.width} {frame.height}"}
     return element("svg", heading, *content, class_="chart", role="img", aria_label=frame.title, **size)
 
@@ -135,7 +135,7 @@ def _grid(frame: Frame) -> Markup:
     parts.append(
         element("text", frame.x_title, class_="name", x=(left + right) / 2, y=bottom + 38, text_anchor="middle")
     )
-    turned = {"transform": f"translate(14 {middle:.0f}) rotate(-90)", "text_anchor": "middle"}
+    turned = {"transform": f"translate(12 {middle:.0f}) rotate(-90)", "text_anchor": "middle"}
     parts.append(element("text", frame.y_title, class_="name", **turned))
     return join(*parts)
 

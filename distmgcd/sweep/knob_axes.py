@@ -1,12 +1,13 @@
 """The knobs of a sweep as axes: one each, or one a grid for what a trial sets per grid."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from distmgcd.sweep import ranking
-from distmgcd.sweep.axes import Axis, is_number, make_axis, spans_decades, text_of
+from distmgcd.sweep.axes import Axis, is_number, make_axis, spans_decades
 from distmgcd.sweep.findings import Findings
 from distmgcd.sweep.trial import Trial
 
@@ -16,23 +17,20 @@ _PER_GRID = ("langevin.", "learning.learning_rate")  # lists of these have one v
 @dataclass(frozen=True)
 class KnobAxis:
     path: str
+    name: str  # in words
     grid: str  # "8x8", or "" for a knob of all grids
     axis: Axis
     values: Mapping[int, Any]  # {rank of a trial: value}, of the trials that have it
-
-    @property
-    def title(self) -> str:
-        return name_of(self.path)
 
 
 def knob_axes(findings: Findings) -> list[KnobAxis]:
     """Every knob in which trials differ, in the order of the space."""
     axes = []
-    for path in paths_of(findings):
+    for path, name in names_of(paths_of(findings)).items():
         for grid, values in _split(findings, path):
-            if len({text_of(value) for value in values.values()}) > 1:
+            if len({repr(value) for value in values.values()}) > 1:
                 axis = make_axis(values.values(), is_log=_is_log(findings, path, values))
-                axes.append(KnobAxis(path, grid, axis, values))
+                axes.append(KnobAxis(path, name, grid, axis, values))
     return axes
 
 
@@ -55,9 +53,11 @@ def objective_axis(findings: Findings) -> Axis:
     return make_axis(values, is_log=spans_decades(values), slots_last=True)
 
 
-def name_of(path: str) -> str:
-    """ "step size" for langevin.step_size."""
-    return path.rpartition(".")[2].replace("_", " ")
+def names_of(paths: Sequence[str]) -> dict[str, str]:
+    """ "step size" for langevin.step_size; whole paths where two would have the same name."""
+    short = {path: path.rpartition(".")[2].replace("_", " ") for path in paths}
+    taken = Counter(short.values())
+    return {path: name if taken[name] == 1 else path for path, name in short.items()}
 
 
 def _split(findings: Findings, path: str) -> Iterator[tuple[str, dict[int, Any]]]:

@@ -40,8 +40,7 @@ def write_table(
     """facts: of the sweep, into the metadata. configs: {name of a trial: its whole config}. Raises OSError."""
     columns, schema = {}, []
     for name, kind in _TYPES.items():
-        values = [_relative(t.run, store) if name == "run" else getattr(t, name) for t in trials]
-        columns[name] = [_history_rows(v) for v in values] if name == "history" else values
+        columns[name] = [_cell(trial, name, store) for trial in trials]
         schema.append(pa.field(name, kind))
     for name in _PER_GRID:
         for size in _keys(getattr(trial, name) for trial in trials):
@@ -93,8 +92,12 @@ def _trial_of(row: dict[str, Any], store: Store) -> Trial:
     return replace(trial, run=store.path(trial.run[2:])) if trial.run.startswith("./") else trial
 
 
-def _history_rows(history: Sequence[tuple[int, float]]) -> list[dict[str, float]]:
-    return [{"updates": updates, "objective": objective} for updates, objective in history]
+def _cell(trial: Trial, name: str, store: Store) -> Any:
+    if name == "history":
+        return [{"updates": updates, "objective": objective} for updates, objective in trial.history]
+    if name == "reason":  # it may quote a file name that is no text
+        return trial.reason.encode("utf-8", "replace").decode()
+    return _relative(trial.run, store) if name == "run" else getattr(trial, name)
 
 
 def _relative(run: str, store: Store) -> str:

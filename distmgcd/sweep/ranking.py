@@ -69,14 +69,15 @@ def counts(trials: Iterable[Trial]) -> dict[State, int]:
 
 
 def reasons(trials: Iterable[Trial]) -> list[tuple[State, str, int]]:
-    """(state, an example, how many) of every kind of reason, the most frequent first.
+    """(state, an example, how many) of every kind of reason for an early end, the most frequent first.
 
     Reasons that differ only in their numbers are of a kind.
     """
     kinds: dict[tuple[State, str], list[str]] = {}
     for trial in trials:
-        if trial.reason:
-            kinds.setdefault((trial.state, _kind_of(trial.reason)), []).append(trial.reason)
+        if trial.state in ("pruned", "diverged", "failed"):
+            reason = trial.reason or "No reason is known."
+            kinds.setdefault((trial.state, _kind_of(reason)), []).append(reason)
     found = [(state, examples[0], len(examples)) for (state, _), examples in kinds.items()]
     return sorted(found, key=lambda row: (STATES.index(row[0]), -row[2]))
 

@@ -142,7 +142,7 @@ def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
     y, objective = objective_axis(findings), findings.sweep.objective
     panels = []
     for knob in axes:
-        title = f"{knob.title}, grid {knob.grid}" if knob.grid else knob.title
+        title = f"{knob.name}, grid {knob.grid}" if knob.grid else knob.name
         frame = Frame(title, knob.axis, y, _name(knob), ranking.label_of(objective), width=345, height=260)
         marks = [
             Mark(rank, findings.trials[rank].state, value, objective_of(findings.trials[rank], objective))
@@ -163,7 +163,7 @@ def _name(knob: KnobAxis) -> str:
 def _parallel(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
     if not axes:
         return None
-    uprights = [(_short(knob.title), _below(knob), knob.axis) for knob in axes]
+    uprights = [(_short(knob.name), _below(knob), knob.axis) for knob in axes]
     uprights.append((ranking.label_of(findings.sweep.objective), "", objective_axis(findings)))
     rows = []
     for rank, (trial, shade) in enumerate(zip(findings.trials, _shades(findings), strict=True)):

@@ -53,7 +53,7 @@ def _columns(findings: Findings) -> list[Column]:
         Column("images/s", lambda t: _rounded(t.images_per_s), lambda t: t.images_per_s),
         Column("updates", lambda t: number_text(t.updates), lambda t: t.updates),
         Column("seconds", lambda t: _rounded(t.seconds), lambda t: t.seconds),
-        *(_of_knob(path) for path in paths_of(findings)),
+        *(_of_knob(path) for path in paths_of(findings) if any(path in trial.knobs for trial in findings.trials)),
         Column("reason", lambda t: t.reason, lambda t: t.reason or None, "words"),
     ]
 
