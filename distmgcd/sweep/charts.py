@@ -11,7 +11,7 @@ from distmgcd.sweep.axes import Axis
 from distmgcd.sweep.markup import Markup, element, join
 
 LEFT, RIGHT, TOP, BOTTOM = 80, 16, 30, 48  # pixels around what is drawn
-_LETTER = 6.3  # pixels of width, about
+_LETTER = 5.8  # pixels of width, about
 _AXIS_GAP = 112  # between two axes of parallel coordinates, at least
 _PARALLEL_HEIGHT = 380
 _ASIDE = 6.0  # between marks that fall on one place
@@ -133,11 +133,22 @@ def _grid(frame: Frame) -> Markup:
         parts.append(_label(text, int(room / _LETTER), x=x, y=bottom + 16, text_anchor="middle"))
     middle = (top + bottom) / 2
     parts.append(
-        element("text", frame.x_title, class_="name", x=(left + right) / 2, y=bottom + 38, text_anchor="middle")
+        element(
+            "text",
+            _titled(frame.x_title, frame.x),
+            class_="name",
+            x=(left + right) / 2,
+            y=bottom + 38,
+            text_anchor="middle",
+        )
     )
     turned = {"transform": f"translate(12 {middle:.0f}) rotate(-90)", "text_anchor": "middle"}
-    parts.append(element("text", frame.y_title, class_="name", **turned))
+    parts.append(element("text", _titled(frame.y_title, frame.y), class_="name", **turned))
     return join(*parts)
+
+
+def _titled(title: str, axis: Axis) -> str:
+    return f"{title} (log)" if axis.is_log else title
 
 
 def _room_across(frame: Frame) -> float:

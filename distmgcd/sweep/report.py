@@ -143,7 +143,7 @@ def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
     panels = []
     for knob in axes:
         title = f"{knob.name}, grid {knob.grid}" if knob.grid else knob.name
-        frame = Frame(title, knob.axis, y, _name(knob), ranking.label_of(objective), width=345, height=260)
+        frame = Frame(title, knob.axis, y, knob.path, ranking.label_of(objective), width=345, height=260)
         marks = [
             Mark(rank, findings.trials[rank].state, value, objective_of(findings.trials[rank], objective))
             for rank, value in knob.values.items()
@@ -154,10 +154,6 @@ def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
         "stand where they were cut, those without a number in a row above."
     )
     return _section("Objective against each setting", element("p", words), element("div", *panels, class_="charts"))
-
-
-def _name(knob: KnobAxis) -> str:
-    return knob.path + (" (log)" if knob.axis.is_log else "")
 
 
 def _parallel(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
@@ -202,7 +198,7 @@ def _trade(findings: Findings) -> Markup | None:
             f"Objective against {title}",
             x,
             y,
-            title + (" (log)" if x.is_log else ""),
+            title,
             ranking.label_of(objective),
             500,
             330,

@@ -70,6 +70,7 @@ def test_history_leaves_out_what_a_run_went_back_from():
         {"update": 20, "swd": {"4": 0.3}},
     ]
     assert history_of(records, "swd") == ((10, 0.5), (20, 0.3))
+    assert history_of(records[:3], "swd") == ((10, 0.5),)
 
 
 def test_the_last_line_of_a_process_that_was_killed_is_passed_over(tmp_path: Path):

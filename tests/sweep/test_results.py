@@ -103,7 +103,7 @@ def test_there_is_no_best_of_trials_without_result(tmp_path: Path):
 
 def test_a_pruned_trial_is_the_best_only_if_none_came_to_its_end(tmp_path: Path):
     pruned = replace(finished("pruned", 0.01), state="pruned")
-    assert ranking.best([finished("t", 0.5), pruned])[0].name == "t"
+    assert [trial.name for trial in ranking.best([finished("t", 0.5), pruned], 2)] == ["t"]
     written(tmp_path, [pruned, diverged("d")])
     assert "No trial came to its end; this one was pruned." in (tmp_path / "best.yaml").read_text()
 
