@@ -1,7 +1,8 @@
 """What comes of a sweep: a config file that trains with the best settings, and the best trials' samples."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -19,20 +20,29 @@ _PAGE, _TEXT = (38, 46, 70), (225, 225, 225)  # as evaluate/strip.py: a blue, so
 
 
 def write_best(store: Store, findings: Findings) -> None:
-    """best.yaml; none where no trial has a result. Raises OSError."""
+    """best.yaml: a trial's settings on all training images, for what it kept back for the choice is learned from now.
+
+    None where no trial has a result. Raises OSError.
+    """
     best = findings.best
     if best is None or best.name not in findings.configs:
         store.delete(BEST_FILE)
         return
-    config = config_to_train(findings.configs[best.name], num_updates=findings.sweep.num_updates)
+    sweep = findings.sweep
+    changes = {**sweep.for_training, "data.validation": 0.0, "learning.num_updates": sweep.num_updates}
+    config = changed(findings.configs[best.name], changes)
     store.write(BEST_FILE, (_header(findings, best) + to_yaml(config)).encode("utf-8", "replace"))
 
 
-def config_to_train(config: Config, *, num_updates: int) -> Config:
-    """A trial's settings on all training images: what it kept back for the choice is learned from now."""
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The config with these settings, {dotted path: value}. Raises UserError."""
     settings = config.model_dump()
-    settings["data"]["validation"] = 0.0
-    settings["learning"]["num_updates"] = num_updates
+    for path, value in changes.items():
+        *sections, key = path.split(".")
+        part = settings
+        for section in sections:
+            part = part[section]
+        part[key] = value
     return make_config(settings)
 
 

@@ -36,6 +36,7 @@ class Sweep(Protocol):
     objective: str  # "swd" or "swd/16"
     space: dict[str, str]  # {dotted path: what was searched, in words}
     num_updates: int  # of a trial that comes to its end
+    for_training: Mapping[str, Any]  # {dotted path: value} in which best.yaml is unlike a trial, beside data.validation
 
     def config_of(self, trial: Trial) -> Config:
         """The whole config of a trial. Raises UserError where its settings do not fit together."""
@@ -138,11 +139,11 @@ def _warnings(sweep: Sweep, trials: Sequence[Trial], configs: Mapping[str, Confi
         values = {str(getattr(getattr(config, section), key)) for config in configs.values()}
         if len(values) > 1:
             found.append(f"Trials differ in {path} ({', '.join(sorted(values))}), so their distances do not compare.")
-    schedules = {str(list(config.grids.sizes)) for config in configs.values()}
-    if sweep.objective == "swd" and len(schedules) > 1:
+    measured = {f"[{', '.join(sorted(trial.swd, key=float))}]" for trial in trials if trial.swd}
+    if sweep.objective == "swd" and len(measured) > 1:
         found.append(
-            f"Trials have different grids ({', '.join(sorted(schedules))}), and a mean over other grids is another "
-            "measure: compare the distances of the grids that they share."
+            f"Trials are measured at different grids ({', '.join(sorted(measured))}), and a mean over other grids is "
+            "another measure: compare the distances of the grids that they share."
         )
     unequal = {trial.updates for trial in trials if trial.state == "finished"}
     if len(unequal) > 1:

@@ -24,13 +24,14 @@ from distmgcd.train.store import Store
 
 @dataclass(frozen=True)
 class RecordedSweep:
-    """A sweep as results.parquet remembers it."""
+    """A sweep as results.parquet remembers it; configs: {name of a trial: its whole config}."""
 
     name: str
     base: str
     objective: str
     space: dict[str, str]
     num_updates: int
+    for_training: Mapping[str, Any]
     configs: Mapping[str, dict[str, Any]]
 
     def config_of(self, trial: Trial) -> Config:
@@ -79,7 +80,7 @@ def read_sweep(store: Store) -> tuple[RecordedSweep, list[Trial]]:
         ) from None
 
 
-_FACTS: Iterable[str] = ("name", "base", "objective", "space", "num_updates")
+_FACTS: Iterable[str] = ("name", "base", "objective", "space", "num_updates", "for_training")
 
 
 def _write_what_is_shown(store: Store, findings: Findings) -> None:

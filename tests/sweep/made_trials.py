@@ -17,6 +17,7 @@ class MadeSweep:
     objective: str = "swd"
     space: dict[str, str] = field(default_factory=lambda: {"langevin.step_size": "loguniform from 0.1 to 8"})
     num_updates: int = 500
+    for_training: dict[str, Any] = field(default_factory=lambda: {"watch.max_retries": 2})
 
     def config_of(self, trial: Trial) -> Config:
         """Of the settings that a config knows."""

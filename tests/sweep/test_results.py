@@ -84,7 +84,7 @@ def test_best_yaml_trains_with_the_best_settings_on_all_training_images(tmp_path
     written(tmp_path, [finished("bad", 0.03), best, diverged("worse", objective=0.001)])
     config = load_config(str(tmp_path / "best.yaml"))
     assert (config.langevin.step_size, config.langevin.num_steps) == ((0.5, 2.0, 1.0), 7)
-    assert (config.data.validation, config.learning.num_updates) == (0.0, 500)
+    assert (config.data.validation, config.learning.num_updates, config.watch.max_retries) == (0.0, 500, 2)
     header = [line for line in (tmp_path / "best.yaml").read_text().splitlines() if line.startswith("#")]
     assert header[0] == "# good, the best of 3 trials (2 finished, 1 diverged) of the sweep made of digits."
     assert header[1].endswith("mean over grids: 20.0 ± 1.5 (deviation over draws of samples).")
