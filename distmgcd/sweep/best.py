@@ -53,7 +53,7 @@ def _header(findings: Findings, best: Trial) -> str:
     lines = [
         f"{best.name}, the best of {len(findings.trials)} trials ({tried}) of the sweep {sweep.name} of {sweep.base}.",
         f"{ranking.objective_in_words(sweep.objective)}: {ranking.with_spread(best, sweep.objective)}"
-        + (" (deviation over draws of samples)." if best.swd_spread else "."),
+        + (" (deviation over draws of samples)." if ranking.spread_of(best, sweep.objective) else "."),
         *([] if best.state == "finished" else [f"No trial came to its end; this one was {best.state}."]),
         *(f"{title}: {text}." for title, text in findings.protocol.items()),
         "It was chosen by this very number: on other images expect it to be a little worse.",

@@ -96,7 +96,7 @@ def _trust(findings: Findings) -> Markup | None:
         return None
     lines = [element("li", f"{title}: {text}.") for title, text in findings.protocol.items()]
     spread = ranking.spread_of(best, objective)
-    if spread is not None and len(findings.trials) > 1 and (others := _as_good(findings, spread)):
+    if spread and len(findings.trials) > 1 and (others := _as_good(findings, spread)):
         lines.append(element("li", others))
     lines.append(
         element("li", "The best was chosen by this very number: on other images expect it to be a little worse.")

@@ -23,7 +23,7 @@ class MadeSweep:
         """Of the settings that a config knows."""
         if trial.name == "impossible":
             raise UserError("Its settings do not fit together.")
-        known = ("langevin.", "learning.", "grids.")
+        known = ("langevin.", "learning.", "grids.", "evaluate.")
         changes = [f"{path}={value}" for path, value in trial.knobs.items() if path.startswith(known)]
         network = ["network.channels=[8]", "network.kernels=3", "network.strides=2"]
         return load_config("digits", ["data.validation=0.25", *network, *changes])

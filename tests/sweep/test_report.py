@@ -125,6 +125,13 @@ def test_the_page_says_how_it_was_measured(tmp_path: Path):
     assert "1 other trial is within it of the best (b)" in text
 
 
+def test_one_draw_of_samples_has_no_spread_to_tell(tmp_path: Path):
+    trial = replace(finished("a", 0.1), swd_spread={"2": 0.0, "8": 0.0}, knobs={"evaluate.num_draws": 1})
+    text = page_of(tmp_path, [trial, finished("b", 0.2)]).text
+    assert "draws: 1, from seed 1; what another draw would change is not measured" in text
+    assert "within it of the best" not in text and "with an objective of 100.0." in text
+
+
 def test_trials_that_do_not_compare_are_warned_of(tmp_path: Path):
     words = "a mean over other grids is another measure"
     trials = [finished("a", 0.1), replace(finished("b", 0.1), swd={"4": 0.1})]
