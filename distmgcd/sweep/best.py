@@ -1,14 +1,13 @@
 """What comes of a sweep: a config file that trains with the best settings, and the best trials' samples."""
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from distmgcd.config import Config, make_config, to_yaml
+from distmgcd.config import to_yaml
 from distmgcd.sweep import ranking
-from distmgcd.sweep.findings import Findings
+from distmgcd.sweep.findings import Findings, changed
 from distmgcd.sweep.trial import Trial
 from distmgcd.train.store import Store
 
@@ -28,22 +27,9 @@ def write_best(store: Store, findings: Findings) -> None:
     if best is None or best.name not in findings.configs:
         store.delete(BEST_FILE)
         return
-    sweep = findings.sweep
-    changes = {**sweep.for_training, "data.validation": 0.0, "learning.num_updates": sweep.num_updates}
-    config = changed(findings.configs[best.name], changes)
+    changes = {"data.validation": 0.0, "learning.num_updates": findings.sweep.num_updates}
+    config = changed(findings.sweep.preset_of(best), changes)
     store.write(BEST_FILE, (_header(findings, best) + to_yaml(config)).encode("utf-8", "replace"))
-
-
-def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The config with these settings, {dotted path: value}. Raises UserError."""
-    settings = config.model_dump()
-    for path, value in changes.items():
-        *sections, key = path.split(".")
-        part = settings
-        for section in sections:
-            part = part[section]
-        part[key] = value
-    return make_config(settings)
 
 
 def _header(findings: Findings, best: Trial) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from distmgcd.config import Config
+from distmgcd.config import Config, make_config
 from distmgcd.errors import UserError
 from distmgcd.sweep import ranking
 from distmgcd.sweep.trial import Trial
@@ -36,10 +36,13 @@ class Sweep(Protocol):
     objective: str  # "swd" or "swd/16"
     space: dict[str, str]  # {dotted path: what was searched, in words}
     num_updates: int  # of a trial that comes to its end
-    for_training: Mapping[str, Any]  # {dotted path: value} in which best.yaml is unlike a trial, beside data.validation
 
     def config_of(self, trial: Trial) -> Config:
         """The whole config of a trial. Raises UserError where its settings do not fit together."""
+        ...
+
+    def preset_of(self, trial: Trial) -> Config:
+        """The same without what the sweep sets for its trials alone, such as how often they are evaluated."""
         ...
 
 
@@ -155,3 +158,15 @@ def _warnings(sweep: Sweep, trials: Sequence[Trial], configs: Mapping[str, Confi
     if len(unequal) > 1:
         found.append(f"Finished trials have done different numbers of updates, {min(unequal)} to {max(unequal)}.")
     return found
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The config with these settings, {dotted path: value}. Raises UserError."""
+    settings = config.model_dump()
+    for path, value in changes.items():
+        *sections, key = path.split(".")
+        part = settings
+        for section in sections:
+            part = part[section]
+        part[key] = value
+    return make_config(settings)

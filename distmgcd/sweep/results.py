@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import distmgcd
-from distmgcd.config import Config, make_config
+from distmgcd.config import Config, flatten, make_config
 from distmgcd.errors import UserError
 from distmgcd.sweep import parquet
 from distmgcd.sweep.best import write_best, write_sheets
-from distmgcd.sweep.findings import Findings, Sweep, find
+from distmgcd.sweep.findings import Findings, Sweep, changed, find
 from distmgcd.sweep.report import page
 from distmgcd.sweep.trial import Trial
 from distmgcd.train.store import Store
@@ -24,27 +24,30 @@ from distmgcd.train.store import Store
 
 @dataclass(frozen=True)
 class RecordedSweep:
-    """A sweep as results.parquet remembers it; configs: {name of a trial: its whole config}."""
+    """A sweep as results.parquet remembers it."""
 
     name: str
     base: str
     objective: str
     space: dict[str, str]
     num_updates: int
-    for_training: Mapping[str, Any]
-    configs: Mapping[str, dict[str, Any]]
+    unlike_trials: Mapping[str, Any]  # {dotted path: value} of the preset, where trials have another
+    configs: Mapping[str, dict[str, Any]]  # {name of a trial: its whole config}
 
     def config_of(self, trial: Trial) -> Config:
         if trial.name not in self.configs:
             raise UserError(f"The trial {trial.name} has no config; its settings did not fit together.")
         return make_config(self.configs[trial.name])
 
+    def preset_of(self, trial: Trial) -> Config:
+        return changed(self.config_of(trial), self.unlike_trials)
+
 
 def write_results(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Write everything into the sweep's folder; the same files again as the sweep goes on. Raises OSError."""
     findings = find(store, sweep, trials)
     facts = {
-        "distmgcd.sweep": json.dumps({key: getattr(sweep, key) for key in _FACTS}),
+        "distmgcd.sweep": json.dumps({**{key: getattr(sweep, key) for key in _FACTS}, **_unlike_trials(findings)}),
         "distmgcd.protocol": json.dumps(findings.protocol),
         "distmgcd.version": distmgcd.__version__,
     }
@@ -80,7 +83,16 @@ def read_sweep(store: Store) -> tuple[RecordedSweep, list[Trial]]:
         ) from None
 
 
-_FACTS: Iterable[str] = ("name", "base", "objective", "space", "num_updates", "for_training")
+_FACTS: Iterable[str] = ("name", "base", "objective", "space", "num_updates")
+
+
+def _unlike_trials(findings: Findings) -> dict[str, dict[str, Any]]:
+    """In what the preset of the best trial, and so of any, differs from its config."""
+    best = findings.best
+    if best is None or best.name not in findings.configs:
+        return {"unlike_trials": {}}
+    config, preset = (flatten(c.model_dump()) for c in (findings.configs[best.name], findings.sweep.preset_of(best)))
+    return {"unlike_trials": {path: value for path, value in preset.items() if value != config[path]}}
 
 
 def _write_what_is_shown(store: Store, findings: Findings) -> None:

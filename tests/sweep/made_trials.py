@@ -17,16 +17,21 @@ class MadeSweep:
     objective: str = "swd"
     space: dict[str, str] = field(default_factory=lambda: {"langevin.step_size": "loguniform from 0.1 to 8"})
     num_updates: int = 500
-    for_training: dict[str, Any] = field(default_factory=lambda: {"watch.max_retries": 2})
 
     def config_of(self, trial: Trial) -> Config:
         """Of the settings that a config knows."""
         if trial.name == "impossible":
             raise UserError("Its settings do not fit together.")
+        return self._config(trial, "data.validation=0.25", "watch.max_retries=0")
+
+    def preset_of(self, trial: Trial) -> Config:
+        return self._config(trial)
+
+    def _config(self, trial: Trial, *of_trials: str) -> Config:
         known = ("langevin.", "learning.", "grids.", "evaluate.")
         changes = [f"{path}={value}" for path, value in trial.knobs.items() if path.startswith(known)]
         network = ["network.channels=[8]", "network.kernels=3", "network.strides=2"]
-        return load_config("digits", ["data.validation=0.25", *network, *changes])
+        return load_config("digits", [*of_trials, *network, *changes])
 
 
 def finished(name: str, objective: float, **more: Any) -> Trial:

@@ -18,6 +18,7 @@ import distmgcd
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
 from distmgcd.sweep import ranking
+from distmgcd.sweep.findings import changed
 from distmgcd.sweep.reading import trial_of
 from distmgcd.sweep.results import read_results, read_sweep, write_report, write_results
 from distmgcd.sweep.table import table_of
@@ -84,7 +85,7 @@ def test_best_yaml_trains_with_the_best_settings_on_all_training_images(tmp_path
     written(tmp_path, [finished("bad", 0.03), best, diverged("worse", objective=0.001)])
     config = load_config(str(tmp_path / "best.yaml"))
     assert (config.langevin.step_size, config.langevin.num_steps) == ((0.5, 2.0, 1.0), 7)
-    assert (config.data.validation, config.learning.num_updates, config.watch.max_retries) == (0.0, 500, 2)
+    assert (config.data.validation, config.learning.num_updates, config.watch.max_retries) == (0.0, 500, 3)
     header = [line for line in (tmp_path / "best.yaml").read_text().splitlines() if line.startswith("#")]
     assert header[0] == "# good, the best of 3 trials (2 finished, 1 diverged) of the sweep made of digits."
     assert header[1].endswith("mean over grids: 20.0 ± 1.5 (deviation over draws of samples).")
@@ -117,11 +118,15 @@ def test_everything_is_made_anew_from_the_parquet_file_and_the_folders_of_the_tr
         def config_of(self, trial: Trial):
             return Run.open(runs[trial.name]).config()
 
+        def preset_of(self, trial: Trial):
+            return changed(self.config_of(trial), {"evaluate.every": 0, "watch.max_retries": 1})
+
     trials = [trial_of(run, knobs={"langevin.num_steps": 2 - n}) for n, run in enumerate(runs.values())]
     store = written(tmp_path, trials, Tiny(num_updates=6))
     names = ("best.yaml", "best_samples.png", "report.html")
     before = {name: store.read(name) for name in names}
     sheets = Image.open(io.BytesIO(before["best_samples.png"]))
+    assert load_config(str(tmp_path / "best.yaml")).watch.max_retries == 1
     assert sheets.width > 2 * 400 and b"data against itself" in before["report.html"]
     for name in names:
         store.delete(name)
