@@ -159,6 +159,26 @@ def verify(run: Annotated[str, typer.Argument(help="The folder of a run.")]) -> 
 
 
 @app.command()
+def report(sweep: Annotated[str, typer.Argument(help="The folder of a sweep, as `distmgcd tune` printed it.")]) -> None:
+    """Write report.html, best.yaml and best_samples.png of a sweep anew, and print its best trials."""
+    from distmgcd.sweep.results import write_report
+    from distmgcd.sweep.table import lines_of_files, table_of
+    from distmgcd.train.store import Store
+
+    store = Store(sweep)
+    try:
+        findings = write_report(store)
+    except OSError as error:
+        raise UserError(
+            f"The report of the sweep {sweep} cannot be written ({error.strerror or error}); free space there, or copy "
+            "the folder to where you may write."
+        ) from None
+    _print(table_of(findings.trials, objective=findings.sweep.objective))
+    for line in lines_of_files(store):
+        typer.echo(line)
+
+
+@app.command()
 def config(settings: Settings = None) -> None:
     """Print the whole config of a preset or file, changes applied."""
     from distmgcd.config import load_config, to_yaml
