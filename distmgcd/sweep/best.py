@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from distmgcd.config import to_yaml
+from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.findings import Findings, changed
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.store import Store
 
 BEST_FILE, SHEETS_FILE = "best.yaml", "best_samples.png"
 

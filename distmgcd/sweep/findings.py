@@ -10,10 +10,10 @@ from PIL import Image
 
 from distmgcd.config import Config, make_config
 from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.assess import evaluation_seeds
-from distmgcd.train.store import Store
+from distmgcd.training.assess import evaluation_seeds
 
 NUM_SHEETS = 4  # of the best trials
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.store import Store
 
 FILE = "results.parquet"
 

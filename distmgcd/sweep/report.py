@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import distmgcd
+from distmgcd.runs.retention import score
 from distmgcd.sweep import charts, ranking
 from distmgcd.sweep.axes import make_axis, spans_decades
 from distmgcd.sweep.charts import Frame, Line, Mark
@@ -14,7 +15,6 @@ from distmgcd.sweep.markup import Markup, element
 from distmgcd.sweep.report_table import table_of_trials
 from distmgcd.sweep.summary import summary, table
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.retention import score
 
 _HERE = Path(__file__).parent
 _SHADES = 8

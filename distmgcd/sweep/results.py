@@ -14,12 +14,12 @@ from typing import Any
 import distmgcd
 from distmgcd.config import Config, flatten, make_config
 from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
 from distmgcd.sweep import parquet
 from distmgcd.sweep.best import write_best, write_sheets
 from distmgcd.sweep.findings import Findings, Sweep, changed, find
 from distmgcd.sweep.report import page
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.store import Store
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text, text_of
 from distmgcd.sweep.best import BEST_FILE, SHEETS_FILE
 from distmgcd.sweep.knob_axes import names_of
 from distmgcd.sweep.parquet import FILE
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.store import Store
 
 _STYLES = {"diverged": "red", "failed": "magenta", "pruned": "yellow"}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from made_trials import MadeSweep, diverged, finished, many
 
+from distmgcd.runs.store import Store
 from distmgcd.sweep.axes import make_axis, number_text, text_of
 from distmgcd.sweep.findings import find
 from distmgcd.sweep.knob_axes import knob_axes, objective_axis
 from distmgcd.sweep.markup import Markup, element
 from distmgcd.sweep.report import page
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.store import Store
 
 VOID = {"meta", "img", "br"}
 

@@ -17,14 +17,14 @@ from tiny_runs import debug
 import distmgcd
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
+from distmgcd.runs.run import Run
+from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.findings import changed
 from distmgcd.sweep.reading import trial_of
 from distmgcd.sweep.results import read_results, read_sweep, write_report, write_results
 from distmgcd.sweep.table import table_of
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.run import Run
-from distmgcd.train.store import Store
 
 
 def written(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None) -> Store:
