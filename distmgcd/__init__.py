@@ -3,6 +3,7 @@
     distmgcd.load(run).sample(64, seed=0)        fresh samples of a trained run
     distmgcd.load_config("digits", [...])        a preset with changes
     distmgcd.train(config, storage_path, name)   train on Ray; distmgcd.debug does the same in this process
+    distmgcd.tune("tune_configs/step_size.yaml") search settings with Ray Tune; returns Ray's ResultGrid
     distmgcd.replay(run, update=50)              the chains of one update of a run again, with every step
 
 Imports nothing heavy until a name is used.
@@ -11,15 +12,17 @@ Imports nothing heavy until a name is used.
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "debug", "load", "load_config", "replay", "train"]
+__all__ = ["UserError", "debug", "load", "load_config", "read_sweep", "replay", "train", "tune"]
 
 _HOMES = {
     "UserError": "distmgcd.errors",
     "debug": "distmgcd.launch",
     "load": "distmgcd.training.trained",
     "load_config": "distmgcd.config",
+    "read_sweep": "distmgcd.sweep.file",
     "replay": "distmgcd.training.replay",
     "train": "distmgcd.launch",
+    "tune": "distmgcd.tuning",
 }
 
 

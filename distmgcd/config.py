@@ -168,6 +168,7 @@ class Logging(Section):
 
 class Evaluation(Section):
     every: Whole = 0  # updates between evaluations; 0: only at the end
+    sizes: tuple[Count, ...] | None = None  # box averages at which distances are taken; null: the grids
     num_samples: Count = 2000  # fresh samples, and as many held-out images where there are so many
     num_draws: Count = 3  # sets of so many samples, from different seeds; their mean is reported, and their spread
 
@@ -212,7 +213,12 @@ class Config(Section):
                 f"learning.block_size must divide learning.global_batch_size, but {block} does not divide {batch}; set "
                 f"learning.block_size={math.gcd(block, batch)}, say."
             )
-        metrics = ["swd", *(f"swd/{size}" for size in self.grids.sizes)]
+        if unfit := [size for size in self.evaluation_sizes if self.image_size % size]:
+            raise ValueError(
+                f"evaluate.sizes must divide the finest grid, but {unfit[0]} does not divide {self.image_size}; leave "
+                "it out to measure at the grids, or take divisors."
+            )
+        metrics = ["swd", *(f"swd/{size}" for size in self.evaluation_sizes)]
         if self.checkpoint.metric not in metrics:
             raise ValueError(
                 f"checkpoint.metric must be one of {', '.join(metrics)}, but is {self.checkpoint.metric!r}; its "
@@ -232,6 +238,11 @@ class Config(Section):
     @property
     def image_size(self) -> int:
         return self.grids.sizes[-1]
+
+    @property
+    def evaluation_sizes(self) -> tuple[int, ...]:
+        """The sizes to which samples and held-out images are box-averaged before they are compared."""
+        return self.evaluate.sizes or self.grids.sizes
 
     def per_grid(self, path: str) -> list[Any]:
         """The values of a setting such as "langevin.step_size", one per grid."""

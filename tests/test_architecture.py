@@ -26,7 +26,9 @@ LADDER = (
     {"sweep"},
     {"on_ray"},
     {"launch"},
+    {"tuning"},
     {"bench", "display", "replay_options", "replay_report"},
+    {"sweep_display"},
     {"cli"},
 )
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
@@ -42,7 +44,10 @@ MAY_IMPORT = {
     "runs": {"torch", "numpy", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
     "training": {"torch", "numpy", "PIL", "yaml"},
     "launch": {"torch"},
+    "sweep": {"yaml", "optuna", "rich", "matplotlib", "pyarrow", "PIL", "numpy", "torch"},
+    "tuning": {"torch", "ray"},
     "display": {"rich"},
+    "sweep_display": {"rich"},
     "replay_options": {"typer"},
     "replay_report": {"rich", "torch"},
 }

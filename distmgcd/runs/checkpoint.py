@@ -15,7 +15,7 @@ import logging
 import math
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -110,16 +110,20 @@ def save(
 
 
 def write(store: Store, snapshot: Snapshot) -> str:
-    """Write a checkpoint; returns its name. It has its final name only once it is complete.
+    """Write a checkpoint; returns its name. Raises OSError; then nothing is left of it."""
+    return put(store, name_of(snapshot.progress.update), _contents(snapshot))
+
+
+def put(store: Store, name: str, contents: Iterable[tuple[str, bytes]]) -> str:
+    """Write the files of a checkpoint, (file, content); returns its name, which it has only once it is complete.
 
     Raises OSError; then nothing is left of it.
     """
-    name = name_of(snapshot.progress.update)
     # On an object store, which cannot rename a folder, the checksums written last are what completes it.
     folder = f"{FOLDER}/{name}.unfinished" if store.is_local else f"{FOLDER}/{name}"
     try:
         discard(store, folder)
-        _write_files(store, folder, snapshot)
+        _write_files(store, folder, contents)
         if store.is_local:
             _put_in_place(store, name)
     except OSError:
@@ -129,14 +133,18 @@ def write(store: Store, snapshot: Snapshot) -> str:
     return name
 
 
-def _write_files(store: Store, folder: str, snapshot: Snapshot) -> None:
-    """One file after the other, so that only one is in memory twice."""
+def _write_files(store: Store, folder: str, contents: Iterable[tuple[str, bytes]]) -> None:
     checksums = {}
-    for file in (*snapshot.tensors, "state.json"):
-        content = _state(snapshot) if file == "state.json" else safetensors.torch.save(snapshot.tensors[file])
+    for file, content in contents:
         checksums[file] = _checksum(content)
         store.write(f"{folder}/{file}", content)
     store.write(f"{folder}/checksums.json", json.dumps(checksums, indent=1).encode())
+
+
+def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
+    """One file after the other, so that only one is in memory twice."""
+    yield from ((file, safetensors.torch.save(tensors)) for file, tensors in snapshot.tensors.items())
+    yield "state.json", _state(snapshot)
 
 
 def _state(snapshot: Snapshot) -> bytes:

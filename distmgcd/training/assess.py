@@ -64,9 +64,10 @@ def sample_in_batches(
 def distances(sets: Sequence[Tensor], held_out: ImageSet, config: Config) -> Distances:
     """Sliced Wasserstein distance of each set [N, C, S, S] to the first N held-out images."""
     data = as_floats(held_out.images[: len(sets[0])])
-    values = [pixel_distances(images.clamp(-1.0, 1.0), data, sizes=config.grids.sizes) for images in sets]
+    sizes = config.evaluation_sizes
+    values = [pixel_distances(images.clamp(-1.0, 1.0), data, sizes=sizes) for images in sets]
     spread, mean = torch.std_mean(torch.tensor(values, dtype=torch.float64), dim=0, correction=min(1, len(sets) - 1))
-    return Distances(*(dict(zip(map(str, config.grids.sizes), x.tolist(), strict=True)) for x in (mean, spread)))
+    return Distances(*(dict(zip(map(str, sizes), x.tolist(), strict=True)) for x in (mean, spread)))
 
 
 def draws_of_data(images: ImageSet, config: Config) -> list[Tensor]:
@@ -91,8 +92,8 @@ def protocol(config: Config, images: ImageSet, held_out: ImageSet) -> dict[str, 
     """What distances were measured on, in words."""
     num_samples, num_draws = config.evaluate.num_samples, config.evaluate.num_draws
     return {
-        "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to each grid, 512 directions, pixels in "
-        "[-1, 1]",
+        "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to sizes "
+        f"{list(config.evaluation_sizes)}, 512 directions, pixels in [-1, 1]",
         "draws": f"mean and standard deviation over {num_draws} draws, all against the same reference",
         "samples": f"{num_samples} fresh chains a draw, averaged weights, {config.per_grid('langevin.num_steps')} "
         "steps a grid",

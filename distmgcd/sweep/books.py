@@ -1,0 +1,159 @@
+"""What is known of a sweep under way: told by the search, kept in the sweep's folder, shown to the user."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from distmgcd.config import Config
+from distmgcd.runs.store import Store
+from distmgcd.sweep.notes import ENDED, Note, location_of, read_notes, write_note
+from distmgcd.sweep.plan import Sweep, name_of
+from distmgcd.sweep.reading import trial_of
+from distmgcd.sweep.results import write_results
+from distmgcd.sweep.space import words
+from distmgcd.sweep.trial import State, Trial
+
+Show = Callable[[dict[str, Any]], None]
+
+
+class Books:
+    def __init__(self, store: Store, sweep: Sweep, *, concurrent: int = 1, show: Show | None = None):
+        self._store, self._sweep, self._concurrent = store, sweep, concurrent
+        self._show = show or (lambda _: None)
+        self._notes = {note.name: note for note in read_notes(store)}
+        self._ended = {name: self._trial(note) for name, note in self._notes.items() if note.state in ENDED}
+        self._began_at: dict[str, float] = {}
+        self._num_failures: dict[str, int] = {}
+        self._took: list[float] = []  # seconds of every trial that ended while we looked
+
+    def kept(self) -> list[Note]:
+        """Trials that had ended before this start of the sweep."""
+        return [note for note in self._notes.values() if note.state in ENDED]
+
+    def begun(self) -> list[Note]:
+        """Trials that had begun before this start of the sweep, and not ended."""
+        return [note for note in self._notes.values() if note.state not in ENDED]
+
+    def tell_what_is_kept(self) -> None:
+        if self._notes:
+            self._show({"event": "kept", "num_kept": len(self.kept()), "num_begun": len(self.begun())})
+
+    def trials(self) -> list[Trial]:
+        """Every trial that has begun, by name."""
+        return [self._ended.get(name) or self._trial(note) for name, note in sorted(self._notes.items())]
+
+    def best(self) -> Trial | None:
+        """Of those that have come to their end."""
+        finished = [
+            trial for trial in self._ended.values() if trial.state == "finished" and trial.objective is not None
+        ]
+        return min(finished, key=lambda trial: trial.objective, default=None)
+
+    def started(self, number: int, knobs: dict[str, Any], draws: dict[str, Any], *, num_failures: int = 0) -> None:
+        """A trial starts, or goes on: after a pause, or because its process failed, for the num_failures-th time."""
+        name = name_of(number)
+        if name in self._ended:
+            return
+        if name not in self._began_at:
+            self._began_at[name] = time.monotonic()
+            old = self._notes.get(name, Note(name=name, state="running"))
+            self._write(replace(old, state="running", reason="", knobs=knobs, draws=draws))
+            self._show({"trial": name, "event": "started", "knobs": knobs})
+        elif num_failures > self._num_failures.get(name, 0):
+            self._num_failures[name] = num_failures
+            self._show({"trial": name, "event": "again", "num_failures": num_failures})
+
+    def evaluated(self, number: int, metrics: dict[str, Any]) -> None:
+        if (name := name_of(number)) not in self._ended:
+            self._show({"trial": name, "event": "evaluated", **metrics})
+
+    def moved(self, number: int, *, knobs: dict[str, Any], run: str, start: dict[str, Any]) -> None:
+        """Population-based training: it goes on from another trial's checkpoint, with other knobs, as another run."""
+        name = name_of(number)
+        self._write(replace(self._notes[name], knobs=knobs, run=run, start=start))
+        self._show({"trial": name, "event": "moved", "start": start, "knobs": knobs})
+
+    def ended(self, number: int, state: State, reason: str) -> None:
+        """A trial has ended; the results of the sweep are written anew."""
+        if (name := name_of(number)) in self._ended:
+            return
+        note = replace(self._notes[name], state=state, reason=reason)
+        self._write(note)
+        trial = self._trial(note)
+        if state in ENDED:
+            self._ended[name] = trial
+        self._took.append(time.monotonic() - self._began_at.get(name, time.monotonic()))
+        self._show({"trial": name, "event": state, "of": trial, "best": self.best(), "left_s": self._seconds_left()})
+        try:
+            self.write_results()
+        except Exception as error:  # whatever it is, it must not end a night's search; the last one is not caught
+            self._show({"event": "warning", "text": f"The results could not be written yet ({error})."})
+
+    def write_results(self) -> None:
+        write_results(self._store, ForResults.of(self._sweep), self.trials())
+
+    def count(self, state: State) -> int:
+        return sum(note.state == state for note in self._notes.values())
+
+    def _seconds_left(self) -> float | None:
+        """At the pace of the trials so far."""
+        num_left = self._sweep.num_trials - sum(
+            note.state not in ("waiting", "running") for note in self._notes.values()
+        )
+        return statistics.mean(self._took) * num_left / self._concurrent if self._took else None
+
+    def _trial(self, note: Note) -> Trial:
+        found = trial_of(
+            location_of(self._store, note),
+            knobs=note.knobs,
+            objective=self._sweep.objective,
+            state=note.state,
+            reason=note.reason,
+        )
+        return replace(found, name=note.name)
+
+    def _write(self, note: Note) -> None:
+        self._notes[note.name] = note
+        write_note(self._store, note)
+
+
+@dataclass(frozen=True)
+class ForResults:
+    """What results want to know of a sweep."""
+
+    sweep: Sweep
+    name: str
+    base: str
+    objective: str
+    space: dict[str, str]
+    num_updates: int
+
+    @staticmethod
+    def of(sweep: Sweep) -> "ForResults":
+        return ForResults(sweep, sweep.name, sweep.base_name, sweep.objective, words(sweep.space), sweep.budget.updates)
+
+    def config_of(self, trial: Trial) -> Config:
+        """Raises UserError."""
+        return self.sweep.config_of(trial.knobs)
+
+    def preset_of(self, trial: Trial) -> Config:
+        """Raises UserError."""
+        return self.sweep.preset_of(trial.knobs)
+
+
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """Of those that have come to their end: what a trial shows on its way is no match for what others end with."""
+    finished = [trial for trial in trials if trial.state == "finished" and trial.objective is not None]
+    return min(finished, key=lambda trial: trial.objective, default=None)
+
+
+def reason_of_pruning(sweep: Sweep, trials: Sequence[Trial], metrics: dict[str, Any]) -> str:
+    """Why the scheduler stopped a trial, as far as can be seen from outside."""
+    best = best_of(trials)
+    beside = f"; the best so far ended at {1000 * best.objective:.1f}" if best else ""
+    return (
+        f"{sweep.scheduler.kind} stopped it after {metrics['updates']} of {sweep.budget.updates} updates, at 1000 x "
+        f"{sweep.objective} = {1000 * metrics['objective']:.1f}{beside}."
+    )

@@ -1,0 +1,101 @@
+"""The folder of a sweep, and what is noted there of every trial.
+
+STORAGE/NAME/sweep.yaml               the whole sweep; a name holds one sweep for ever
+STORAGE/NAME/trials/trial_0007        the run of a trial, like any other run, and trial.json, its note
+STORAGE/NAME/ray/                     Tune's own books, which nothing is read from
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import yaml
+
+from distmgcd.config import flatten
+from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
+from distmgcd.sweep.plan import Sweep, to_yaml
+from distmgcd.sweep.trial import State
+
+SWEEP_FILE = "sweep.yaml"
+TRIALS = "trials"
+ENDED: tuple[State, ...] = ("finished", "pruned", "diverged")  # a sweep that goes on lets these be
+
+# What may change when a sweep goes on: none of these decides what its trials find.
+_MAY_CHANGE = ("num_trials", "workers_per_trial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """What a trial's run does not say of itself."""
+
+    name: str
+    state: State
+    reason: str = ""
+    knobs: dict[str, Any] = field(default_factory=dict)
+    draws: dict[str, Any] = field(default_factory=dict)  # what the search made the knobs from, if it must know again
+    run: str = ""  # the folder of its run in trials/: its name, or trial_0007.2 once it went on from another trial
+    start: dict[str, Any] = field(default_factory=dict)  # {"run": the other trial's, "update": of its checkpoint}
+
+
+def claim(store: Store, sweep: Sweep, *, resume: bool) -> None:
+    """Write what the sweep is, or see that this folder holds it already.
+
+    Raises UserError if it holds another, or holds this one and it was not asked to go on with it.
+    """
+    if store.exists(SWEEP_FILE):
+        _check_same(store, sweep)
+        if not resume:
+            raise UserError(
+                f"The sweep {store.location} exists already, with {len(read_notes(store))} trials begun; give --resume "
+                "to go on with it, or another --name."
+            )
+    try:
+        store.write(SWEEP_FILE, to_yaml(sweep).encode())
+    except OSError as error:
+        raise UserError(
+            f"The sweep {store.location} cannot be written ({error.strerror or error}); choose a --storage-path that "
+            "can."
+        ) from None
+
+
+def write_note(store: Store, note: Note) -> None:
+    """Raises OSError."""
+    store.write(f"{TRIALS}/{note.name}/trial.json", json.dumps(asdict(note), indent=1).encode())
+
+
+def read_notes(store: Store) -> list[Note]:
+    """Of every trial that has begun, by name; one whose note cannot be read has not begun."""
+    notes = []
+    for name in store.names(TRIALS):
+        try:
+            notes.append(Note(**json.loads(store.read(f"{TRIALS}/{name}/trial.json"))))
+        except (OSError, ValueError, TypeError):
+            continue
+    return notes
+
+
+def location_of(store: Store, note: Note) -> str:
+    """The path of its run folder."""
+    return store.path(f"{TRIALS}/{note.run or note.name}")
+
+
+def _check_same(store: Store, sweep: Sweep) -> None:
+    old, new = (_identity(text) for text in (store.read(SWEEP_FILE), to_yaml(sweep).encode()))
+    changed = [
+        f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in sorted(old | new) if old.get(key) != new.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"The sweep {store.location} holds a different one: {', '.join(changed)}; choose another --name, or give "
+            "the settings it has to go on with it."
+        )
+
+
+def _identity(text: bytes) -> Mapping[str, Any]:
+    try:
+        settings = flatten(yaml.safe_load(text))
+    except (yaml.YAMLError, AttributeError):
+        settings = {"sweep.yaml": "damaged"}
+    return {key: value for key, value in settings.items() if key not in _MAY_CHANGE}

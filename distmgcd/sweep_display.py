@@ -1,0 +1,98 @@
+"""What a user sees of a sweep: a line an event, and at the end the best trial and the command that trains it."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from distmgcd.display import distances_in_words
+from distmgcd.sweep.trial import Trial
+
+
+class SweepDisplay:
+    """Called with every event of a sweep."""
+
+    def __init__(self, num_trials: int, console: Console | None = None):
+        self._num_trials = num_trials
+        self._num_ended = 0
+        self._console = console or Console(file=sys.stdout, highlight=False)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        what = event["event"]
+        if what == "evaluated":
+            return  # a sweep of many trials would be a wall of numbers; `distmgcd runs` shows where each stands
+        if what == "kept":
+            self._num_ended = event["num_kept"]
+        if "of" in event:
+            self._num_ended += 1
+        style = {"diverged": "yellow", "failed": "red", "warning": "yellow", "finished": "bold"}.get(what, "")
+        self._console.print(Text(self._line(event), style=style), soft_wrap=True)
+
+    def _line(self, event: dict[str, Any]) -> str:
+        what = event["event"]
+        if what == "kept":
+            return f"Trials kept that have ended before: {event['num_kept']}; that go on: {event['num_begun']}."
+        if what == "warning":
+            return event["text"]
+        if what == "started":
+            return f"{event['trial']} starts  {knobs_in_words(event['knobs'])}"
+        if what == "again":
+            return f"{event['trial']} has lost its process ({event['num_failures']}) and goes on from its checkpoint"
+        if what == "moved":
+            start, words = event["start"], knobs_in_words(event["knobs"])
+            return f"{event['trial']} goes on from {start['run']}, update {start['update']}, with  {words}"
+        return line_of_end(event["of"], event["best"], event["left_s"], f"{self._num_ended}/{self._num_trials}")
+
+
+def line_of_end(trial: Trial, best: Trial | None, left_s: float | None, count: str) -> str:
+    """A trial's end in one line: its state and objective, the best so far, how many have ended and the time left."""
+    objective = f" {_thousandths(trial.objective)}" if trial.objective is not None else ""
+    reason = f" ({trial.reason})" if trial.reason and trial.state in ("diverged", "failed") else ""
+    beside = f", best {_thousandths(best.objective)} ({best.name})" if best else ""
+    time_left = f", about {_duration(left_s)} left" if left_s else ""
+    after = f" after {trial.updates} updates" if trial.state != "finished" else ""
+    return f"{trial.name} {trial.state}{after}{objective}{reason}   {count} ended{beside}{time_left}"
+
+
+def knobs_in_words(knobs: Mapping[str, Any]) -> str:
+    return "  ".join(f"{path.rpartition('.')[2]}={_short(value)}" for path, value in knobs.items())
+
+
+def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> list[str]:
+    """What is said at the end of a sweep."""
+    counts = {state: sum(trial.state == state for trial in trials) for state in _STATES}
+    said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines = [f"{len(trials)} trials: {said}."]
+    if best is None:
+        return [*lines, f"No trial came to its end, so none is the best; {folder}/results.parquet says why of each."]
+    return [
+        *lines,
+        f"best           {best.name}  {knobs_in_words(best.knobs)}",
+        f"               1000 x sliced Wasserstein distance  {distances_in_words(best.swd, best.swd_spread)}",
+        f"               {best.gradient_evaluations} gradient evaluations per sample",
+        f"results        {folder}/report.html, results.parquet",
+        f"its run        {best.run}{_MOVED if '.' in best.run.rpartition('/')[2] else ''}",
+        f"train it       distmgcd train {folder}/best.yaml",
+    ]
+
+
+_MOVED = " (its settings changed on the way; above and in best.yaml are the last)"
+_STATES = ("finished", "pruned", "diverged", "failed", "running", "waiting")
+
+
+def _thousandths(objective: float | None) -> str:
+    return "-" if objective is None else f"{1000 * objective:.1f}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_short, value))}]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,130 @@
+"""Start a sweep. Everything a user can get wrong is checked before Ray starts."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from distmgcd.config import Config
+from distmgcd.data import batch_indices, check_shares
+from distmgcd.errors import UserError
+from distmgcd.launch import check_gpus, with_absolute_path
+from distmgcd.runs import lock
+from distmgcd.runs.run import Run
+from distmgcd.runs.store import Store
+from distmgcd.sweep.books import Books
+from distmgcd.sweep.file import read_sweep
+from distmgcd.sweep.notes import claim
+from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.room import Room, room_for
+from distmgcd.sweep.search import proposer_of
+from distmgcd.sweep.space import grid_points, random_point
+from distmgcd.sweep.trial import Trial
+
+Show = Callable[[dict[str, Any]], None]
+
+_LOOKED_AT = 200  # points of a space whose data are looked at beforehand
+
+
+def tune(
+    sweep: Sweep | str,
+    *,
+    storage_path: str = "sweeps",
+    name: str | None = None,
+    concurrent: int | None = None,
+    workers_per_trial: int | None = None,
+    use_gpu: bool | None = None,
+    resume: bool = False,
+    show: Show | None = None,
+) -> Any:
+    """Run a sweep on Ray Tune, or go on with the one of this name; returns ray.tune.ResultGrid, one result a trial.
+
+    sweep: read by distmgcd.read_sweep, or the file's path. concurrent: trials at a time; None takes as many as fit.
+    workers_per_trial: Ray Train workers of each, 0 trains in the trial's own process; None takes the sweep's.
+    show is called with every event. Raises UserError.
+    """
+    sweep = read_sweep(sweep) if isinstance(sweep, str) else sweep
+    if workers_per_trial is not None:
+        sweep = replace(sweep, workers_per_trial=workers_per_trial)
+    sweep = replace(sweep, base={**sweep.base, "data.path": with_absolute_path(sweep.preset_of({})).data.path})
+    store = Run.at(storage_path, name or sweep.name).store
+    asked = {"concurrent": concurrent, "use_gpu": check_gpus(use_gpu, max(1, sweep.workers_per_trial))}
+    on_cluster = bool(os.environ.get("RAY_ADDRESS"))  # how large it is is seen once we are there
+    here = None if on_cluster else _room(sweep, "this machine", os.cpu_count() or 1, _gpus_here(), **asked)
+    proposer_of(sweep)  # whether what the search needs is installed
+    _check_data(sweep)
+
+    def begin(room: Room) -> Books:
+        claim(store, sweep, resume=resume)
+        books = Books(store, sweep, concurrent=room.concurrent, show=show)
+        books.tell_what_is_kept()
+        return books
+
+    def room_on_cluster(cpus: int, gpus: int) -> Room:
+        return _room(sweep, "the cluster", cpus, gpus, **asked)
+
+    with lock.held(store):
+        from distmgcd.on_ray.tune import tune_on_ray
+
+        found, books = tune_on_ray(sweep, store, here or room_on_cluster, begin)
+        books.write_results()
+    return found
+
+
+def outcome(sweep: Sweep, folder: str) -> tuple[list[Trial], Trial | None]:
+    """Every trial that a sweep's folder holds, and the best of them."""
+    books = Books(Store(folder), sweep)
+    return books.trials(), books.best()
+
+
+def _room(sweep: Sweep, where: str, cpus: int, gpus: int, *, concurrent: int | None, use_gpu: bool) -> Room:
+    """How many trials to run at a time. Raises UserError if there is no room for as many as were asked for."""
+    workers = sweep.workers_per_trial
+    if sweep.scheduler.kind == "pbt" and workers:
+        concurrent = sweep.num_trials  # with workers a population cannot take turns: all of it trains at once
+    return room_for(
+        where=where,
+        cpus=cpus,
+        gpus=gpus,
+        workers=workers,
+        threads=_threads(),
+        use_gpu=use_gpu,
+        concurrent=concurrent,
+        num_trials=sweep.num_trials,
+    )
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _threads() -> int:
+    """Of a worker: 1, or what OMP_NUM_THREADS says. Raises UserError."""
+    text = os.environ.get("OMP_NUM_THREADS", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"OMP_NUM_THREADS must be a whole number from 1 up, but is {text!r}; leave it out for 1.")
+    return int(text)
+
+
+def _check_data(sweep: Sweep) -> None:
+    """See that the images are there for every schedule, and prepare them, so that trials do not all do it at once."""
+    from distmgcd.training.assemble import open_held_out_images, open_training_images
+
+    looked_at: dict[Any, Config] = {}
+    for config in map(sweep.config_of, _some_points(sweep)):
+        looked_at.setdefault((config.data, config.image_size, config.learning.global_batch_size), config)
+    for config in looked_at.values():
+        batch = config.learning.global_batch_size
+        open_held_out_images(config)
+        batch_indices(0, num_images=len(open_training_images(config)), global_batch_size=batch, seed=config.seed)
+        workers = max(1, sweep.workers_per_trial)
+        check_shares(batch, workers, workers, block=config.learning.block_size or 1)
+
+
+def _some_points(sweep: Sweep) -> list[dict[str, Any]]:
+    if sweep.search == "grid":
+        return list(grid_points(sweep.space))[:_LOOKED_AT]
+    numbers = range(1, 1 + min(_LOOKED_AT, sweep.num_trials))
+    return [random_point(sweep.space, seed=sweep.seed, number=number) for number in numbers]
