@@ -130,15 +130,15 @@ def _protocol(config: Config, result: Mapping[str, Any] | None) -> dict[str, str
     return {
         "reference": f"{known['reference']}: {images}" if "reference" in known else images,
         "samples": f"{evaluate.num_samples} fresh chains a draw, averaged weights",
-        "draws": f"{len(seeds)}, from {_in_words(seeds)}, the same for every trial",
+        "draws": _draws_in_words(seeds),
         "training": f"one run a trial, from seed {config.seed}; what another seed would change is not measured",
     } | ({"metric": known["metric"]} if "metric" in known else {})
 
 
-def _in_words(seeds: range) -> str:
+def _draws_in_words(seeds: range) -> str:
     if len(seeds) > 1:
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seed {seeds[0]}; what another draw would change is not measured"
+        return f"{len(seeds)}, from seeds {seeds[0]} to {seeds[-1]}, the same for every trial"
+    return f"1, from seed {seeds[0]}, the same for every trial; what another draw would change is not measured"
 
 
 def _warnings(sweep: Sweep, trials: Sequence[Trial], configs: Mapping[str, Config]) -> Sequence[str]:
