@@ -21,11 +21,13 @@ _PAGE, _TEXT = (38, 46, 70), (225, 225, 225)  # as evaluate/strip.py: a blue, so
 def write_best(store: Store, findings: Findings) -> None:
     """best.yaml: a trial's settings on all training images, for what it kept back for the choice is learned from now.
 
-    None where no trial has a result. Raises OSError.
+    There is none where no trial has a result. Raises OSError.
     """
     best = findings.best
-    if best is None or best.name not in findings.configs:
+    if best is None:
         store.delete(BEST_FILE)
+        return
+    if best.name not in findings.configs:  # written by another version: what it wrote stays, and findings warn
         return
     changes = {"data.validation": 0.0, "learning.num_updates": findings.sweep.num_updates}
     config = changed(findings.sweep.preset_of(best), changes)

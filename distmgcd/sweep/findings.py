@@ -65,7 +65,7 @@ class Findings:
 
 def find(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> Findings:
     """Look through the trials of a sweep. A folder that is gone or damaged takes its sheet along, nothing else."""
-    ranked, configs = ranking.ranked(trials), _configs(sweep, trials)
+    ranked, (configs, unread) = ranking.ranked(trials), _configs(sweep, trials)
     best = ranking.best(ranked, NUM_SHEETS)
     sheets = {trial.name: _read(store, trial, "samples.png") for trial in best}
     result = _result(store, best[0]) if best else None
@@ -76,19 +76,21 @@ def find(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> Findings:
         best=best[0] if best else None,
         result=result,
         sheets={name: sheet for name, sheet in sheets.items() if sheet and _is_picture(sheet)},
-        protocol=_protocol(configs[best[0].name], result) if best and best[0].name in configs else {},
-        warnings=list(_warnings(sweep, ranked, configs)),
+        protocol=_protocol(configs.get(best[0].name), result) if best else {},
+        warnings=[*_about_unread(unread), *_warnings(sweep, ranked, configs)],
     )
 
 
-def _configs(sweep: Sweep, trials: Sequence[Trial]) -> dict[str, Config]:
-    configs = {}
+def _configs(sweep: Sweep, trials: Sequence[Trial]) -> tuple[dict[str, Config], list[str]]:
+    """The configs by name, and why those of trials with a result are none for this version."""
+    configs, why = {}, []
     for trial in trials:
         try:
             configs[trial.name] = sweep.config_of(trial)
-        except UserError:  # it says so in its reason
-            continue
-    return configs
+        except UserError as error:
+            if ranking.result(trial) is not None:  # else the settings did not fit, and its reason says so
+                why.append(str(error))
+    return configs, why
 
 
 def _read(store: Store, trial: Trial, file: str) -> bytes | None:
@@ -118,27 +120,35 @@ def _result(store: Store, trial: Trial) -> dict[str, Any] | None:
         return None
 
 
-def _protocol(config: Config, result: Mapping[str, Any] | None) -> dict[str, str]:
+def _protocol(config: Config | None, result: Mapping[str, Any] | None) -> dict[str, str]:
     """Of the comparison, which all trials share; result.json of a trial has it word for word."""
+    known = (result or {}).get("protocol", {})
+    if config is None:
+        return dict(known)
     data, evaluate, seeds = config.data, config.evaluate, evaluation_seeds(config)
     images = (
         f"a validation part, {100 * data.validation:g} % of the {data.split} images, that no trial was trained on"
         if data.validation
         else f"the held-out images ({data.held_out}), which the choice of settings has now seen"
     )
-    known = (result or {}).get("protocol", {})
     return {
         "reference": f"{known['reference']}: {images}" if "reference" in known else images,
         "samples": f"{evaluate.num_samples} fresh chains a draw, averaged weights",
-        "draws": f"{len(seeds)}, from {_in_words(seeds)}, the same for every trial",
+        "draws": _draws_in_words(seeds),
         "training": f"one run a trial, from seed {config.seed}; what another seed would change is not measured",
     } | ({"metric": known["metric"]} if "metric" in known else {})
 
 
-def _in_words(seeds: range) -> str:
+def _draws_in_words(seeds: range) -> str:
     if len(seeds) > 1:
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seed {seeds[0]}; what another draw would change is not measured"
+        return f"{len(seeds)}, from seeds {seeds[0]} to {seeds[-1]}, the same for every trial"
+    return f"1, from seed {seeds[0]}, the same for every trial; what another draw would change is not measured"
+
+
+def _about_unread(why: Sequence[str]) -> list[str]:
+    if not why:
+        return []
+    return [f"{len(why)} trials were made by another version of distmgcd and best.yaml is as it left it: {why[0]}"]
 
 
 def _warnings(sweep: Sweep, trials: Sequence[Trial], configs: Mapping[str, Config]) -> Sequence[str]:

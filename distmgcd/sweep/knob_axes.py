@@ -84,7 +84,8 @@ def _by_grid(value: Any, sizes: list[str]) -> list[tuple[str, Any]]:
 
 
 def _is_log(findings: Findings, path: str, values: Mapping[int, Any]) -> bool:
-    words = findings.sweep.space.get(path, "")
-    if re.search(r"\blog[- ]?uniform|\blogarithmic", words, re.IGNORECASE):
+    """As the space says in words, log-uniform or a range; choices go by how far apart they are."""
+    words = findings.sweep.space.get(path, "").lower()
+    if re.search(r"\blog", words):
         return all(value > 0 for value in values.values() if is_number(value))
-    return "uniform" not in words and spans_decades(values.values())
+    return not re.search(r"uniform|\d to -?\d", words) and spans_decades(values.values())

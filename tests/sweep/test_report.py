@@ -128,7 +128,7 @@ def test_the_page_says_how_it_was_measured(tmp_path: Path):
 def test_one_draw_of_samples_has_no_spread_to_tell(tmp_path: Path):
     trial = replace(finished("a", 0.1), swd_spread={"2": 0.0, "8": 0.0}, knobs={"evaluate.num_draws": 1})
     text = page_of(tmp_path, [trial, finished("b", 0.2)]).text
-    assert "draws: 1, from seed 1; what another draw would change is not measured" in text
+    assert "draws: 1, from seed 1, the same for every trial; what another draw would change is not measured" in text
     assert "within it of the best" not in text and "with an objective of 100.0." in text
 
 
@@ -153,7 +153,13 @@ def test_a_setting_per_grid_has_an_axis_for_every_grid_of_any_trial(tmp_path: Pa
 
 def test_an_axis_is_logarithmic_where_the_space_is(tmp_path: Path):
     trials = [finished(f"t{n}", 0.1, knobs={"learning.learning_rate": rate}) for n, rate in enumerate((0.1, 1.0, 50.0))]
-    for words, is_log in (("log-uniform from 0.1 to 50", True), ("uniform from 0.1 to 50", False), ("choice", True)):
+    for words, is_log in (
+        ("log-uniform from 0.1 to 50", True),
+        ("for every grid 0.1 to 50, by its logarithm", True),
+        ("uniform from 0.1 to 50", False),
+        ("0.1 to 50", False),
+        ("one of 0.1, 1, 50", True),
+    ):
         sweep = MadeSweep(space={"learning.learning_rate": words})
         assert knob_axes(findings_of(tmp_path, trials, sweep))[0].axis.is_log == is_log
 

@@ -15,14 +15,14 @@ from rich.console import Console
 from tiny_runs import debug
 
 import distmgcd
-from distmgcd.config import load_config
+from distmgcd.config import load_config, make_config
 from distmgcd.errors import UserError
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.findings import changed
 from distmgcd.sweep.reading import trial_of
-from distmgcd.sweep.results import read_results, read_sweep, write_report, write_results
+from distmgcd.sweep.results import RecordedSweep, read_results, read_sweep, write_report, write_results
 from distmgcd.sweep.table import table_of
 from distmgcd.sweep.trial import Trial
 
@@ -132,6 +132,15 @@ def test_everything_is_made_anew_from_the_parquet_file_and_the_folders_of_the_tr
         store.delete(name)
     write_report(store)
     assert {name: store.read(name) for name in names} == before
+
+
+def test_what_another_version_wrote_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = written(tmp_path, [finished("t", 0.1)])
+    before = store.read("best.yaml")
+    monkeypatch.setattr(RecordedSweep, "config_of", lambda *_: make_config({"made": {"up": 1}}))
+    write_report(store)
+    assert store.read("best.yaml") == before
+    assert b"made by another version of distmgcd" in store.read("report.html")
 
 
 def test_a_damaged_sheet_is_left_out(tmp_path: Path):
