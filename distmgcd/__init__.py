@@ -17,10 +17,10 @@ __all__ = ["UserError", "debug", "load", "load_config", "read_sweep", "replay", 
 _HOMES = {
     "UserError": "distmgcd.errors",
     "debug": "distmgcd.launch",
-    "load": "distmgcd.train.trained",
+    "load": "distmgcd.training.trained",
     "load_config": "distmgcd.config",
     "read_sweep": "distmgcd.sweep.file",
-    "replay": "distmgcd.train.replay",
+    "replay": "distmgcd.training.replay",
     "train": "distmgcd.launch",
     "tune": "distmgcd.tuning",
 }

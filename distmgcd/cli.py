@@ -156,8 +156,8 @@ def sample(
         )
     from distmgcd.data.samples import write_npz, write_parquet
     from distmgcd.evaluate.sheet import save_sheet, to_levels
-    from distmgcd.train.trained import load
-    from distmgcd.train.worker import choose_device
+    from distmgcd.training.trained import load
+    from distmgcd.training.worker import choose_device
 
     trained = load(run, which=checkpoint, device=choose_device(gpu))
     images = trained.sample(num, seed=seed)
@@ -174,7 +174,7 @@ def sample(
 def runs(path: Annotated[str, typer.Argument(help="Their folder: a local path or a URI.")] = "runs") -> None:
     """List the runs under a storage path: state, update, distance, size, when last written."""
     from distmgcd.display import lines_of_runs
-    from distmgcd.train.listing import summaries
+    from distmgcd.runs.listing import summaries
 
     found = summaries(path)
     for line in lines_of_runs(found) if found else [f"There are no runs in {path}."]:
@@ -184,7 +184,7 @@ def runs(path: Annotated[str, typer.Argument(help="Their folder: a local path or
 @app.command()
 def verify(run: Annotated[str, typer.Argument(help="The folder of a run.")]) -> None:
     """Check everything a run has written: checksums, and that it loads. Status 1 if something is damaged."""
-    from distmgcd.train.verify import verify as look_at
+    from distmgcd.training.verify import verify as look_at
 
     num_damaged = 0
     for finding in look_at(run):
@@ -194,6 +194,26 @@ def verify(run: Annotated[str, typer.Argument(help="The folder of a run.")]) -> 
         typer.echo(f"{state:<8}{finding.what}{f': {said}' if said else ''}")
     if num_damaged:
         _fail(f"{num_damaged} of what {run} holds is damaged; the lines above say what to do.", status=1)
+
+
+@app.command()
+def report(sweep: Annotated[str, typer.Argument(help="The folder of a sweep, as `distmgcd tune` printed it.")]) -> None:
+    """Write report.html, best.yaml and best_samples.png of a sweep anew, and print its best trials."""
+    from distmgcd.runs.store import Store
+    from distmgcd.sweep.results import write_report
+    from distmgcd.sweep.table import lines_of_files, table_of
+
+    store = Store(sweep)
+    try:
+        findings = write_report(store)
+    except OSError as error:
+        raise UserError(
+            f"The report of the sweep {sweep} cannot be written ({error.strerror or error}); free space there, or copy "
+            "the folder to where you may write."
+        ) from None
+    _print(table_of(findings.trials, objective=findings.sweep.objective))
+    for line in lines_of_files(store):
+        typer.echo(line)
 
 
 @app.command()
@@ -311,8 +331,8 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     config = load_config(source, overrides)
     from distmgcd import launch as launcher
     from distmgcd.display import Display, table_of
-    from distmgcd.train.stop import Stopped, StopSignals
-    from distmgcd.train.watch import Diverged
+    from distmgcd.training.stop import Stopped, StopSignals
+    from distmgcd.training.watch import Diverged
 
     name = name or Path(source).stem
     signals = StopSignals()

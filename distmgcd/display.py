@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from distmgcd.train.listing import Summary
+    from distmgcd.runs.listing import Summary
 
 _SECONDS_BETWEEN_LINES = 10.0  # where nobody watches a terminal
 

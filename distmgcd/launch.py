@@ -13,7 +13,7 @@ from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
 from distmgcd.errors import UserError
 from distmgcd.num_workers import NumWorkers, bounds, check_workers
-from distmgcd.train.run import METRICS_FILE, Run
+from distmgcd.runs.run import METRICS_FILE, Run
 
 Show = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
@@ -36,7 +36,7 @@ def train(
     they join. use_gpu: None takes GPUs where this machine has one. cpus_per_worker: None shares this machine's, or the
     cluster's smallest node's. show is called with every record of the log, and with {"event": ...} when workers fail.
     stop is asked all the time; once it is true the run saves and leaves.
-    Raises UserError, distmgcd.train.watch.Diverged and distmgcd.train.stop.Stopped.
+    Raises UserError, distmgcd.training.watch.Diverged and distmgcd.training.stop.Stopped.
     """
     check_workers(num_workers)
     use_gpu = check_gpus(use_gpu, bounds(num_workers)[1])
@@ -68,8 +68,8 @@ def debug(
     stop: Stop = lambda: False,
 ) -> dict[str, Any]:
     """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported."""
-    from distmgcd.train import loop
-    from distmgcd.train.worker import LocalWorker, choose_device
+    from distmgcd.training import loop
+    from distmgcd.training.worker import LocalWorker, choose_device
 
     device = choose_device(use_gpu)
     with claimed(config, storage_path=storage_path, name=name, num_workers=1) as run:
@@ -82,8 +82,8 @@ def claimed(config: Config, *, storage_path: str, name: str, num_workers: NumWor
 
     Inside, no other command on this machine trains the run.
     """
-    from distmgcd.train import checkpoint, lock
-    from distmgcd.train.assemble import open_held_out_images, open_training_images
+    from distmgcd.runs import checkpoint, lock
+    from distmgcd.training.assemble import open_held_out_images, open_training_images
 
     config = with_absolute_path(config)
     images = open_training_images(config)
@@ -114,8 +114,8 @@ def _absolute(path: str) -> str:
 
 def check_checkpoint(run: Run) -> None:
     """See that the checkpoint to go on from, if there is one, fits the config. Raises UserError."""
-    from distmgcd.train import checkpoint
-    from distmgcd.train.assemble import make_model
+    from distmgcd.runs import checkpoint
+    from distmgcd.training.assemble import make_model
 
     if found := checkpoint.to_go_on_from(run.store, warn=lambda _: None):  # the loop is the one to warn
         checkpoint.load_weights(make_model(run.config()), found, "model.safetensors")

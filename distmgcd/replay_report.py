@@ -13,9 +13,9 @@ from rich.table import Table
 
 from distmgcd.errors import UserError
 from distmgcd.evaluate.strip import Row, Strip, save_strips
-from distmgcd.train.chain_steps import GridChains, rows_of
-from distmgcd.train.replay import Replay, replay
-from distmgcd.train.worker import choose_device
+from distmgcd.training.chain_steps import GridChains, rows_of
+from distmgcd.training.replay import Replay, replay
+from distmgcd.training.worker import choose_device
 
 _MOST_TABLES = 8  # of single steps; of more images only the ends are shown
 

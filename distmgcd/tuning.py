@@ -9,6 +9,9 @@ from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
 from distmgcd.errors import UserError
 from distmgcd.launch import check_gpus, with_absolute_path
+from distmgcd.runs import lock
+from distmgcd.runs.run import Run
+from distmgcd.runs.store import Store
 from distmgcd.sweep.books import Books
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.notes import claim
@@ -17,9 +20,6 @@ from distmgcd.sweep.room import Room, room_for
 from distmgcd.sweep.search import proposer_of
 from distmgcd.sweep.space import grid_points, random_point
 from distmgcd.sweep.trial import Trial
-from distmgcd.train import lock
-from distmgcd.train.run import Run
-from distmgcd.train.store import Store
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -110,7 +110,7 @@ def _threads() -> int:
 
 def _check_data(sweep: Sweep) -> None:
     """See that the images are there for every schedule, and prepare them, so that trials do not all do it at once."""
-    from distmgcd.train.assemble import open_held_out_images, open_training_images
+    from distmgcd.training.assemble import open_held_out_images, open_training_images
 
     looked_at: dict[Any, Config] = {}
     for config in map(sweep.config_of, _some_points(sweep)):

@@ -14,12 +14,12 @@ import torch
 from distmgcd.config import load_config
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
-from distmgcd.train import checkpoint
-from distmgcd.train.assemble import make_learner
-from distmgcd.train.background import Background
-from distmgcd.train.checkpoint import Progress
-from distmgcd.train.store import Store
-from distmgcd.train.worker import LocalWorker
+from distmgcd.runs import checkpoint
+from distmgcd.runs.background import Background
+from distmgcd.runs.checkpoint import Progress
+from distmgcd.runs.store import Store
+from distmgcd.training.assemble import make_learner
+from distmgcd.training.worker import LocalWorker
 
 
 def learner_of(preset: str) -> Learner:

@@ -11,7 +11,7 @@ from ray_runs import COMMAND, left_of
 from tiny_runs import TINY, state_of
 
 from distmgcd import launch
-from distmgcd.train.run import Run
+from distmgcd.runs.run import Run
 
 HEAD = f"base: {TINY}\nsettings: {{learning.global_batch_size: 64, langevin.num_steps: 10}}\n"
 

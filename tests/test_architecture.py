@@ -21,7 +21,8 @@ LADDER = (
     {"core"},
     {"config", "data", "num_workers"},
     {"evaluate"},
-    {"train"},
+    {"runs"},
+    {"training"},
     {"sweep"},
     {"on_ray"},
     {"launch"},
@@ -40,10 +41,11 @@ MAY_IMPORT = {
     "core": {"torch"},
     "config": {"yaml", "pydantic"},
     "evaluate": {"torch", "numpy", "PIL"},
-    "train": {"torch", "numpy", "PIL", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
+    "runs": {"torch", "numpy", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
+    "training": {"torch", "numpy", "PIL", "yaml"},
     "launch": {"torch"},
-    "sweep": {"yaml", "optuna", "matplotlib", "pyarrow", "PIL", "numpy", "torch"},
-    "tuning": {"torch", "ray"},
+    "sweep": {"yaml", "optuna", "rich", "pyarrow", "PIL"},
+    "tuning": {"torch"},
     "display": {"rich"},
     "sweep_display": {"rich"},
     "replay_options": {"typer"},
@@ -171,7 +173,7 @@ def test_debug_mode_runs_where_ray_and_typer_are_not_installed(tmp_path: Path):
                     raise ModuleNotFoundError(f"{name} must not be imported here")
 
         sys.meta_path.insert(0, Absent())
-        import distmgcd.core.learning, distmgcd.train.loop
+        import distmgcd.core.learning, distmgcd.training.loop
         from distmgcd import debug, load_config
 
         started = []
@@ -182,3 +184,8 @@ def test_debug_mode_runs_where_ray_and_typer_are_not_installed(tmp_path: Path):
     """
     assert run_python(code, str(TINY), str(tmp_path)).splitlines()[-1] == "[] []"
     assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_functions_of_the_package_stay_functions_whatever_has_been_imported():
+    """A subpackage of the same name would take a function's place as soon as anything imports it."""
+    assert not [name for name in distmgcd.__all__ if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()]

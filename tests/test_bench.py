@@ -30,6 +30,8 @@ def test_bench_prints_and_writes_every_figure(tmp_path, command):
         assert chain["chain_steps_per_s"] > 0 and 0 < chain["fraction_of_peak"] < 1
         assert chain["ratio_to_textbook"] > 0.3
     assert 0 < figures["updates"]["share_of_sampling"] < 1.2
+    assert figures["blocks"].keys() == {"4", "2", "1"} and all(0.01 < ratio < 3 for ratio in figures["blocks"].values())
+    assert "learning.block_size:" in out and "with 4" in out
 
 
 def test_torchrun_runs_the_loop_to_the_same_end(tmp_path):

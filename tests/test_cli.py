@@ -15,8 +15,8 @@ from tiny_runs import TINY, debug, tiny_config
 
 from distmgcd import launch
 from distmgcd.config import load_config, make_config
-from distmgcd.train.run import Run
-from distmgcd.train.watch import Diverged
+from distmgcd.runs.run import Run
+from distmgcd.training.watch import Diverged
 
 
 @pytest.fixture

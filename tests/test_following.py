@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 from distmgcd.launch import _following
-from distmgcd.train.log import Log
-from distmgcd.train.run import Run
+from distmgcd.runs.log import Log
+from distmgcd.runs.run import Run
 
 
 def until(shown: list[int], number: int) -> None:

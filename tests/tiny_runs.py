@@ -8,8 +8,8 @@ from torch import Tensor
 
 from distmgcd import launch
 from distmgcd.config import Config, load_config
-from distmgcd.train import checkpoint
-from distmgcd.train.run import Run
+from distmgcd.runs import checkpoint
+from distmgcd.runs.run import Run
 
 TINY = Path(__file__).parent / "tiny.yaml"
 TENSOR_FILES = ("model", "ema", "optimizer", "starts")

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from distmgcd.config import Config, to_yaml
 from distmgcd.launch import train
-from distmgcd.train.run import METRICS_FILE, Run
+from distmgcd.runs.run import METRICS_FILE, Run
 
 
 def bench_scaling(
@@ -64,7 +64,7 @@ def under_torchrun(config: Config, folder: str, name: str, *, num_workers: int, 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_workers}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({} if use_gpu else {"CUDA_VISIBLE_DEVICES": ""})}
     done = subprocess.run(
-        [*command, "-m", "distmgcd.train.torchrun", str(Path(folder) / name)],
+        [*command, "-m", "distmgcd.training.torchrun", str(Path(folder) / name)],
         env=environment,
         capture_output=True,
         text=True,

@@ -19,14 +19,15 @@ from torch import Tensor
 
 from distmgcd.bench.scaling import loop_only, median_rate
 from distmgcd.config import Config
+from distmgcd.core.blocks import learn_in_blocks
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy, frozen
 from distmgcd.core.langevin import Langevin, run_chain
 from distmgcd.core.learning import learn
 from distmgcd.core.synthesis import ChainNoise, synthesise
 from distmgcd.data import batch_indices
 from distmgcd.launch import debug, train
-from distmgcd.train.assemble import make_langevin, make_learner, make_method, open_training_images
-from distmgcd.train.worker import LocalWorker, choose_device
+from distmgcd.training.assemble import make_blocks, make_langevin, make_learner, make_method, open_training_images
+from distmgcd.training.worker import LocalWorker, choose_device
 
 _NUM_PAIRS = 7  # measurements of each of two things, taken in turn
 _SECONDS_EACH = 0.4
@@ -50,6 +51,7 @@ def bench(config: Config, *, use_gpu: bool | None = None, num_workers: int = 0) 
             for grid, (size, settings) in enumerate(zip(config.grids.sizes, make_langevin(config), strict=True))
         },
         "updates": bench_updates(config, device),
+        "blocks": bench_blocks(config, device),
     }
     if num_workers:
         figures["ray"] = bench_ray(config, use_gpu=device.type == "cuda", num_workers=num_workers)
@@ -117,6 +119,27 @@ def bench_updates(config: Config, device: torch.device) -> dict[str, float]:
     }
 
 
+def bench_blocks(config: Config, device: torch.device) -> dict[str, float]:
+    """What learning.block_size costs: {block size: rate of updates in such blocks over the rate without}."""
+    images, batch_size = open_training_images(config), config.learning.global_batch_size
+    batch = batch_indices(0, num_images=len(images), global_batch_size=batch_size, seed=config.seed)
+    pixels, indices = torch.from_numpy(images.images[batch]).to(device), torch.from_numpy(batch.copy()).to(device)
+    worker, method = LocalWorker(device), make_method(config)
+    learner = make_learner(config, worker)
+    ratios = {}
+    for size in (batch_size // 2, batch_size // 4, batch_size // 8):
+        if size and batch_size % size == 0:
+            learning = config.learning.model_copy(update={"block_size": size})
+            blocks = make_blocks(config.model_copy(update={"learning": learning}), worker)
+            pairs = in_turn(
+                lambda: learn(learner, pixels, indices, 0, method),
+                lambda blocks=blocks: learn_in_blocks(learner, pixels, indices, 0, method, blocks=blocks),
+                device,
+            )
+            ratios[str(size)] = statistics.median(whole / in_blocks for whole, in_blocks in pairs)
+    return ratios
+
+
 def bench_ray(config: Config, *, use_gpu: bool, num_workers: int, num_rounds: int = 3) -> dict[str, float]:
     """Images/s of the whole loop in this process and under Ray Train, in turn; the ratios are of neighbours."""
     short = loop_only(config, 40)
@@ -182,6 +205,8 @@ def table_of(figures: dict[str, Any]) -> list[Any]:
         f"updates: {updates['images_per_s']:,.0f} images/s, "
         f"{100 * updates['share_of_sampling']:.0f} % of the time in sampling",
     ]
+    prices = ", ".join(f"{ratio:.2f} with {size}" for size, ratio in figures["blocks"].items())
+    lines.append(f"learning.block_size: {prices} of the rate without")
     if "ray" in figures:
         ray = figures["ray"]
         lines.append(

@@ -6,8 +6,8 @@ from typing import Any
 from ray.train import UserCallback
 
 from distmgcd.on_ray.board import RunBoard
-from distmgcd.train import checkpoint
-from distmgcd.train.store import Store
+from distmgcd.runs import checkpoint
+from distmgcd.runs.store import Store
 
 MAX_FAILURES = 3  # restarts without a new checkpoint between them
 

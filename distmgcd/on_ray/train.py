@@ -19,9 +19,9 @@ from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.cluster import connected, node_cpus
 from distmgcd.on_ray.failures import Failures
 from distmgcd.on_ray.worker_process import train_worker
-from distmgcd.train.run import Run
-from distmgcd.train.stop import Stopped
-from distmgcd.train.watch import Diverged
+from distmgcd.runs.run import Run
+from distmgcd.training.stop import Stopped
+from distmgcd.training.watch import Diverged
 
 _POLL_SECONDS = 1.0  # how often Ray looks after its workers
 _RESIZE_SECONDS = 10.0  # how often it looks for room for more of them
@@ -57,35 +57,16 @@ def train_on_ray(
     ):
         if stop():
             raise Stopped(None)
-        board = RunBoard.new()
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config={
-                "config": config.model_dump(mode="json"),
-                "run": run.store.location,
-                "board": board.run,
-                "on_cluster": on_cluster,
-            },
-            torch_config=GroupConfig(timeout_s=_COLLECTIVE_SECONDS),
-            scaling_config=ScalingConfig(
-                num_workers=num_workers,
-                use_gpu=use_gpu,
-                resources_per_worker={
-                    "CPU": cpus_per_worker or (cpus_for_each(most, node_cpus()) if on_cluster else cpus),
-                    **({"GPU": 1} if use_gpu else {}),
-                },
-                elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
-            ),
-            # Ray keeps its own books in a folder of their own; checkpoints are ours, the same with and without Ray.
-            run_config=RunConfig(
-                name="ray",
-                storage_path=run.store.location,
-                # How often workers may fail is for on_ray/failures.py to say, which knows of progress. A group that
-                # does not start in time counts apart; of an elastic run some do, whenever a node has left.
-                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=1000 if least < most else 3),
-                callbacks=[Failures(board.run, run.store.location)],
-            ),
+        if on_cluster and not cpus_per_worker:
+            cpus = cpus_for_each(most, node_cpus())
+        scaling = ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
+            elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
         )
+        board = RunBoard.new()
+        trainer = _trainer(config, run, board, scaling, on_cluster=on_cluster)
         outcome = json.loads(_follow(trainer, board, show, stop))
         board.clear()
     if "diverged" in outcome:
@@ -93,6 +74,30 @@ def train_on_ray(
     if "stopped" in outcome:
         raise Stopped(outcome["stopped"])
     return outcome
+
+
+def _trainer(config: Config, run: Run, board: RunBoard, scaling: ScalingConfig, *, on_cluster: bool) -> TorchTrainer:
+    elastic = isinstance(scaling.num_workers, tuple)
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "run": run.store.location,
+            "board": board.run,
+            "on_cluster": on_cluster,
+        },
+        torch_config=GroupConfig(timeout_s=_COLLECTIVE_SECONDS),
+        scaling_config=scaling,
+        # Ray keeps its own books in a folder of their own; checkpoints are ours, the same with and without Ray.
+        run_config=RunConfig(
+            name="ray",
+            storage_path=run.store.location,
+            # How often workers may fail is for on_ray/failures.py to say, which knows of progress. A group that
+            # does not start in time counts apart; of an elastic run some do, whenever a node has left.
+            failure_config=FailureConfig(max_failures=-1, controller_failure_limit=1000 if elastic else 3),
+            callbacks=[Failures(board.run, run.store.location)],
+        ),
+    )
 
 
 def _follow(trainer: TorchTrainer, board: RunBoard, show: Show | None, stop: Callable[[], bool]) -> str:

@@ -11,15 +11,15 @@ from ray import tune
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
+from distmgcd.runs import checkpoint, lock, retention
+from distmgcd.runs.run import Run
+from distmgcd.runs.store import Store
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.reading import history_of, records_of, trial_of
 from distmgcd.sweep.room import Room
 from distmgcd.sweep.trial import State
-from distmgcd.train import checkpoint, lock, retention
-from distmgcd.train.adopt import adopt
-from distmgcd.train.run import Run
-from distmgcd.train.store import Store
-from distmgcd.train.watch import Diverged
+from distmgcd.training.adopt import adopt
+from distmgcd.training.watch import Diverged
 
 # Reported of a trial that has no objective: worse than any, but finite, for ASHA takes percentiles of it.
 WORST = 1e6
@@ -145,9 +145,9 @@ def _train_here(config: Config, run: Run, trial: _Trial, room: Room) -> None:
     """The loop of debug mode in this process."""
     import torch
 
-    from distmgcd.train import loop
-    from distmgcd.train.stop import Request
-    from distmgcd.train.worker import LocalWorker, choose_device
+    from distmgcd.training import loop
+    from distmgcd.training.stop import Request
+    from distmgcd.training.worker import LocalWorker, choose_device
 
     class TrialWorker(LocalWorker):
         """Reports what it was last shown of an evaluation when the loop has done with it."""

@@ -15,12 +15,12 @@ from distmgcd.on_ray.cluster import connected
 from distmgcd.on_ray.schedulers import scheduler_of
 from distmgcd.on_ray.trial_process import run_trial
 from distmgcd.on_ray.trials import Trials
+from distmgcd.runs.store import Store
 from distmgcd.sweep.books import Books, reason_of_pruning
 from distmgcd.sweep.notes import TRIALS
 from distmgcd.sweep.plan import Sweep, name_of
 from distmgcd.sweep.room import Room
 from distmgcd.sweep.search import proposer_of
-from distmgcd.train.store import Store
 
 MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest checkpoint
 

@@ -15,9 +15,9 @@ from ray.train.torch import get_device
 from distmgcd.config import make_config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.board import BeatBoard, RunBoard
-from distmgcd.train.run import Run
-from distmgcd.train.stop import Request, Stopped
-from distmgcd.train.watch import Diverged
+from distmgcd.runs.run import Run
+from distmgcd.training.stop import Request, Stopped
+from distmgcd.training.watch import Diverged
 
 _LOOK_EVERY = 0.5  # seconds
 _PREEMPTION_EVERY = 5.0
@@ -47,9 +47,9 @@ def train_worker(settings: dict[str, Any]) -> str:
 
 
 def _train(settings: dict[str, Any], board: RunBoard) -> dict[str, Any]:
-    from distmgcd.train.loop import train  # torch is imported in the worker, not while the driver plans
-    from distmgcd.train.watchdog import Watchdog
-    from distmgcd.train.worker import ProcessGroupWorker
+    from distmgcd.training.loop import train  # torch is imported in the worker, not while the driver plans
+    from distmgcd.training.watchdog import Watchdog
+    from distmgcd.training.worker import ProcessGroupWorker
 
     run, config = Run.open(settings["run"]), make_config(settings["config"])
     worker = ProcessGroupWorker(

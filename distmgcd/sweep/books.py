@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distmgcd.config import Config
+from distmgcd.runs.store import Store
 from distmgcd.sweep.notes import ENDED, Note, location_of, read_notes, write_note
 from distmgcd.sweep.plan import Sweep, name_of
 from distmgcd.sweep.reading import trial_of
 from distmgcd.sweep.results import write_results
 from distmgcd.sweep.space import words
 from distmgcd.sweep.trial import State, Trial
-from distmgcd.train.store import Store
 
 Show = Callable[[dict[str, Any]], None]
 

@@ -14,9 +14,9 @@ import yaml
 
 from distmgcd.config import flatten
 from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
 from distmgcd.sweep.plan import Sweep, to_yaml
 from distmgcd.sweep.trial import State
-from distmgcd.train.store import Store
 
 SWEEP_FILE = "sweep.yaml"
 TRIALS = "trials"

@@ -7,10 +7,10 @@ from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
+from distmgcd.runs import lock, retention
+from distmgcd.runs.run import METRICS_FILE, Run
+from distmgcd.runs.store import Store
 from distmgcd.sweep.trial import State, Trial
-from distmgcd.train import lock, retention
-from distmgcd.train.run import METRICS_FILE, Run
-from distmgcd.train.store import Store
 
 Record = dict[str, Any]
 

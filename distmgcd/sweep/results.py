@@ -1,15 +1,101 @@
-"""A stand-in until the branch of the report is merged, which has this module; deleted then."""
+"""The results of a sweep, in its folder, and how they are made anew from results.parquet alone.
 
-from collections.abc import Sequence
+SWEEP/results.parquet     one row a trial, see parquet.py
+SWEEP/best.yaml           a config file: the best trial's settings, to be trained on all training images
+SWEEP/best_samples.png    the sample sheets of the best trials side by side
+SWEEP/report.html         all of it to look at, in one file
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from distmgcd.config import to_yaml
+import distmgcd
+from distmgcd.config import Config, flatten, make_config
+from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
+from distmgcd.sweep import parquet
+from distmgcd.sweep.best import write_best, write_sheets
+from distmgcd.sweep.findings import Findings, Sweep, changed, find
+from distmgcd.sweep.report import page
 from distmgcd.sweep.trial import Trial
-from distmgcd.train.store import Store
 
 
-def write_results(store: Store, sweep: Any, trials: Sequence[Trial]) -> None:
-    finished = [trial for trial in trials if trial.state == "finished" and trial.objective is not None]
-    if finished:
-        best = min(finished, key=lambda trial: trial.objective)
-        store.write("best.yaml", to_yaml(sweep.preset_of(best)).encode())
+@dataclass(frozen=True)
+class RecordedSweep:
+    """A sweep as results.parquet remembers it."""
+
+    name: str
+    base: str
+    objective: str
+    space: dict[str, str]
+    num_updates: int
+    unlike_trials: Mapping[str, Any]  # {dotted path: value} of the preset, where trials have another
+    configs: Mapping[str, dict[str, Any]]  # {name of a trial: its whole config}
+
+    def config_of(self, trial: Trial) -> Config:
+        if trial.name not in self.configs:
+            raise UserError(f"The trial {trial.name} has no config; its settings did not fit together.")
+        return make_config(self.configs[trial.name])
+
+    def preset_of(self, trial: Trial) -> Config:
+        return changed(self.config_of(trial), self.unlike_trials)
+
+
+def write_results(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> None:
+    """Write everything into the sweep's folder; the same files again as the sweep goes on. Raises OSError."""
+    findings = find(store, sweep, trials)
+    facts = {
+        "distmgcd.sweep": json.dumps({**{key: getattr(sweep, key) for key in _FACTS}, **_unlike_trials(findings)}),
+        "distmgcd.protocol": json.dumps(findings.protocol),
+        "distmgcd.version": distmgcd.__version__,
+    }
+    configs = {name: config.model_dump() for name, config in findings.configs.items()}
+    parquet.write_table(store, trials, facts=facts, configs=configs)
+    _write_what_is_shown(store, findings)
+
+
+def write_report(store: Store) -> Findings:
+    """report.html, best.yaml and best_samples.png from results.parquet and the folders of the trials.
+
+    Raises UserError if there are no results, and OSError.
+    """
+    sweep, trials = read_sweep(store)
+    findings = find(store, sweep, trials)
+    _write_what_is_shown(store, findings)
+    return findings
+
+
+def read_results(store: Store) -> list[Trial]:
+    """The trials of a sweep. Raises UserError if it has no results."""
+    return parquet.read_table(store)[0]
+
+
+def read_sweep(store: Store) -> tuple[RecordedSweep, list[Trial]]:
+    """Raises UserError if there are no results."""
+    trials, facts, configs = parquet.read_table(store)
+    try:
+        return RecordedSweep(**json.loads(facts["distmgcd.sweep"]), configs=configs), trials
+    except (KeyError, ValueError, TypeError):
+        raise UserError(
+            f"The file {store.path(parquet.FILE)} does not say of which sweep it is; give the folder of a sweep."
+        ) from None
+
+
+_FACTS: Iterable[str] = ("name", "base", "objective", "space", "num_updates")
+
+
+def _unlike_trials(findings: Findings) -> dict[str, dict[str, Any]]:
+    """In what the preset of the best trial, and so of any, differs from its config."""
+    best = findings.best
+    if best is None or best.name not in findings.configs:
+        return {"unlike_trials": {}}
+    config, preset = (flatten(c.model_dump()) for c in (findings.configs[best.name], findings.sweep.preset_of(best)))
+    return {"unlike_trials": {path: value for path, value in preset.items() if value != config[path]}}
+
+
+def _write_what_is_shown(store: Store, findings: Findings) -> None:
+    write_best(store, findings)
+    write_sheets(store, findings)
+    store.write("report.html", page(findings).encode("utf-8", "replace"))

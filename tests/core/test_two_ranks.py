@@ -10,7 +10,7 @@ from small_models import method, random_pixels, small_learner, small_model
 from torch import Tensor
 
 from distmgcd.core.learning import METRICS, Learner, learn
-from distmgcd.train.worker import ProcessGroupWorker
+from distmgcd.training.worker import ProcessGroupWorker
 
 NUM_UPDATES = 3
 NORMS = ("none", "layer", "spectral")

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from ray_runs import finish, session, start, wait_until
 from tiny_runs import records_of, state_of, tiny_config
 
-from distmgcd.train.run import Run
+from distmgcd.runs.run import Run
 
 EVERY = 20  # updates between two checkpoints: what may be lost, and no more
 NUM_UPDATES = 140
@@ -29,8 +29,8 @@ def train_undisturbed(folder: Path, num_workers: int, *changes: str) -> Path:
 
 
 def _run_rank(rank: int, num_workers: int, folder: str) -> None:
-    from distmgcd.train import loop
-    from distmgcd.train.worker import ProcessGroupWorker
+    from distmgcd.training import loop
+    from distmgcd.training.worker import ProcessGroupWorker
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_workers)

@@ -63,8 +63,8 @@ def test_where_every_checkpoint_is_damaged_the_run_does_not_start_again_in_silen
 
 
 def test_an_object_store_whose_first_checkpoint_was_cut_short_starts_again(tmp_path: Path):
-    from distmgcd.train import checkpoint
-    from distmgcd.train.store import Store
+    from distmgcd.runs import checkpoint
+    from distmgcd.runs.store import Store
 
     store = Store("memory://cut/short")
     store.write("checkpoints/update_000002/model.safetensors", b"half")

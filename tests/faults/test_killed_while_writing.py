@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from distmgcd import launch
 from distmgcd.config import load_config
-from distmgcd.train import checkpoint, run as run_module
-from distmgcd.train.store import Store
+from distmgcd.runs import checkpoint, run as run_module
+from distmgcd.runs.store import Store
 
 torch.set_num_threads(1)
 config = load_config(sys.argv[1], ["checkpoint.keep=1", "learning.num_updates=4"])

@@ -14,10 +14,10 @@ from ray_runs import wait_until
 from sweep_runs import HEAD, Swept, finish_sweep, is_same_bit_for_bit, process_of, start_sweep, train_alone
 from tiny_runs import records_of, state_of
 
-from distmgcd.train import checkpoint
-from distmgcd.train.run import Run
-from distmgcd.train.store import Store
-from distmgcd.train.verify import verify
+from distmgcd.runs import checkpoint
+from distmgcd.runs.run import Run
+from distmgcd.runs.store import Store
+from distmgcd.training.verify import verify
 
 pytestmark = pytest.mark.slow
 

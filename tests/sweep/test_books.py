@@ -15,7 +15,7 @@ from distmgcd.sweep.books import Books
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.notes import claim, read_notes
 from distmgcd.sweep.plan import Sweep
-from distmgcd.train.store import Store
+from distmgcd.runs.store import Store
 
 TEXT = f"""\
 base: {TINY}

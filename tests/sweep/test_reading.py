@@ -8,7 +8,7 @@ import pytest
 from tiny_runs import Stopped, debug, result_of, stop_after
 
 from distmgcd.sweep.reading import history_of, trial_of
-from distmgcd.train.watch import Diverged
+from distmgcd.training.watch import Diverged
 
 KNOBS = {"langevin.num_steps": 2, "langevin.step_size": (1.0, 2.0)}
 TINY_TRIAL = ("langevin.step_size=[1.0,2.0]", "evaluate.every=3")
@@ -70,6 +70,7 @@ def test_history_leaves_out_what_a_run_went_back_from():
         {"update": 20, "swd": {"4": 0.3}},
     ]
     assert history_of(records, "swd") == ((10, 0.5), (20, 0.3))
+    assert history_of(records[:3], "swd") == ((10, 0.5),)
 
 
 def test_the_last_line_of_a_process_that_was_killed_is_passed_over(tmp_path: Path):

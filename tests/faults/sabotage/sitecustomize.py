@@ -12,7 +12,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-SABOTAGED = "distmgcd.train.loop"
+SABOTAGED = "distmgcd.training.loop"
 
 
 def sabotage(loop) -> None:

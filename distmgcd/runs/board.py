@@ -1,0 +1,46 @@
+"""TensorBoard's event file, written here and now.
+
+Its own SummaryWriter writes from a thread, which a full disk ends for good with a traceback and half a record, after
+which nothing in the file can be read.
+"""
+
+import io
+import os
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+
+from distmgcd.runs.pieces import Pieces
+
+
+class Board:
+    def __init__(self, folder: Path, *, purge_step: int):
+        """purge_step: TensorBoard forgets what earlier files of the folder say of this update and later ones."""
+        from tensorboard.compat.proto.event_pb2 import SessionLog  # slow to import, and only rank 0 needs it
+
+        name = f"events.out.tfevents.{time.time_ns() / 1e9:.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._pieces = Pieces(folder / name)
+        self._append(file_version="brain.Event:2")
+        self._append(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def add_numbers(self, numbers: dict[str, float], update: int) -> OSError | None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
+        return self._append(step=update, summary=Summary(value=values)) if values else None
+
+    def add_picture(self, tag: str, picture: np.ndarray, update: int) -> OSError | None:
+        """picture: uint8 [H, W, 3] array."""
+        from torch.utils.tensorboard.summary import image
+
+        return self._append(step=update, summary=image(tag, picture, dataformats="HWC"))
+
+    def _append(self, **event: object) -> OSError | None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        record = io.BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **event).SerializeToString())
+        return self._pieces.append(record.getvalue())

@@ -1,0 +1,316 @@
+"""Checkpoints: folders of safe files, complete or not there, proved by checksums.
+
+    checkpoints/update_000200/
+        model.safetensors  ema.safetensors  optimizer.safetensors  starts.safetensors
+        state.json         updates done, the learning rate's scale, versions; distances, if they were measured here
+        checksums.json     SHA-256 of each of the above, written last
+
+Nothing here is pickled, so loading runs no code. The newest good one is used; a damaged one is skipped
+with a warning. Which ones stay: see retention.py.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import platform
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from distmgcd import __version__
+from distmgcd.core.learning import Learner
+from distmgcd.core.synthesis import StartDistribution
+from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
+
+FOLDER = "checkpoints"
+TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "starts.safetensors")
+CHAINS_FILE = "chains.safetensors"  # of a run with persistent chains
+_NAME = re.compile(r"update_\d+")
+_LEFT_OVER = re.compile(r"update_\d+\.(unfinished|discarded)")  # by a process that was killed; a local disk only
+_logger = logging.getLogger(__name__)
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint whose files are missing or are not what was written."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run knows of itself beside its tensors."""
+
+    update: int = 0  # updates done
+    num_retries: int = 0  # how often it went back after diverging
+    rate_scale: float = 1.0  # what is left of the learning rate after that
+    seconds: float = 0.0  # spent in updates, over all restarts
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory, its checksums verified."""
+
+    name: str
+    progress: Progress
+    files: dict[str, bytes]
+
+    def tensors(self, file: str) -> dict[str, Tensor]:
+        return safetensors.torch.load(self.files[file])
+
+    @property
+    def swd(self) -> dict[str, float] | None:
+        """What an evaluation at this update measured, per grid size."""
+        return json.loads(self.files["state.json"]).get("swd")
+
+    def starts(self) -> StartDistribution:
+        return StartDistribution(**self.tensors("starts.safetensors"))
+
+    def chains(self) -> dict[str, Tensor]:
+        """Where the persistent chains of all images ended; of a run that has them."""
+        return self.tensors(CHAINS_FILE)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a run at one moment, copied to the CPU: learning may go on while it is written."""
+
+    tensors: dict[str, dict[str, Tensor]]  # file: name: value
+    progress: Progress
+    swd: dict[str, float] | None  # grid size: distance of fresh samples to held-out images, if it was measured here
+
+
+def snapshot(
+    learner: Learner,
+    starts: StartDistribution,
+    progress: Progress,
+    *,
+    swd: dict[str, float] | None = None,
+    chains: dict[str, Tensor] | None = None,
+) -> Snapshot:
+    state = (learner.model.state_dict(), learner.ema.state_dict(), dict(_flat_state(learner)), asdict(starts))
+    tensors = dict(zip(TENSOR_FILES, map(_copied, state), strict=True))
+    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, swd)
+
+
+def save(
+    store: Store,
+    learner: Learner,
+    starts: StartDistribution,
+    progress: Progress,
+    *,
+    swd: dict[str, float] | None = None,
+) -> str:
+    """Write a checkpoint, and wait for it; returns its name. Raises OSError."""
+    return write(store, snapshot(learner, starts, progress, swd=swd))
+
+
+def write(store: Store, snapshot: Snapshot) -> str:
+    """Write a checkpoint; returns its name. Raises OSError; then nothing is left of it."""
+    return put(store, name_of(snapshot.progress.update), _contents(snapshot))
+
+
+def put(store: Store, name: str, contents: Iterable[tuple[str, bytes]]) -> str:
+    """Write the files of a checkpoint, (file, content); returns its name, which it has only once it is complete.
+
+    Raises OSError; then nothing is left of it.
+    """
+    # On an object store, which cannot rename a folder, the checksums written last are what completes it.
+    folder = f"{FOLDER}/{name}.unfinished" if store.is_local else f"{FOLDER}/{name}"
+    try:
+        discard(store, folder)
+        _write_files(store, folder, contents)
+        if store.is_local:
+            _put_in_place(store, name)
+    except OSError:
+        with suppress(OSError):
+            discard(store, folder)
+        raise
+    return name
+
+
+def _write_files(store: Store, folder: str, contents: Iterable[tuple[str, bytes]]) -> None:
+    checksums = {}
+    for file, content in contents:
+        checksums[file] = _checksum(content)
+        store.write(f"{folder}/{file}", content)
+    store.write(f"{folder}/checksums.json", json.dumps(checksums, indent=1).encode())
+
+
+def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
+    """One file after the other, so that only one is in memory twice."""
+    yield from ((file, safetensors.torch.save(tensors)) for file, tensors in snapshot.tensors.items())
+    yield "state.json", _state(snapshot)
+
+
+def _state(snapshot: Snapshot) -> bytes:
+    state = {
+        "progress": asdict(snapshot.progress),
+        "swd": snapshot.swd,
+        "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    return json.dumps(state, indent=1).encode()
+
+
+def _put_in_place(store: Store, name: str) -> None:
+    final, discarded = f"{FOLDER}/{name}", f"{FOLDER}/{name}.discarded"
+    store.delete_folder(discarded)
+    if store.exists(final):
+        store.rename_folder(final, discarded)
+    store.rename_folder(f"{final}.unfinished", final)
+    store.delete_folder(discarded)
+
+
+def complete_left_overs(store: Store) -> None:
+    """Give a checkpoint its name that was whole when its process was killed just before the renaming."""
+    for left_over in left_overs(store):
+        name = left_over.removesuffix(".unfinished")
+        if name in (left_over, *names(store)):
+            continue
+        with suppress(DamagedCheckpoint):
+            read(store, left_over)
+            _put_in_place(store, name)
+
+
+def discard(store: Store, folder: str) -> None:
+    """Delete a checkpoint so that at no moment half of it has the name of a whole one."""
+    if store.is_local and store.exists(folder):
+        name = f"{folder.removesuffix('.unfinished').removesuffix('.discarded')}.discarded"
+        if name != folder:
+            store.delete_folder(name)
+            store.rename_folder(folder, name)
+        folder = name
+    elif not store.is_local:
+        store.delete(f"{folder}/checksums.json")
+    store.delete_folder(folder)
+
+
+def discard_left_overs(store: Store) -> None:
+    """What a killed process left half written or half deleted."""
+    for name in left_overs(store):
+        store.delete_folder(f"{FOLDER}/{name}")
+
+
+def left_overs(store: Store) -> list[str]:
+    return [name for name in store.names(FOLDER) if _LEFT_OVER.fullmatch(name)]
+
+
+def name_of(update: int) -> str:
+    return f"update_{update:06d}"
+
+
+def update_of(name: str) -> int:
+    """How many updates a checkpoint of this name has behind it."""
+    return int(name.removeprefix("update_"))
+
+
+def names(store: Store) -> list[str]:
+    """Oldest first; complete or damaged, but not unfinished."""
+    return sorted(filter(_NAME.fullmatch, store.names(FOLDER)), key=update_of)
+
+
+def newest(
+    store: Store, warn: Callable[[str], None] = _logger.warning, *, at_most: float = math.inf
+) -> Checkpoint | None:
+    """The newest checkpoint that is whole, of those of at most so many updates; None if there is none.
+
+    Each damaged one is skipped with a warning.
+    """
+    for name in reversed([name for name in names(store) if update_of(name) <= at_most]):
+        try:
+            return read(store, name)
+        except DamagedCheckpoint as error:
+            warn(f"The checkpoint {store.path(f'{FOLDER}/{name}')} is damaged ({error}); using the one before it.")
+    return None
+
+
+def to_go_on_from(store: Store, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
+    """The newest checkpoint that is whole; None for a run that has never completed one.
+
+    Raises UserError if all are damaged: to start again under their name would be to lose them in silence.
+    """
+    if found := newest(store, warn):
+        return found
+    # On an object store a folder without checksums is one whose writing was cut short.
+    damaged = [name for name in names(store) if store.is_local or store.exists(f"{FOLDER}/{name}/checksums.json")]
+    if damaged:
+        raise UserError(
+            f"Every checkpoint of the run {store.location} is damaged ({', '.join(damaged)}), so there is nothing to "
+            f"go on from; put back a copy of one, delete {store.path(FOLDER)} to start again from update 0, or choose "
+            "another --name."
+        )
+    return None
+
+
+def read(store: Store, name: str) -> Checkpoint:
+    """Read one checkpoint and verify it. Raises DamagedCheckpoint."""
+    files: dict[str, bytes] = {}
+    try:
+        checksums = json.loads(store.read(f"{FOLDER}/{name}/checksums.json"))
+        for file, checksum in checksums.items():
+            files[file] = store.read(f"{FOLDER}/{name}/{file}")
+            if _checksum(files[file]) != checksum:
+                raise DamagedCheckpoint(f"the checksum of {file} does not fit")
+        if missing := {*TENSOR_FILES, "state.json"} - checksums.keys():
+            raise DamagedCheckpoint(f"there is no checksum of {min(missing)}")
+        progress = Progress(**json.loads(files["state.json"])["progress"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
+    return Checkpoint(name, progress, files)
+
+
+def restore(learner: Learner, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights and optimiser state into a learner.
+
+    Raises UserError if it is of another architecture.
+    """
+    load_weights(learner.model, checkpoint, "model.safetensors")
+    load_weights(learner.ema, checkpoint, "ema.safetensors")
+    saved = checkpoint.tensors("optimizer.safetensors")
+    for grid, optimizer in enumerate(learner.optimizers):
+        optimizer.state.clear()
+        for position, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            prefix = f"{grid}.{position}."
+            # Adam's own step count lives where the fused kernel wants it: beside the parameter.
+            state = {
+                key.removeprefix(prefix): value.to(parameter.device)
+                for key, value in saved.items()
+                if key.startswith(prefix)
+            }
+            if state:
+                optimizer.state[parameter] = state
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint, file: str) -> None:
+    """Copy saved weights into a model, in place. Raises UserError if it is of another architecture."""
+    saved = checkpoint.tensors(file)
+    found, wanted = (
+        {name: tuple(value.shape) for name, value in state.items()} for state in (saved, model.state_dict())
+    )
+    if differing := [name for name in (wanted | found) if found.get(name) != wanted.get(name)]:
+        name = differing[0]
+        raise UserError(
+            f"The checkpoint {checkpoint.name} is of another architecture: {name} is {found.get(name, 'absent')} in it "
+            f"but {wanted.get(name, 'absent')} in this config; give the config it was trained with, or another --name."
+        )
+    model.load_state_dict(saved)
+
+
+def _flat_state(learner: Learner) -> Iterator[tuple[str, Tensor]]:
+    for grid, optimizer in enumerate(learner.optimizers):
+        for position, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            for key, value in optimizer.state.get(parameter, {}).items():
+                yield f"{grid}.{position}.{key}", value
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+    return {name: value.contiguous() for name, value in copies.items()}
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

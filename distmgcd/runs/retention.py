@@ -1,0 +1,101 @@
+"""Which checkpoints of a run are the newest and the best, and which ones stay.
+
+A checkpoint has a score if there was an evaluation at its update: smaller is better.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable
+
+from distmgcd.errors import UserError
+from distmgcd.runs import checkpoint
+from distmgcd.runs.checkpoint import FOLDER, Checkpoint, DamagedCheckpoint
+from distmgcd.runs.store import Store
+
+_logger = logging.getLogger(__name__)
+
+
+def score(swd: dict[str, float] | None, metric: str) -> float | None:
+    """One number of the distances per grid: their mean for the metric swd, one of them for swd/16."""
+    if not swd:
+        return None
+    value = sum(swd.values()) / len(swd) if metric == "swd" else swd.get(metric.removeprefix("swd/"))
+    return math.inf if value is not None and math.isnan(value) else value
+
+
+def scores(store: Store, metric: str) -> dict[str, float]:
+    """The scores of all checkpoints that have one, oldest first. Their checksums are not looked at."""
+    found = {name: score(_distances(store, name), metric) for name in checkpoint.names(store)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def newest_score(store: Store, metric: str) -> float | None:
+    for name in reversed(checkpoint.names(store)):
+        if (value := score(_distances(store, name), metric)) is not None:
+            return value
+    return None
+
+
+def prune(store: Store, keep: int, *, keep_best: int = 0, metric: str = "swd", update: int | None = None) -> None:
+    """Delete all but the newest `keep` checkpoints and the best `keep_best`, and what killed processes left.
+
+    update: of the checkpoint just written. Later ones are damaged, or we would have gone on from them: they do not
+    count, and stay until they are written anew.
+    """
+    names = [name for name in checkpoint.names(store) if update is None or checkpoint.update_of(name) <= update]
+    kept = set(names[-keep:])
+    if keep_best:
+        found = scores(store, metric)
+        kept |= set(sorted(filter(found.__contains__, names), key=found.__getitem__)[:keep_best])
+    for name in names:
+        if name not in kept:
+            checkpoint.discard(store, f"{FOLDER}/{name}")
+    checkpoint.discard_left_overs(store)
+
+
+def best(store: Store, metric: str, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
+    """The checkpoint of the smallest score that is whole; None if none is. Damaged ones are skipped with a warning."""
+    found = scores(store, metric)
+    for name in sorted(found, key=found.__getitem__):
+        try:
+            return checkpoint.read(store, name)
+        except DamagedCheckpoint as error:
+            warn(f"The checkpoint {store.path(f'{FOLDER}/{name}')} is damaged ({error}); using the next best.")
+    return None
+
+
+def find(store: Store, which: str, *, metric: str) -> Checkpoint | None:
+    """The newest checkpoint, the best, or that of an update ("update_000200" or "200").
+
+    None if none is whole yet. Raises UserError if the one asked for is not there or is damaged.
+    """
+    if which == "newest":
+        return checkpoint.newest(store)
+    names = checkpoint.names(store)
+    if which == "best":
+        if names and not scores(store, metric):
+            raise UserError(
+                f"No checkpoint of the run {store.location} has a score yet, so none is the best: set evaluate.every "
+                "to a multiple of checkpoint.every, or take the newest."
+            )
+        return best(store, metric)
+    name = checkpoint.name_of(int(which)) if which.isdecimal() else which
+    if name not in names:
+        raise UserError(
+            f"There is no checkpoint {which!r} of the run {store.location}; give newest, best"
+            f"{''.join(f', {known}' for known in names)}."
+        )
+    try:
+        return checkpoint.read(store, name)
+    except DamagedCheckpoint as error:
+        raise UserError(
+            f"The checkpoint {store.path(f'{FOLDER}/{name}')} is damaged ({error}); take another, or the newest."
+        ) from None
+
+
+def _distances(store: Store, name: str) -> dict[str, float] | None:
+    try:
+        return json.loads(store.read(f"{FOLDER}/{name}/state.json")).get("swd")
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,101 @@
+"""Checkpoints while training goes on: copied at once, written in the background, told when that is done."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from distmgcd.config import Checkpointing
+from distmgcd.core.learning import Learner
+from distmgcd.core.synthesis import StartDistribution
+from distmgcd.errors import UserError
+from distmgcd.runs import checkpoint, retention
+from distmgcd.runs.background import Background
+from distmgcd.runs.checkpoint import Progress, Snapshot
+from distmgcd.runs.log import Log
+from distmgcd.runs.store import Store
+
+
+class NotSaved(UserError):
+    """The end of a run could not be written; the same command tries again."""
+
+
+class Saver:
+    """Writes the checkpoints of a run; rank 0 has one. One write at a time: the next waits for it."""
+
+    def __init__(self, store: Store, settings: Checkpointing, log: Log, tell: Callable[[dict[str, Any]], None]):
+        """tell: called with a record for the log and the user, on the thread that calls save and settle."""
+        self._store = store
+        self._settings = settings
+        self._log = log
+        self._tell = tell
+        self._background = Background()
+        self._update = 0  # of the checkpoint that is being written
+        self._pause_s = 0.0
+        self._afterwards: OSError | None = None  # what went wrong once the checkpoint was safe
+
+    def save(
+        self,
+        learner: Learner,
+        starts: StartDistribution,
+        progress: Progress,
+        *,
+        swd: dict[str, float] | None = None,
+        chains: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Copy the state and have it written, after what is still being written."""
+        start = time.perf_counter()
+        self.settle()
+        snapshot = checkpoint.snapshot(learner, starts, progress, swd=swd, chains=chains)
+        self._update = progress.update
+        self._background.submit(lambda: self._write(snapshot))
+        self._pause_s = time.perf_counter() - start
+
+    def settle(self, *, wait: bool = True) -> OSError | None:
+        """Tell how the last write went, if it has ended and was not told yet; returns what made it fail."""
+        outcome = self._background.take(wait=wait)
+        if outcome is None:
+            return None
+        if outcome.error:
+            self._tell({"update": self._update, "event": self._failure(outcome.error)})
+        else:
+            times = {"pause_s": self._pause_s, "write_s": outcome.seconds}
+            self._tell({"update": self._update, "checkpoint": times})
+        if self._afterwards:
+            reason, self._afterwards = reason_of(self._afterwards), None
+            self._tell({"event": f"Old checkpoints could not be deleted, or the log not copied ({reason})."})
+        return outcome.error
+
+    def _write(self, snapshot: Snapshot) -> None:
+        settings, update = self._settings, snapshot.progress.update
+        checkpoint.write(self._store, snapshot)
+        try:
+            retention.prune(
+                self._store, settings.keep, keep_best=settings.keep_best, metric=settings.metric, update=update
+            )
+            self._log.copy_to(self._store)
+        except OSError as error:
+            self._afterwards = error
+
+    def _failure(self, error: OSError) -> str:
+        try:
+            names = checkpoint.names(self._store)
+        except OSError:
+            names = []
+        before = f"the checkpoint of update {checkpoint.update_of(names[-1])}" if names else "the start"
+        return (
+            f"The checkpoint of update {self._update} could not be written ({reason_of(error)}); training goes on, the "
+            f"next checkpoint tries again, and until then a restart goes on from {before}."
+        )
+
+
+def reason_of(error: OSError) -> str:
+    return " ".join(str(error.strerror or error).split()).rstrip(".")
+
+
+def not_saved(when: str, what: str, error: OSError, store: Store) -> NotSaved:
+    return NotSaved(
+        f"The run {store.location} {when}, but {what} could not be written ({reason_of(error)}); free "
+        "space there or mend what is wrong, and run the same command again: it goes on from the newest checkpoint."
+    )

@@ -1,0 +1,83 @@
+"""What comes of a sweep: a config file that trains with the best settings, and the best trials' samples."""
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from distmgcd.config import to_yaml
+from distmgcd.runs.store import Store
+from distmgcd.sweep import ranking
+from distmgcd.sweep.findings import Findings, changed
+from distmgcd.sweep.trial import Trial
+
+BEST_FILE, SHEETS_FILE = "best.yaml", "best_samples.png"
+
+_WIDEST = 480  # pixels of one sheet beside the others
+_MARGIN, _LINE = 12, 18
+_PAGE, _TEXT = (38, 46, 70), (225, 225, 225)  # as evaluate/strip.py: a blue, so that the edges of grey pictures show
+
+
+def write_best(store: Store, findings: Findings) -> None:
+    """best.yaml: a trial's settings on all training images, for what it kept back for the choice is learned from now.
+
+    There is none where no trial has a result. Raises OSError.
+    """
+    best = findings.best
+    if best is None:
+        store.delete(BEST_FILE)
+        return
+    if best.name not in findings.configs:  # written by another version: what it wrote stays, and findings warn
+        return
+    changes = {"data.validation": 0.0, "learning.num_updates": findings.sweep.num_updates}
+    config = changed(findings.sweep.preset_of(best), changes)
+    store.write(BEST_FILE, (_header(findings, best) + to_yaml(config)).encode("utf-8", "replace"))
+
+
+def _header(findings: Findings, best: Trial) -> str:
+    sweep, counted = findings.sweep, ranking.counts(findings.trials)
+    tried = ", ".join(f"{number} {state}" for state, number in counted.items())
+    validation = findings.configs[best.name].data.validation
+    lines = [
+        f"{best.name}, the best of {len(findings.trials)} trials ({tried}) of the sweep {sweep.name} of {sweep.base}.",
+        f"{ranking.objective_in_words(sweep.objective)}: {ranking.with_spread(best, sweep.objective)}"
+        + (" (deviation over draws of samples)." if ranking.spread_of(best, sweep.objective) else "."),
+        *([] if best.state == "finished" else [f"No trial came to its end; this one was {best.state}."]),
+        *(f"{title}: {text}." for title, text in findings.protocol.items()),
+        "It was chosen by this very number: on other images expect it to be a little worse.",
+        *(["Here all training images are learned from: data.validation is 0."] if validation else []),
+    ]
+    return "".join(f"# {' '.join(line.split())}\n" for line in lines)
+
+
+def write_sheets(store: Store, findings: Findings) -> None:
+    """best_samples.png; none where no trial has a sheet. Raises OSError."""
+    sheets = [
+        (trial, Image.open(io.BytesIO(findings.sheets[trial.name])).convert("RGB"))
+        for trial in findings.trials
+        if trial.name in findings.sheets
+    ]
+    if not sheets:
+        store.delete(SHEETS_FILE)
+        return
+    store.write(SHEETS_FILE, _side_by_side(sheets, findings.sweep.objective))
+
+
+def _side_by_side(sheets: Sequence[tuple[Trial, Image.Image]], objective: str) -> bytes:
+    """Each sheet under its trial's name and objective, at most so wide."""
+    for _, sheet in sheets:
+        sheet.thumbnail((_WIDEST, _WIDEST * 4))
+    width = max(sheet.width for _, sheet in sheets)
+    height = max(sheet.height for _, sheet in sheets)
+    page = Image.new("RGB", (_MARGIN + len(sheets) * (width + _MARGIN), height + 2 * _LINE + 2 * _MARGIN), _PAGE)
+    draw = ImageDraw.Draw(page)
+    for column, (trial, sheet) in enumerate(sheets):
+        left = _MARGIN + column * (width + _MARGIN)
+        title = f"{column + 1}. {trial.name}" + ("" if trial.state == "finished" else f" ({trial.state})")
+        lines = (title, f"{ranking.label_of(objective)} {ranking.with_spread(trial, objective)}")
+        for number, line in enumerate(lines):
+            draw.text((left, _MARGIN // 2 + number * _LINE), line, fill=_TEXT, font=ImageFont.load_default(14))
+        page.paste(sheet, (left, 2 * _LINE + _MARGIN))
+    content = io.BytesIO()
+    page.save(content, format="PNG")
+    return content.getvalue()

@@ -1,0 +1,132 @@
+"""results.parquet: one row a trial. Every knob is a column of its own, for whoever reads it with other tools.
+
+What only this package needs, to read trials back as they were, is JSON: the knobs of a trial, which tell a setting
+that is null from one that the trial does not have, and its whole config.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
+from distmgcd.sweep.trial import Trial
+
+FILE = "results.parquet"
+
+_TYPES = {
+    "name": pa.string(),
+    "state": pa.string(),
+    "reason": pa.string(),
+    "objective": pa.float64(),
+    "gradient_evaluations": pa.int64(),
+    "images_per_s": pa.float64(),
+    "updates": pa.int64(),
+    "seconds": pa.float64(),
+    "history": pa.list_(pa.struct([("updates", pa.int64()), ("objective", pa.float64())])),
+    "run": pa.string(),
+}
+_PER_GRID = ("swd", "swd_spread")
+
+
+def write_table(
+    store: Store, trials: Sequence[Trial], *, facts: Mapping[str, str], configs: Mapping[str, dict[str, Any]]
+) -> None:
+    """facts: of the sweep, into the metadata. configs: {name of a trial: its whole config}. Raises OSError."""
+    columns, schema = {}, []
+    for name, kind in _TYPES.items():
+        columns[name] = [_cell(trial, name, store) for trial in trials]
+        schema.append(pa.field(name, kind))
+    for name in _PER_GRID:
+        for size in _keys(getattr(trial, name) for trial in trials):
+            columns[f"{name}.{size}"] = [getattr(trial, name).get(size) for trial in trials]
+            schema.append(pa.field(f"{name}.{size}", pa.float64()))
+    for path in _keys(trial.knobs for trial in trials):
+        kind, columns[f"knob.{path}"] = _column([trial.knobs.get(path) for trial in trials])
+        schema.append(pa.field(f"knob.{path}", kind or pa.string(), metadata=None if kind else {"encoding": "json"}))
+    columns["knobs"] = [json.dumps(trial.knobs) for trial in trials]
+    columns["config"] = [json.dumps(configs[t.name]) if t.name in configs else None for t in trials]
+    schema += [pa.field(name, pa.string(), metadata={"encoding": "json"}) for name in ("knobs", "config")]
+    table = pa.table(columns, schema=pa.schema(schema, metadata=dict(facts)))
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    store.write(FILE, content.getvalue())
+
+
+def read_table(store: Store) -> tuple[list[Trial], dict[str, str], dict[str, dict[str, Any]]]:
+    """The trials, the facts and the configs, as they were written. Raises UserError if there are none."""
+    if not store.exists(FILE):
+        raise UserError(
+            f"There is no sweep at {store.location}: it has no {FILE}; `distmgcd tune` prints the folder it wrote to."
+        )
+    try:
+        table = pq.read_table(io.BytesIO(store.read(FILE)))
+        rows, metadata = table.to_pylist(), table.schema.metadata or {}
+        trials = [_trial_of(row, store) for row in rows]
+        configs = {row["name"]: json.loads(row["config"]) for row in rows if row["config"]}
+    except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The results {store.path(FILE)} are damaged ({' '.join(str(error).split())}); `distmgcd tune` with "
+            "--resume writes them anew."
+        ) from None
+    return trials, {k.decode(): v.decode() for k, v in metadata.items() if not k.startswith(b"ARROW:")}, configs
+
+
+def _trial_of(row: dict[str, Any], store: Store) -> Trial:
+    plain = {field.name: row[field.name] for field in fields(Trial) if field.name in _TYPES}
+    per_grid = {
+        name: {
+            key.removeprefix(f"{name}."): value
+            for key, value in row.items()
+            if key.startswith(f"{name}.") and value is not None
+        }
+        for name in _PER_GRID
+    }
+    history = tuple((entry["updates"], entry["objective"]) for entry in row["history"])
+    trial = Trial(**plain | per_grid | {"history": history, "knobs": json.loads(row["knobs"])})
+    return replace(trial, run=store.path(trial.run[2:])) if trial.run.startswith("./") else trial
+
+
+def _cell(trial: Trial, name: str, store: Store) -> Any:
+    if name == "history":
+        return [{"updates": updates, "objective": objective} for updates, objective in trial.history]
+    if name == "reason":  # it may quote a file name that is no text
+        return trial.reason.encode("utf-8", "replace").decode()
+    return _relative(trial.run, store) if name == "run" else getattr(trial, name)
+
+
+def _relative(run: str, store: Store) -> str:
+    """Runs inside the sweep's folder by their place in it, so that the folder may move."""
+    inside = store.path("x")[:-1]
+    return f"./{run.removeprefix(inside)}" if run.startswith(inside) else run
+
+
+def _keys(dicts: Any) -> list[str]:
+    """The keys of all of them, in the order in which they first occur."""
+    return list(dict.fromkeys(key for found in dicts for key in found))
+
+
+def _column(values: list[Any]) -> tuple[pa.DataType | None, list[Any]]:
+    """A type that holds these values exactly, and the values; None and JSON texts where there is none."""
+    kind = _type_of([value for value in values if value is not None])
+    return kind, values if kind else [None if value is None else json.dumps(value) for value in values]
+
+
+def _type_of(values: list[Any]) -> pa.DataType | None:
+    kinds = {type(value) for value in values}
+    if kinds == {list}:
+        inner = _type_of([item for value in values for item in value])
+        has_null = any(item is None for value in values for item in value)
+        return None if inner is None or has_null else pa.list_(inner)
+    if kinds == {bool}:
+        return pa.bool_()
+    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values):
+        return pa.int64()
+    if kinds and kinds <= {int, float} and all(abs(value) < 2**53 for value in values if isinstance(value, int)):
+        return pa.float64()
+    return pa.string() if kinds == {str} else None

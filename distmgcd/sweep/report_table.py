@@ -1,0 +1,99 @@
+"""All trials in one table of the report, whose titles sort it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from distmgcd.sweep import charts, ranking
+from distmgcd.sweep.axes import is_number, number_text, text_of
+from distmgcd.sweep.findings import Findings
+from distmgcd.sweep.knob_axes import paths_of
+from distmgcd.sweep.markup import Markup, element, join
+from distmgcd.sweep.trial import Trial
+
+_KNOBS_IN_TIP = 8
+
+
+class Column(NamedTuple):
+    title: str
+    show: Callable[[Trial], object]  # a text or markup
+    value: Callable[[Trial], Any]  # what it is sorted by; None comes last
+    style: str | None = "number"
+
+
+def table_of_trials(findings: Findings) -> Markup:
+    """Best first, as findings has them; trials that diverged or failed stand among them, below."""
+    columns, objective = _columns(findings), findings.sweep.objective
+    titles = (
+        element("th", element("button", column.title, type="button"), scope="col", class_=column.style)
+        for column in columns
+    )
+    rows = (_row(rank, trial, columns, objective) for rank, trial in enumerate(findings.trials))
+    table = element("table", element("thead", element("tr", *titles)), element("tbody", *rows))
+    return element("div", table, class_="trials", tabindex=0)
+
+
+def _row(rank: int, trial: Trial, columns: Sequence[Column], objective: str) -> Markup:
+    first, *others = columns
+    cells = [element("th", first.show(trial), scope="row", data_v=trial.name)]
+    cells += [element("td", c.show(trial), class_=c.style, data_v=_sortable(c.value(trial))) for c in others]
+    return element("tr", *cells, data_t=rank, data_tip=_tip(trial, objective))
+
+
+def _columns(findings: Findings) -> list[Column]:
+    objective = findings.sweep.objective
+    sizes = sorted({size for trial in findings.trials for size in trial.swd}, key=lambda s: (len(s), s))
+    return [
+        Column("trial", lambda t: t.name, lambda t: t.name, None),
+        Column("state", _state, lambda t: t.state, None),
+        Column(
+            ranking.label_of(objective), lambda t: ranking.with_spread(t, objective), lambda t: t.objective, "number"
+        ),
+        *(_of_grid(size) for size in sizes),
+        Column("gradient evaluations", lambda t: t.gradient_evaluations or "-", lambda t: t.gradient_evaluations),
+        Column("images/s", lambda t: _rounded(t.images_per_s), lambda t: t.images_per_s),
+        Column("updates", lambda t: number_text(t.updates), lambda t: t.updates),
+        Column("seconds", lambda t: _rounded(t.seconds), lambda t: t.seconds),
+        *(_of_knob(path) for path in paths_of(findings) if any(path in trial.knobs for trial in findings.trials)),
+        Column("reason", lambda t: t.reason, lambda t: t.reason or None, "words"),
+    ]
+
+
+def _of_grid(size: str) -> Column:
+    def show(trial: Trial) -> str:
+        return ranking.distance_in_words(trial.swd.get(size), trial.swd_spread.get(size))
+
+    return Column(f"{size}x{size}", show, lambda trial: trial.swd.get(size))
+
+
+def _of_knob(path: str) -> Column:
+    def show(trial: Trial) -> str:
+        return text_of(trial.knobs[path]) if path in trial.knobs else ""
+
+    return Column(path, show, lambda trial: trial.knobs.get(path, ""), "wrapped")
+
+
+def _state(trial: Trial) -> Markup:
+    return join(charts.symbol(trial.state), f" {trial.state}")
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else number_text(float(f"{value:.3g}"))
+
+
+def _sortable(value: Any) -> str:
+    if value is None:
+        return ""
+    return repr(float(value)) if is_number(value) else text_of(value)
+
+
+def _tip(trial: Trial, objective: str) -> str:
+    knobs = [f"{path} = {text_of(value)}" for path, value in list(trial.knobs.items())[:_KNOBS_IN_TIP]]
+    more = len(trial.knobs) - len(knobs)
+    return "\n".join(
+        [
+            f"{trial.name}: {trial.state}",
+            f"{ranking.label_of(objective)} = {ranking.with_spread(trial, objective)}",
+            *knobs,
+            *([f"and {more} more"] if more > 0 else []),
+        ]
+    )

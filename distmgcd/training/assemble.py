@@ -1,0 +1,114 @@
+"""From a config to the numbers and modules of the method, which know no config."""
+
+import torch
+
+from distmgcd.config import Config
+from distmgcd.core.blocks import Blocks
+from distmgcd.core.chains import Chains
+from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
+from distmgcd.core.langevin import Langevin
+from distmgcd.core.learning import Learner, Method
+from distmgcd.data import ImageSet, open_images, shard
+from distmgcd.training.worker import Worker
+
+
+def make_model(config: Config) -> MultiGridEnergy:
+    """The untrained model, on the CPU: its weights are a function of the seed."""
+    sizes = config.grids.sizes
+    grids = zip(sizes, config.network.layers(sizes), config.per_grid("langevin.reference_sigma"), strict=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return MultiGridEnergy(
+            [
+                ConvEnergy(
+                    size,
+                    config.data.channels,
+                    [ConvLayer(*layer) for layer in layers],
+                    activation=config.network.activation,
+                    norm=config.network.norm,
+                    reference_sigma=sigma,
+                )
+                for size, layers, sigma in grids
+            ]
+        )
+
+
+def make_langevin(config: Config) -> list[Langevin]:
+    """How the chains of every grid move, coarse to fine."""
+    keys = ("num_steps", "step_size", "temperature", "clamp")
+    return [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys), strict=True)]
+
+
+def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
+    """rate_scale multiplies the learning rate of every grid: what roll-backs have left of it."""
+    learning = config.learning
+    return Method(
+        sizes=config.grids.sizes,
+        langevin=make_langevin(config),
+        seed=config.seed,
+        flip=config.data.flip,
+        observed_noise=config.data.noise,
+        num_updates=learning.num_updates,
+        warmup=learning.warmup,
+        learning_rate=[rate * rate_scale for rate in config.per_grid("learning.learning_rate")],
+        final_rate=learning.final_rate,
+        ema=learning.ema,
+    )
+
+
+def make_learner(config: Config, worker: Worker) -> Learner:
+    """The untrained model on the worker's device, wrapped so that gradients are averaged over all workers."""
+    model = make_model(config).to(worker.device)
+    return Learner(model, worker.wrap(model), betas=config.learning.betas)
+
+
+def make_blocks(config: Config, worker: Worker) -> Blocks | None:
+    """How this worker shares the blocks of a batch, if the config asks for blocks."""
+    if (size := config.learning.block_size) is None:
+        return None
+    slices = (
+        shard(config.learning.global_batch_size, rank, worker.world_size, block=size)
+        for rank in range(worker.world_size)
+    )
+    shares = [(share.start // size, share.stop // size) for share in slices]
+    return Blocks(size, shares, worker.rank, worker.gather)
+
+
+def make_chains(config: Config, worker: Worker, *, num_images: int) -> Chains | None:
+    """Persistent chains, none of them walked yet, if the config asks for them."""
+    if config.start.kind != "persistent":
+        return None
+    return Chains(
+        num_images,
+        config.data.channels,
+        config.grids.sizes,
+        rank=worker.rank,
+        world_size=worker.world_size,
+        gather=worker.gather,
+        device=worker.device,
+    )
+
+
+def open_training_images(config: Config) -> ImageSet:
+    """The images that are learned from, as the config wants them. Raises UserError."""
+    return _open(config, config.data.split, part=(0.0, 1.0 - config.data.validation))
+
+
+def open_held_out_images(config: Config) -> ImageSet:
+    """The images that samples are compared with: none of them is learned from. Raises UserError."""
+    if config.data.validation:
+        return _open(config, config.data.split, part=(1.0 - config.data.validation, 1.0))
+    return _open(config, config.data.held_out)
+
+
+def _open(config: Config, split: str, part: tuple[float, float] = (0.0, 1.0)) -> ImageSet:
+    data = config.data
+    return open_images(
+        data.path,
+        image_size=config.image_size,
+        channels=data.channels,
+        split=split,
+        part=part,
+        pad=data.pad,
+        max_corrupt=data.max_corrupt,
+    )

@@ -1,0 +1,175 @@
+"""The training loop. It asks a small Worker, never a framework; one rank is a special case of many."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distmgcd.config import Config
+from distmgcd.core.blocks import learn_in_blocks
+from distmgcd.core.learning import learn
+from distmgcd.data import batch_indices, shard
+from distmgcd.runs import checkpoint
+from distmgcd.runs.checkpoint import Progress
+from distmgcd.runs.log import make_record
+from distmgcd.runs.run import Run
+from distmgcd.runs.saving import not_saved
+from distmgcd.training.assemble import make_chains, make_learner, make_method
+from distmgcd.training.results import evaluate, finish
+from distmgcd.training.state import Training, begin, leave, save, tell
+from distmgcd.training.stop import Request, Stopped
+from distmgcd.training.watch import Diverged, check_health
+from distmgcd.training.worker import Worker
+
+
+def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
+    """Train to the end, from the newest good checkpoint if there is one; returns what result.json holds.
+
+    All workers call it. Raises UserError for a mistake in the config or data, Diverged when going back did not
+    help, and Stopped where the worker was asked to leave.
+    """
+    training = begin(config, worker, run)
+    checkpoints, logs, evaluations = config.checkpoint.every, config.log.every, config.evaluate.every
+    last = config.learning.num_updates
+    try:
+        while training.progress.update < last:
+            done, request = training.progress.update, worker.before_update(training.progress.update)
+            try:
+                if request:
+                    heed(training, request)
+                advance(training)
+                done += 1
+                if done % logs == 0 or done % checkpoints == 0 or done == last:
+                    flush(training)  # before a checkpoint, so that only a healthy state is saved
+            except Diverged as event:
+                go_back(training, event)
+                continue
+            evaluated = evaluations and done % evaluations == 0 and done < last
+            swd = evaluate(training) if evaluated else None
+            if done % checkpoints == 0 or done == last:
+                save(training, swd)
+            if not training.pending:
+                training.pending_since = time.perf_counter()  # what was just done is no part of an update
+        return finish(training)
+    finally:
+        if training.log:
+            leave(training)
+
+
+def advance(training: Training) -> None:
+    """One update, without waiting for the device."""
+    update, config, chains = training.progress.update, training.config, training.chains
+    batch, shares = global_batch(training, update), shares_of(training)
+    mine = shares[training.worker.rank]
+    pixels, indices = images_of(training, batch[mine])
+    previous = chains and chains.recall(batch, mine)
+    if training.blocks:
+        learned = learn_in_blocks(
+            training.learner, pixels, indices, update, training.method, blocks=training.blocks, previous=previous
+        )
+    else:
+        weight = len(pixels) * training.worker.world_size / config.learning.global_batch_size
+        learned = learn(training.learner, pixels, indices, update, training.method, weight=weight, previous=previous)
+    if chains:
+        chains.keep(batch, shares, learned.synthesised)
+    training.pending.append(learned.metrics)
+    training.progress = replace(training.progress, update=update + 1)
+
+
+def global_batch(training: Training, update: int) -> Tensor:
+    """The images of the batch of all workers, int64 [B], on the CPU; update counts from 0."""
+    config, num_images = training.config, len(training.images)
+    batch_size = config.learning.global_batch_size
+    return torch.from_numpy(
+        batch_indices(update, num_images=num_images, global_batch_size=batch_size, seed=config.seed).copy()
+    )
+
+
+def shares_of(training: Training) -> list[slice]:
+    """Every worker's part of the batch."""
+    learning, world_size = training.config.learning, training.worker.world_size
+    return [
+        shard(learning.global_batch_size, rank, world_size, block=learning.block_size or 1)
+        for rank in range(world_size)
+    ]
+
+
+def images_of(training: Training, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The pixels of images, uint8 [b, C, S, S], and their indices, int64 [b], on the worker's device."""
+    device = training.worker.device
+    pixels = torch.from_numpy(training.images.images[indices.numpy()])
+    return pixels.to(device, non_blocking=True), indices.to(device, non_blocking=True)
+
+
+def heed(training: Training, request: Request) -> None:
+    """Save at once, then leave if so asked. Raises Stopped and Diverged."""
+    flush(training)
+    if training.saved != training.progress:
+        save(training)
+    if request == Request.STOP:
+        if training.saver and (error := training.saver.settle()):
+            raise not_saved("was asked to stop", "its last checkpoint", error, training.run.store)
+        raise Stopped(training.progress.update)
+
+
+def flush(training: Training) -> None:
+    """Read the metrics since the last record, from all workers; log them and check their health. Raises Diverged."""
+    if not training.pending:
+        return
+    config, done, num_pending = training.config, training.progress.update, len(training.pending)
+    metrics = training.worker.mean(torch.stack(training.pending)).cpu()  # the only place that waits for the device
+    training.pending.clear()
+    now = time.perf_counter()
+    seconds, training.pending_since = now - training.pending_since, now
+    training.progress = replace(training.progress, seconds=training.progress.seconds + seconds)
+    if training.log:
+        record = make_record(
+            metrics,
+            num_updates=config.learning.num_updates,
+            num_workers=training.worker.world_size,
+            images_per_s=num_pending * config.learning.global_batch_size / seconds,
+            seconds_left=(config.learning.num_updates - done) * training.progress.seconds / done,
+            sizes=config.grids.sizes,
+            langevin=training.method.langevin,
+        )
+        tell(training, record)
+        training.saver.settle(wait=False)
+    check_health(metrics, first_update=done - num_pending + 1, sizes=config.grids.sizes, watch=config.watch)
+
+
+def go_back(training: Training, event: Diverged) -> None:
+    """Return to the newest good checkpoint with a smaller learning rate. Raises Diverged after too many times."""
+    config, watch = training.config, training.config.watch
+    num_retries = training.progress.num_retries + 1
+    rate_scale = training.progress.rate_scale * watch.rate_after_retry
+    if num_retries > watch.max_retries:
+        end = Diverged(
+            f"{event} It has done so {num_retries} times, the last with learning rates scaled by "
+            f"{training.progress.rate_scale:g}; lower langevin.step_size or learning.learning_rate, or raise "
+            "data.noise."
+        )
+        if training.log:
+            tell(training, {"diverged": str(end)})
+        raise end
+    if training.saver:
+        training.saver.settle()
+    training.worker.mean(torch.zeros(1, device=training.worker.device))  # all wait for that: they read what it wrote
+    found = checkpoint.to_go_on_from(training.run.store)
+    training.chains = make_chains(config, training.worker, num_images=len(training.images))
+    if found:
+        checkpoint.restore(training.learner, found)
+        if training.chains:
+            training.chains.load(found.chains())
+    else:
+        training.learner = make_learner(config, training.worker)
+    seconds = training.progress.seconds
+    training.progress = replace(
+        found.progress if found else Progress(), num_retries=num_retries, rate_scale=rate_scale, seconds=seconds
+    )
+    training.method = make_method(config, rate_scale=rate_scale)
+    if training.log:
+        where = f"the checkpoint of update {found.progress.update}" if found else "the start"
+        text = f"{event} Going back to {where} with the learning rates scaled by {rate_scale:g}."
+        tell(training, {"event": text, "rate_scale": rate_scale})

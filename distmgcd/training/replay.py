@@ -1,0 +1,284 @@
+"""Walk the chains of one update of a run again, in this one process, however many workers trained it.
+
+    update U, from 1, as the log counts them        its chains use the weights after U - 1 updates
+
+A chain is a function of those weights and of (seed, image, update, grid, step). The weights come from the newest
+whole checkpoint of at most U - 1 updates; the updates from there on are gone over again by the ordinary loop. On the
+same kind of machine that is bit for bit the run of one worker, or of any number with learning.block_size. Without it,
+the chains right after a checkpoint are those of several workers up to rounding; but their gradients were summed in
+another order, and every update gone over magnifies that, because the gradient of a leaky ReLU's energy jumps. The
+run's folder is only read.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from distmgcd.config import Config
+from distmgcd.core.synthesis import StartDistribution
+from distmgcd.data import ImageSet
+from distmgcd.errors import UserError
+from distmgcd.runs import checkpoint
+from distmgcd.runs.checkpoint import Progress
+from distmgcd.runs.run import METRICS_FILE, Run
+from distmgcd.runs.store import Store
+from distmgcd.training import loop
+from distmgcd.training.assemble import make_blocks, make_chains, make_learner, make_method, open_training_images
+from distmgcd.training.assess import start_distribution
+from distmgcd.training.chain_steps import GridChains, record_chains, worst
+from distmgcd.training.state import Training
+from distmgcd.training.worker import LocalWorker
+
+NUM_WORST = 4  # chains that are shown where none are named
+_NUM_LISTED = 5  # images of the batch that a message lists
+_SECONDS_BETWEEN_LINES = 10.0
+
+Images = Sequence[int] | Literal["all"] | None
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """The chains of n images in one update of a run, with every step."""
+
+    run: str
+    update: int  # from 1, as the log counts
+    checkpoint: int  # updates done in the checkpoint that was loaded; 0: the untrained model
+    rate_scale: float  # of the learning rates, as it was before this update
+    images: list[int]  # where each stands in the training set
+    grids: list[GridChains] = field(repr=False)  # coarse to fine
+    notes: list[str]  # what a user should know, one sentence each
+
+    @property
+    def num_rerun(self) -> int:
+        """How many updates were gone over again, from the checkpoint to the weights of this update."""
+        return self.update - 1 - self.checkpoint
+
+
+def replay(
+    run: str,
+    *,
+    update: int,
+    images: Images = None,
+    alone: bool = False,
+    rate_scale: float | None = None,
+    data: str | None = None,
+    device: torch.device | str | None = None,
+    show: Tell = lambda _: None,
+) -> Replay:
+    """Walk chains of an update of the run at this path again. Nothing is written. Raises UserError.
+
+    update: from 1, as the log and messages count; the chains are those of the weights before it. images: where they
+    stand in the training set; None takes those of the batch whose last step drifted most. alone: walk these chains
+    only, not the whole batch: faster, and the same up to rounding, for a convolution may sum in another order.
+    rate_scale: of the learning rates, where a run that diverged went over these updates more than once; None is the
+    first time. data: where the run's images are on this machine, in place of its data.path. device: None takes a GPU
+    where there is one. show is called with every note at once, and with a line of progress now and then.
+    """
+    opened, notes = Run.open(run), []
+
+    def tell(note: str) -> None:
+        notes.append(note)
+        show(note)
+
+    config = _with_data(opened.config(), data)
+    _check_update(update, opened, config)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
+    batch = loop.global_batch(training, update - 1)
+    pixels, indices = loop.images_of(training, batch)
+    rows = _rows(images, indices, update)
+
+    start = training.progress.update
+    rates = _rates_after(start, opened.store) if rate_scale is None else {}
+    _go_over(training, update - 1, rates, show)
+    previous = training.chains and training.chains.recall(batch, slice(0, len(batch)))
+    if alone:
+        _check_alone(images, config)
+        pixels, indices, previous = pixels[rows], indices[rows], previous and previous.at(rows)
+        rows = torch.arange(len(rows), device=device)
+    grids = record_chains(
+        training.learner.model,
+        pixels,
+        indices,
+        update - 1,
+        training.method,
+        rows=rows,
+        previous=previous,
+        block_size=None if alone else config.learning.block_size,
+    )
+    if images is None:
+        chosen = worst(grids, NUM_WORST)
+        grids, rows = [grid.of(chosen) for grid in grids], rows[chosen.to(device)]
+        tell(f"These are the {len(chosen)} chains of the batch whose last step drifted most, at whichever grid.")
+    return Replay(run, update, start, training.progress.rate_scale, indices[rows].tolist(), grids, notes)
+
+
+def _at_checkpoint(
+    run: Run, config: Config, update: int, *, rate_scale: float | None, device: torch.device, tell: Tell
+) -> Training:
+    """The run in this process at its newest whole checkpoint of at most so many updates, or at its start."""
+    found = checkpoint.newest(run.store, warn=tell, at_most=update)
+    images = _open_images(run, config)
+    reference = found or checkpoint.newest(run.store, warn=lambda _: None)
+    starts = _check_images(images, reference.starts(), run, tell) if reference else start_distribution(images)
+    worker = LocalWorker(device)
+    learner, progress = make_learner(config, worker), Progress()
+    chains = make_chains(config, worker, num_images=len(images))
+    if found:
+        checkpoint.restore(learner, found)
+        progress = found.progress
+        if chains:
+            chains.load(found.chains())
+    _tell_what_follows(run, config, progress, update, rate_scale, tell)
+    progress = replace(progress, rate_scale=progress.rate_scale if rate_scale is None else rate_scale)
+    return Training(
+        config=config,
+        worker=worker,
+        run=run,
+        images=images,
+        held_out=images,  # unused: nothing is evaluated
+        starts=starts,
+        learner=learner,
+        progress=progress,
+        method=make_method(config, rate_scale=progress.rate_scale),
+        blocks=make_blocks(config, worker),
+        chains=chains,
+        log=None,
+    )
+
+
+def _tell_what_follows(
+    run: Run, config: Config, progress: Progress, update: int, rate_scale: float | None, tell: Tell
+) -> None:
+    first, block_size = progress.update + 1, config.learning.block_size
+    if config.network.norm == "batch" and not block_size:
+        tell("network.norm=batch couples the chains of a worker's share of the batch, so these are one worker's.")
+    if first > update:
+        return
+    where = f"the checkpoint of update {progress.update}" if progress.update else "the untrained model"
+    pruned = "" if progress.update else f", for no earlier one is left (checkpoint.keep={config.checkpoint.keep})"
+    which = f"update {first}" if first == update else f"updates {first} to {update}"
+    exact = "any number of workers" if block_size else "one worker (or several with learning.block_size)"
+    tell(
+        f"Going over {which} again from {where}{pruned}, for the weights before update {update + 1}: exact if {exact} "
+        "on such a machine trained the run, else nearly so, and less with every update."
+    )
+    others = [scale for at, scale in _rates(run.store) if at == progress.update and scale != progress.rate_scale]
+    if others and rate_scale is None:
+        tell(
+            f"The run diverged and went over these updates again with the learning rates scaled by "
+            f"{' and '.join(f'{scale:g}' for scale in dict.fromkeys(others))}; this is the first time, with "
+            f"{progress.rate_scale:g}, and --rate-scale shows another."
+        )
+
+
+def _go_over(training: Training, update: int, rates: dict[int, float], show: Tell) -> None:
+    """Do the updates again until so many are done. rates: {updates done: what the learning rates are scaled by}."""
+    first, start = training.progress.update, time.monotonic()
+    shown = start
+    while (done := training.progress.update) < update:
+        if done in rates:
+            training.method = make_method(training.config, rate_scale=rates[done])
+            training.progress = replace(training.progress, rate_scale=rates[done])
+        loop.advance(training)
+        training.pending.clear()
+        if (now := time.monotonic()) - shown > _SECONDS_BETWEEN_LINES:
+            shown, seconds_left = now, (now - start) * (update - done - 1) / (done + 1 - first)
+            show(f"update {done + 1}/{update}  {int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left")
+
+
+def _rates(store: Store) -> list[tuple[int, float]]:
+    """(updates done, what the learning rates were scaled by from there on), in the order in which it was set."""
+    if not store.exists(f"log/{METRICS_FILE}"):
+        return []
+    found = []
+    for line in store.read(f"log/{METRICS_FILE}").decode(errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # the last line of a process that was killed
+            continue
+        if "rate_scale" in entry:
+            found.append((entry["update"], entry["rate_scale"]))
+    return found
+
+
+def _rates_after(update: int, store: Store) -> dict[int, float]:
+    """{updates done: rate scale} past a checkpoint of so many: where the run went back to ones that are gone now."""
+    return {at: scale for at, scale in _rates(store) if at > update}
+
+
+# What a user can get wrong
+
+
+def _with_data(config: Config, path: str | None) -> Config:
+    if path is None:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+
+
+def _check_update(update: int, run: Run, config: Config) -> None:
+    """A run that has ended or was cut has walked at most the updates to its next checkpoint."""
+    newest = max(map(checkpoint.update_of, checkpoint.names(run.store)), default=0)
+    last = min(config.learning.num_updates, newest + config.checkpoint.every)
+    if not 1 <= update <= last:
+        why = f"its newest checkpoint is of update {newest} and checkpoint.every={config.checkpoint.every}"
+        raise UserError(
+            f"--update must be from 1 to {last}, the last that the run {run.store.location} can have come to"
+            f"{'' if newest == last else f' ({why})'}, but is {update}."
+        )
+
+
+def _open_images(run: Run, config: Config) -> ImageSet:
+    try:
+        return open_training_images(config)
+    except UserError as error:
+        raise UserError(
+            f"The images of the run {run.store.location} cannot be opened: {str(error).rstrip('.')}; "
+            "--data PATH says where they are on this machine."
+        ) from None
+
+
+def _check_images(images: ImageSet, learned: StartDistribution, run: Run, tell: Tell) -> StartDistribution:
+    """See that these are the images that the run learns from, by how many have which mean colour; returns that."""
+    num_learned = int(learned.counts.sum())
+    if len(images) != num_learned:
+        raise UserError(
+            f"The images have changed: the run {run.store.location} learns from {num_learned}, but {images.name} has "
+            f"{len(images)} now; give --data PATH of the images as they were."
+        )
+    now = start_distribution(images)
+    if not (torch.equal(now.levels, learned.levels) and torch.equal(now.counts, learned.counts)):
+        tell(f"The images of {images.name} have changed since the run learned from them, so its chains differ, too.")
+    return learned
+
+
+def _rows(images: Images, indices: Tensor, update: int) -> Tensor:
+    """Where in the batch the images are, each once. Raises UserError for one that is not in it."""
+    everything = torch.arange(len(indices), device=indices.device)
+    if images is None or images == "all":
+        return everything
+    batch = indices.tolist()
+    if not images:
+        raise UserError("--images must name at least one image; give numbers such as 17,45, or all.")
+    if missing := [image for image in images if image not in batch]:
+        listed = ",".join(map(str, batch[:_NUM_LISTED]))
+        raise UserError(
+            f"--images must name images of the batch of update {update}, but {missing[0]} is not among its "
+            f"{len(batch)}, which begin {listed}; --images all shows all of them."
+        )
+    return everything[[batch.index(image) for image in dict.fromkeys(images)]]
+
+
+def _check_alone(images: Images, config: Config) -> None:
+    if images is None:
+        raise UserError("--alone walks only the chains that --images names, but it names none; give --images 17,45.")
+    if config.network.norm == "batch":
+        raise UserError(
+            "--alone walks single chains, but network.norm=batch couples those of a batch; leave --alone out."
+        )

@@ -1,0 +1,91 @@
+"""What a run is worth: distances of fresh samples, sheets of them, and the result at the end."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
+from distmgcd.runs.run import Run
+from distmgcd.runs.saving import not_saved, reason_of
+from distmgcd.training.assemble import make_model
+from distmgcd.training.assess import Distances, distances, draws_of_data, evaluation_seeds, fresh_samples, protocol
+from distmgcd.training.state import Training, save, tell
+
+SHEET_SIZE = 64
+_PYRAMID_COLUMNS = 12
+
+
+def evaluate(training: Training) -> Distances | None:
+    """Distances of fresh samples to held-out images, on rank 0; a sheet of them in the log."""
+    training.worker.busy("an evaluation")
+    draws = sample(training, training.learner.ema)
+    if training.worker.rank != 0:
+        return None
+    found = distances([levels[-1] for levels in draws], training.held_out, training.config)
+    tell(training, {"swd": found.mean, "swd_spread": found.spread})
+    try:
+        training.log.write_picture(write_sheets(training.run, draws[0]), training.progress.update)
+    except OSError as error:
+        tell(training, {"event": f"samples.png and pyramid.png could not be written ({reason_of(error)})."})
+    return found
+
+
+def sample(training: Training, model: MultiGridEnergy) -> list[list[Tensor]]:
+    """Every draw of fresh samples, at every grid."""
+    config = training.config
+    return [
+        fresh_samples(model, training.starts, config.evaluate.num_samples, config, training.worker, seed=seed)
+        for seed in evaluation_seeds(config)
+    ]
+
+
+def write_sheets(run: Run, levels: list[Tensor]) -> np.ndarray:
+    """samples.png, and the same samples at every grid in pyramid.png; returns the first as uint8 [H, W, 3]."""
+    sheet, pyramid = io.BytesIO(), io.BytesIO()
+    save_sheet(levels[-1][:SHEET_SIZE], sheet)
+    save_pyramid_sheet([level[:_PYRAMID_COLUMNS] for level in levels], pyramid)
+    run.store.write("samples.png", sheet.getvalue())
+    run.store.write("pyramid.png", pyramid.getvalue())
+    return np.asarray(Image.open(sheet).convert("RGB"))
+
+
+def finish(training: Training) -> dict[str, Any]:
+    """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json."""
+    config, worker = training.config, training.worker
+    found = evaluate(training)
+    save(training, found)  # again, with its score: it was saved before, for an evaluation takes a while
+    untrained = sample(training, make_model(config).to(worker.device))
+    if worker.rank != 0:
+        return {}
+    all_distances = {
+        "samples": found,
+        "untrained": distances([levels[-1] for levels in untrained], training.held_out, config),
+        "data": distances(draws_of_data(training.images, config), training.held_out, config),
+    }
+    result = {
+        "update": training.progress.update,
+        "seconds": training.progress.seconds,
+        "num_retries": training.progress.num_retries,
+        "swd": {name: value.mean for name, value in all_distances.items()},
+        "swd_spread": {name: value.spread for name, value in all_distances.items()},
+        "protocol": protocol(config, training.images, training.held_out),
+    }
+    conclude(training, result)
+    return result
+
+
+def conclude(training: Training, result: dict[str, Any]) -> None:
+    """Write result.json, after the last checkpoint: a run that has it is finished. Raises NotSaved."""
+    store = training.run.store
+    if error := training.saver.settle():
+        raise not_saved("has come to its end", "its last checkpoint", error, store) from error
+    try:
+        training.log.copy_to(store)
+        store.write("result.json", json.dumps(result, indent=1).encode())
+    except OSError as error:
+        raise not_saved("has come to its end", "its result", error, store) from error

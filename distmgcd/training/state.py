@@ -1,0 +1,122 @@
+"""A run under way on one worker: what it holds, how it begins, and what it leaves on disk."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from distmgcd.config import Config
+from distmgcd.core.blocks import Blocks
+from distmgcd.core.chains import Chains
+from distmgcd.core.learning import Learner, Method
+from distmgcd.core.synthesis import StartDistribution
+from distmgcd.data import ImageSet
+from distmgcd.runs import checkpoint
+from distmgcd.runs.checkpoint import Progress
+from distmgcd.runs.log import Log, going_on, open_log
+from distmgcd.runs.run import Run
+from distmgcd.runs.saving import Saver, reason_of
+from distmgcd.training.assemble import (
+    make_blocks,
+    make_chains,
+    make_learner,
+    make_method,
+    open_held_out_images,
+    open_training_images,
+)
+from distmgcd.training.assess import Distances, start_distribution
+from distmgcd.training.worker import Worker
+
+
+@dataclass
+class Training:
+    """A run under way on one worker."""
+
+    config: Config
+    worker: Worker
+    run: Run
+    images: ImageSet
+    held_out: ImageSet
+    starts: StartDistribution
+    learner: Learner
+    progress: Progress
+    method: Method
+    blocks: Blocks | None
+    chains: Chains | None  # the persistent ones that this worker keeps
+    log: Log | None  # rank 0 only
+    saver: Saver | None = None  # rank 0 only
+    log_refused: bool = False  # the user was told that the disk takes no more of the log
+    # The metrics [G, M] of every update since the last record, on the device.
+    pending: list[Tensor] = field(default_factory=list)
+    pending_since: float = 0.0
+    saved: Progress | None = None  # the state that a restart would go on from
+
+
+def begin(config: Config, worker: Worker, run: Run) -> Training:
+    """The state of a run at its newest good checkpoint, or at its start."""
+    images, held_out = open_training_images(config), open_held_out_images(config)
+    learner, progress, events = make_learner(config, worker), Progress(), []
+    chains = make_chains(config, worker, num_images=len(images))
+    if found := checkpoint.to_go_on_from(run.store, warn=events.append):
+        checkpoint.restore(learner, found)
+        progress, starts = found.progress, found.starts()
+        if chains:
+            chains.load(found.chains())
+    else:
+        starts = start_distribution(images)
+    log = open_log(run, after_update=progress.update) if worker.rank == 0 else None
+    if log and (found or log.reached):
+        events.append(going_on(progress.update, log, num_workers=worker.world_size))
+    training = Training(
+        config=config,
+        worker=worker,
+        run=run,
+        images=images,
+        held_out=held_out,
+        starts=starts,
+        learner=learner,
+        progress=progress,
+        method=make_method(config, rate_scale=progress.rate_scale),
+        blocks=make_blocks(config, worker),
+        chains=chains,
+        log=log,
+        pending_since=time.perf_counter(),
+        saved=progress,
+    )
+    if training.log:
+        training.saver = Saver(run.store, config.checkpoint, training.log, partial(tell, training))
+    for event in events if training.log else ():
+        tell(training, {"event": event, "rate_scale": progress.rate_scale})
+    return training
+
+
+def tell(training: Training, record: dict[str, Any]) -> None:
+    """Into the log and before the user's eyes; rank 0 only."""
+    record = {"update": training.progress.update, **record}
+    refused = training.log.write(record)
+    training.worker.show(record)
+    if refused and not training.log_refused:
+        training.log_refused = True
+        tell(training, {"event": f"The log cannot be written ({reason_of(refused)}); its records wait in memory."})
+
+
+def save(training: Training, found: Distances | None = None) -> None:
+    """Write a checkpoint, scored if there was an evaluation; rank 0 does, the others hold the same state."""
+    training.worker.busy("saving")
+    training.saved = training.progress
+    chains = training.chains and training.chains.state()
+    if training.saver:
+        training.saver.save(
+            training.learner, training.starts, training.progress, swd=found and found.mean, chains=chains
+        )
+
+
+def leave(training: Training) -> None:
+    """However a run ends: see that what is being written is whole, and that the log is where it belongs."""
+    training.saver.settle()
+    with suppress(OSError):
+        training.log.copy_to(training.run.store)
+    training.run.drop_log_folder(training.log.folder)

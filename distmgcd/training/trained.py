@@ -1,0 +1,59 @@
+"""A trained model, ready to draw samples: `distmgcd.load(run).sample(64)`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distmgcd.config import Config
+from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.core.synthesis import StartDistribution
+from distmgcd.errors import UserError
+from distmgcd.runs import checkpoint, retention
+from distmgcd.runs.run import Run
+from distmgcd.training.assemble import make_model
+from distmgcd.training.assess import sample_in_batches
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint of a run: averaged weights and the distribution of 1x1 starts."""
+
+    config: Config
+    update: int  # updates done
+    model: MultiGridEnergy
+    starts: StartDistribution
+    device: torch.device
+
+    def sample(self, num: int, *, seed: int = 0) -> Tensor:
+        """Fresh samples [num, C, S, S] in [-1, 1], on the CPU. Sample i is a function of (seed, i)."""
+        return self.sample_pyramid(num, seed=seed)[-1]
+
+    def sample_pyramid(self, num: int, *, seed: int = 0) -> list[Tensor]:
+        """The same samples at every grid, coarse to fine: G of [num, C, s, s]."""
+        levels = sample_in_batches(
+            self.model, self.starts, torch.arange(num), self.config, seed=seed, device=self.device
+        )
+        return [level.clamp(-1.0, 1.0).cpu() for level in levels]
+
+
+def load(run: str, *, which: str = "newest", device: torch.device | str | None = None) -> TrainedModel:
+    """Load a run by the path of its folder (a local path, s3://, ...).
+
+    which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
+    device: None takes a GPU where there is one. Raises UserError if there is no such good checkpoint.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    opened = Run.open(run)
+    config = opened.config()
+    found = retention.find(opened.store, str(which), metric=config.checkpoint.metric)
+    if found is None and checkpoint.names(opened.store):
+        raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {run}` says how.")
+    if found is None:
+        raise UserError(
+            f"The run {run} has no good checkpoint; train it until the next one "
+            f"(checkpoint.every={config.checkpoint.every} updates)."
+        )
+    model = make_model(config)
+    checkpoint.load_weights(model, found, "ema.safetensors")
+    return TrainedModel(config, found.progress.update, model.to(device).eval(), found.starts(), device)

@@ -1,0 +1,143 @@
+"""Which checkpoints stay, and which one is the best."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_runs import Stopped, debug, records_of, stop_after, tiny_config
+
+import distmgcd
+from distmgcd.errors import UserError
+from distmgcd.runs import checkpoint, retention
+from distmgcd.runs.run import Run
+from distmgcd.runs.store import Store
+from distmgcd.training import results
+from distmgcd.training.assess import Distances
+
+# The best of the first eight updates is 3, the next best 5.
+SCORES = {1: 0.9, 2: 0.8, 3: 0.1, 4: 0.7, 5: 0.2, 6: 0.6, 7: 0.5, 8: 0.55}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch):
+    """Evaluations give the distances above to grid 8, and their opposites to grid 2."""
+    distances, updates = results.distances, iter(range(1, 9))
+
+    def made_up(samples, held_out, config):
+        update = next(updates, None)
+        mean = {"2": 1 - SCORES[update], "8": SCORES[update]} if update else {}
+        return Distances(mean, dict.fromkeys(mean, 0.0)) if update else distances(samples, held_out, config)
+
+    monkeypatch.setattr(results, "distances", made_up)
+
+
+CHANGES = ("learning.num_updates=8", "checkpoint.every=1", "evaluate.every=1", "checkpoint.keep=2")
+
+
+def kept(folder: Path) -> list[int]:
+    return [checkpoint.update_of(name) for name in checkpoint.names(Run.open(str(folder / "run")).store)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (("checkpoint.keep_best=1", "checkpoint.metric=swd/8"), [3, 7, 8]),
+        (("checkpoint.keep_best=2", "checkpoint.metric=swd/8"), [3, 5, 7, 8]),
+        (("checkpoint.keep_best=1", "checkpoint.metric=swd/2"), [1, 7, 8]),
+        (("checkpoint.keep_best=0",), [7, 8]),
+    ],
+)
+def test_the_newest_and_the_best_stay(tmp_path: Path, measured, changes: tuple, expected: list[int]):
+    debug(tmp_path, *CHANGES, *changes)
+    assert kept(tmp_path) == expected
+    if "checkpoint.metric=swd/8" in changes:
+        run = str(tmp_path / "run")
+        assert distmgcd.load(run, which="best", device="cpu").update == 3
+        assert distmgcd.load(run, device="cpu").update == 8
+        assert distmgcd.load(run, which="7", device="cpu").update == 7
+        assert distmgcd.load(run, which="update_000007", device="cpu").update == 7
+
+
+def test_checkpoints_carry_the_distances_that_the_log_states(tmp_path: Path):
+    debug(tmp_path, "evaluate.every=4", "checkpoint.keep=9")
+    store = Run.open(str(tmp_path / "run")).store
+    found = {checkpoint.update_of(name): checkpoint.read(store, name).swd for name in checkpoint.names(store)}
+    stated = {record["update"]: record["swd"] for record in records_of(tmp_path) if "swd" in record}
+    assert found == {2: None, **stated} and stated.keys() == {4, 6}
+
+
+def test_a_run_cut_in_its_last_evaluation_has_its_last_checkpoint_and_scores_it(tmp_path: Path, monkeypatch):
+    def cut(training):
+        training.saver.settle()
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "evaluate", cut)
+        with pytest.raises(Stopped):
+            debug(tmp_path)
+    store = Run.open(str(tmp_path / "run")).store
+    assert checkpoint.newest(store).progress.update == 6 and checkpoint.newest(store).swd is None
+    result = debug(tmp_path)
+    assert checkpoint.newest(store).swd == result["swd"]["samples"]
+
+
+def test_the_mean_over_grids_is_the_metric_and_nan_is_the_worst():
+    assert retention.score({"2": 0.1, "8": 0.3}, "swd") == pytest.approx(0.2)
+    assert retention.score({"2": 0.1, "8": 0.3}, "swd/8") == 0.3
+    assert retention.score({"2": 0.1}, "swd/8") is None and retention.score(None, "swd") is None
+    assert retention.score({"2": float("nan"), "8": 0.3}, "swd") == float("inf")
+
+
+def write_scores(folder: Path, values: dict[int, float | None]) -> Store:
+    for update, value in values.items():
+        path = folder / "checkpoints" / checkpoint.name_of(update)
+        path.mkdir(parents=True)
+        (path / "state.json").write_text(json.dumps({"swd": value and {"2": value}}))
+    return Store(str(folder))
+
+
+def test_a_damaged_checkpoint_of_a_later_update_does_not_push_out_the_one_just_written(tmp_path: Path):
+    store = write_scores(tmp_path, {2: None, 4: None, 6: None})
+    retention.prune(store, 1, update=4)
+    assert checkpoint.names(store) == ["update_000004", "update_000006"]
+
+
+def test_what_a_killed_process_left_is_removed_with_the_next_checkpoint(tmp_path: Path):
+    store = write_scores(tmp_path, {2: 0.1})
+    for name in ("update_000003.unfinished", "update_000001.discarded", "mine"):
+        (tmp_path / "checkpoints" / name).mkdir()
+    retention.prune(store, 1, update=2)
+    assert store.names("checkpoints") == ["mine", "update_000002"]
+
+
+def test_the_best_that_is_damaged_is_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    debug(tmp_path, "evaluate.every=2", "checkpoint.keep=9", "checkpoint.metric=swd/8")
+    store = Run.open(str(tmp_path / "run")).store
+    order = sorted(retention.scores(store, "swd/8").items(), key=lambda item: item[1])
+    (tmp_path / "run" / "checkpoints" / order[0][0] / "ema.safetensors").write_bytes(b"")
+    assert retention.best(store, "swd/8").name == order[1][0]
+    assert order[0][0] in caplog.text and "using the next best" in caplog.text
+
+
+def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(command, tmp_path: Path):
+    with pytest.raises(Stopped):
+        debug(tmp_path, show=stop_after(5))
+    run = str(tmp_path / "run")
+    for which, words in (("3", "give newest, best, update_000002, update_000004"), ("best", "set evaluate.every")):
+        status, _, err = command("sample", run, "--checkpoint", which, "--out", tmp_path / "x.png", "--cpu")
+        assert status == 2 and words in err and err.count("\n") == 1
+    status, out, _ = command("sample", run, "--num", 1, "--checkpoint", "2", "--out", tmp_path / "x.png", "--cpu")
+    assert status == 0 and "(update 2, seed 0)" in out
+
+
+def test_where_all_are_damaged_load_says_so(tmp_path: Path):
+    debug(tmp_path)
+    for file in (tmp_path / "run" / "checkpoints").glob("*/ema.safetensors"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="Every checkpoint of the run .* is damaged"):
+        distmgcd.load(str(tmp_path / "run"))
+
+
+def test_a_metric_that_is_none_is_a_mistake():
+    with pytest.raises(UserError, match="checkpoint.metric must be one of swd, swd/2, swd/8, but is 'swd/4'"):
+        tiny_config("checkpoint.metric=swd/4")

@@ -1,0 +1,93 @@
+"""Trials and sweeps that nobody ran, for results and reports of them."""
+
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from distmgcd.config import Config, load_config
+from distmgcd.errors import UserError
+from distmgcd.sweep.trial import Trial
+
+
+@dataclass
+class MadeSweep:
+    name: str = "made"
+    base: str = "digits"
+    objective: str = "swd"
+    space: dict[str, str] = field(default_factory=lambda: {"langevin.step_size": "loguniform from 0.1 to 8"})
+    num_updates: int = 500
+
+    def config_of(self, trial: Trial) -> Config:
+        """Of the settings that a config knows."""
+        if trial.name == "impossible":
+            raise UserError("Its settings do not fit together.")
+        return self._config(trial, "data.validation=0.25", "watch.max_retries=0")
+
+    def preset_of(self, trial: Trial) -> Config:
+        return self._config(trial)
+
+    def _config(self, trial: Trial, *of_trials: str) -> Config:
+        known = ("langevin.", "learning.", "grids.", "evaluate.")
+        changes = [f"{path}={value}" for path, value in trial.knobs.items() if path.startswith(known)]
+        network = ["network.channels=[8]", "network.kernels=3", "network.strides=2"]
+        return load_config("digits", [*of_trials, *network, *changes])
+
+
+def finished(name: str, objective: float, **more: Any) -> Trial:
+    """A trial that came to its end; steps and images_per_s are its costs."""
+    more = {"knobs": {"langevin.num_steps": 10}, "gradient_evaluations": 30, "images_per_s": 100.0} | more
+    return Trial(
+        name=name,
+        state="finished",
+        objective=objective,
+        swd={"2": objective / 2, "8": objective * 1.5},
+        swd_spread={"2": 0.001, "8": 0.002},
+        updates=500,
+        seconds=12.5,
+        history=((250, 2 * objective), (500, objective)),
+        **more,
+    )
+
+
+def diverged(name: str, **more: Any) -> Trial:
+    more = {"reason": "Grid 8x8 diverged at update 7.", "knobs": {"langevin.num_steps": 90}} | more
+    return Trial(name=name, state="diverged", updates=7, gradient_evaluations=270, **more)
+
+
+def many(num: int, *, num_knobs: int, seed: int = 0) -> list[Trial]:
+    """Of every state and kind of value, with lists of different lengths and knobs that some trials lack."""
+    rng = random.Random(seed)
+    return [_any_trial(rng, number, num_knobs) for number in range(num)]
+
+
+def _any_trial(rng: random.Random, number: int, num_knobs: int) -> Trial:
+    sizes = rng.choice([[2, 8], [2, 4, 8], [8]])
+    knobs: dict[str, Any] = {
+        "grids.sizes": sizes,
+        "langevin.step_size": [math.exp(rng.uniform(-2, 2)) for _ in sizes],
+        "data.image_size": rng.choice([None, 8]),
+        "network.norm": rng.choice(["none", "<b>layer</b>", 'a "very" long & <i>odd</i> word ' * 3]),
+        "data.flip": rng.choice([True, False]),
+        "odd.sigma": rng.choice([math.inf, 0.5, 3]),
+    }
+    knobs |= {f"odd.knob_{n}": rng.choice(["a", 1, 0.25, None, [1, 2]]) for n in range(num_knobs - len(knobs))}
+    if number % 5 == 1:
+        del knobs["odd.sigma"]
+    state = rng.choice(["finished", "finished", "pruned", "running", "waiting", "diverged", "failed"])
+    name, objective, updates = f"trial_{number:04d}", rng.lognormvariate(-3, 1), rng.choice([0, 100, 500])
+    if state == "waiting" or updates == 0:
+        return Trial(name=name, state=state, knobs=knobs, reason="" if state == "waiting" else f"Why {number}?")
+    return Trial(
+        name=name,
+        state=state,
+        knobs=knobs,
+        reason="" if state == "finished" else f"Grid <4x4> & {number} said 'no'.",
+        objective=objective,
+        swd={str(size): objective for size in sizes},
+        swd_spread={str(size): 0.002 for size in sizes},
+        gradient_evaluations=10 * len(sizes),
+        images_per_s=rng.uniform(50, 400),
+        updates=updates,
+        history=((50, math.inf), (updates, objective)),
+    )

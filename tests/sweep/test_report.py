@@ -1,0 +1,206 @@
+"""report.html: one page, whole, escaped and right, whatever came of the sweep."""
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_trials import MadeSweep, diverged, finished, many
+
+from distmgcd.runs.store import Store
+from distmgcd.sweep.axes import make_axis, number_text, text_of
+from distmgcd.sweep.findings import find
+from distmgcd.sweep.knob_axes import knob_axes, objective_axis
+from distmgcd.sweep.markup import Markup, element
+from distmgcd.sweep.report import page
+from distmgcd.sweep.trial import Trial
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Its tags, and whether each one is closed in turn."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(text)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def rows(self) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == "tr" and "data-tip" in attributes]
+
+    def marks(self, state: str) -> list[dict[str, str | None]]:
+        return [a for tag, a in self.tags if tag == "use" and a["class"] == f"m {state}" and "data-t" in a]
+
+
+def findings_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None):
+    return find(Store(str(folder)), sweep or MadeSweep(), trials)
+
+
+def page_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None) -> Page:
+    return Page(page(findings_of(folder, trials, sweep)))
+
+
+SWEEPS = {
+    "no trial": [],
+    "one that waits": [Trial(name="t", state="waiting", knobs={"langevin.num_steps": 3})],
+    "one that finished": [finished("t", 0.1)],
+    "one whose settings do not fit": [Trial(name="impossible", state="failed", reason="They do not fit.")],
+    "all diverged": [diverged(f"t{n}", knobs={"langevin.num_steps": n + 1}) for n in range(4)],
+    "no number": [finished("t", math.inf), finished("u", 0.1, knobs={"langevin.num_steps": 3})],
+    "all alike": [finished(f"t{n}", 0.1) for n in range(3)],
+    "30 of all kinds": many(30, num_knobs=8, seed=1),
+    "200 with 40 knobs": many(200, num_knobs=40, seed=2),
+}
+
+
+@pytest.mark.parametrize("trials", SWEEPS.values(), ids=SWEEPS)
+def test_the_page_is_whole_and_has_a_row_for_every_trial(tmp_path: Path, trials: list[Trial]):
+    found = page_of(tmp_path, trials)
+    assert len(found.rows()) == len(trials)
+    numbers = [v for _, a in found.tags for k in ("x", "y", "points") if (v := a.get(k))]
+    assert not re.search("nan|inf", " ".join(numbers))
+
+
+def test_nothing_is_loaded_from_anywhere(tmp_path: Path):
+    found = page_of(tmp_path, SWEEPS["30 of all kinds"])
+    targets = [value for _, a in found.tags for key in ("src", "href") if (value := a.get(key))]
+    assert all(target.startswith(("#", "data:")) for target in targets)
+    assert "url(" not in page(findings_of(tmp_path, [])) and "@import" not in page(findings_of(tmp_path, []))
+    assert not {tag for tag, _ in found.tags} & {"link", "iframe", "object", "embed", "base"}
+
+
+def test_text_of_a_sweep_is_never_markup(tmp_path: Path):
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\ud800"
+    trials = [
+        finished(f"a{evil}", 0.1, knobs={evil: evil, "langevin.num_steps": 3}),
+        finished("b", 0.2, knobs={evil: [evil, 1]}),
+        diverged("c", reason=evil, knobs={evil: None}, run=evil),
+    ]
+    found = page_of(tmp_path, trials, MadeSweep(name=evil, base=evil, objective=evil, space={evil: evil}))
+    assert [tag for tag, _ in found.tags].count("script") == 1
+    assert not [tag for tag, _ in found.tags if tag == "img"]
+    assert not [a for _, a in found.tags if any(key.startswith("on") for key in a)]
+    assert "alert(2)>\"'&\N{REPLACEMENT CHARACTER}" in found.text
+    page(findings_of(tmp_path, trials)).encode()  # no lone surrogate is left
+
+
+def test_diverged_trials_are_marked_in_every_picture_that_has_their_setting(tmp_path: Path):
+    trials = [finished("a", 0.1), finished("b", 0.2, knobs={"langevin.num_steps": 20}), diverged("c"), diverged("d")]
+    found = page_of(tmp_path, trials)
+    pictures = 3  # over updates, against the number of steps, against their cost; they have no images/s
+    assert len(found.marks("diverged")) == 2 * pictures
+    assert "2 diverged" in found.text and "Grid 8x8 diverged at update 7." in found.text
+
+
+def test_the_page_says_how_it_was_measured(tmp_path: Path):
+    text = page_of(tmp_path, [finished("a", 0.1), finished("b", 0.101), finished("c", 0.5)]).text
+    assert "a validation part, 25 % of the train images, that no trial was trained on" in text
+    assert "1000 fresh chains a draw" in text and "seeds 1 to 3" in text and "one run a trial, from seed 0" in text
+    assert "1 other trial is within it of the best (b)" in text
+
+
+def test_one_draw_of_samples_has_no_spread_to_tell(tmp_path: Path):
+    trial = replace(finished("a", 0.1), swd_spread={"2": 0.0, "8": 0.0}, knobs={"evaluate.num_draws": 1})
+    text = page_of(tmp_path, [trial, finished("b", 0.2)]).text
+    assert "draws: 1, from seed 1, the same for every trial; what another draw would change is not measured" in text
+    assert "within it of the best" not in text and "with an objective of 100.0." in text
+
+
+def test_trials_that_do_not_compare_are_warned_of(tmp_path: Path):
+    words = "a mean over other grids is another measure"
+    trials = [finished("a", 0.1), replace(finished("b", 0.1), swd={"4": 0.1})]
+    assert words in page_of(tmp_path, trials).text and words not in page_of(tmp_path, trials[:1]).text
+
+
+def test_a_setting_per_grid_has_an_axis_for_every_grid_of_any_trial(tmp_path: Path):
+    trials = [
+        finished("a", 0.1, knobs={"grids.sizes": [2, 8], "langevin.step_size": [1.0, 2.0]}),
+        finished("b", 0.2, knobs={"grids.sizes": [2, 4, 8], "langevin.step_size": [0.3, 0.1, 3.0]}),
+        finished("c", 0.3, knobs={"grids.sizes": [4, 8], "langevin.step_size": 5.0}),
+    ]
+    found = {(axis.path, axis.grid): axis for axis in knob_axes(findings_of(tmp_path, trials))}
+    assert list(found) == [("langevin.step_size", f"{size}x{size}") for size in (2, 4, 8)] + [("grids.sizes", "")]
+    values = {grid: dict(axis.values) for (path, grid), axis in found.items() if path == "langevin.step_size"}
+    assert values == {"2x2": {0: 1.0, 1: 0.3}, "4x4": {1: 0.1, 2: 5.0}, "8x8": {0: 2.0, 1: 3.0, 2: 5.0}}
+    assert all(found["langevin.step_size", grid].axis.is_log for grid in values)
+
+
+def test_an_axis_is_logarithmic_where_the_space_is(tmp_path: Path):
+    trials = [finished(f"t{n}", 0.1, knobs={"learning.learning_rate": rate}) for n, rate in enumerate((0.1, 1.0, 50.0))]
+    for words, is_log in (
+        ("log-uniform from 0.1 to 50", True),
+        ("for every grid 0.1 to 50, by its logarithm", True),
+        ("uniform from 0.1 to 50", False),
+        ("0.1 to 50", False),
+        ("one of 0.1, 1, 50", True),
+    ):
+        sweep = MadeSweep(space={"learning.learning_rate": words})
+        assert knob_axes(findings_of(tmp_path, trials, sweep))[0].axis.is_log == is_log
+
+
+def test_places_on_an_axis():
+    linear, log = make_axis([0, 5, 10]), make_axis([0.01, 0.1, 1.0], is_log=True)
+    for axis, values in ((linear, (0, 5, 10)), (log, (0.01, 0.1, 1.0))):
+        places = [axis.place(value) for value in values]
+        assert 0 < places[0] < places[2] < 1 and places[1] == pytest.approx((places[0] + places[2]) / 2)
+
+
+def test_what_is_no_number_has_a_slot_beside_the_numbers():
+    values = [0.1, 10.0, None, "word", math.inf, [1, 2], True]
+    below, above = make_axis(values), make_axis(values, slots_last=True)
+    odd = values[2:]
+    assert max(map(below.place, odd)) < below.place(0.1) and min(map(above.place, odd)) > above.place(10.0)
+    places = [below.place(value) for value in values]
+    assert len(set(places)) == len(values) and all(0 <= place <= 1 for place in places)
+
+
+@pytest.mark.parametrize("values", [[1.0], [0.0], [-3.0, 4e9], [1e-9, 1e9], [33.1, 33.2], [5, 10, 20], [1e-300, 1e300]])
+@pytest.mark.parametrize("is_log", [False, True])
+def test_ticks_are_few_and_inside(values: list[float], is_log: bool):
+    axis = make_axis(values, is_log=is_log)
+    assert 1 <= len(axis.labels) <= 7
+    assert all(-0.01 <= place <= 1.01 for place, _ in axis.labels)
+    assert len({text for _, text in axis.labels}) == len(axis.labels)
+
+
+def test_small_is_below_and_diverged_above_on_the_axis_of_the_objective(tmp_path: Path):
+    axis = objective_axis(findings_of(tmp_path, [finished("a", 0.1), finished("b", 0.2), diverged("c")]))
+    assert axis.place(100.0) < axis.place(200.0) < axis.place("diverged")
+
+
+def test_numbers_and_values_as_text():
+    numbers = {20000: "20,000", 0.03: "0.03", 3e-5: "3e-5", 0.000558: "5.58e-4", 0: "0", 1e9: "1e9", -math.inf: "-inf"}
+    assert {value: number_text(value) for value in numbers} == numbers
+    values = [(None, "null"), (True, "true"), ([2, 0.12345], "[2, 0.123]"), ((1, "a"), "[1, a]"), (math.inf, "inf")]
+    assert [text_of(value) for value, _ in values] == [text for _, text in values]
+
+
+def test_markup_is_escaped_once():
+    inner = element("b", "<&>", Markup("<br>"), title='"')
+    assert element("p", inner, "&amp;") == '<p><b title="&quot;">&lt;&amp;&gt;<br></b>&amp;amp;</p>'

@@ -1,0 +1,220 @@
+"""What a sweep leaves behind as data: results.parquet, best.yaml, best_samples.png, and how they are made anew."""
+
+import io
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import made_trials
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from made_trials import MadeSweep, diverged, finished, many
+from PIL import Image
+from rich.console import Console
+from tiny_runs import debug
+
+import distmgcd
+from distmgcd.config import load_config, make_config
+from distmgcd.errors import UserError
+from distmgcd.runs.run import Run
+from distmgcd.runs.store import Store
+from distmgcd.sweep import ranking
+from distmgcd.sweep.findings import changed
+from distmgcd.sweep.reading import trial_of
+from distmgcd.sweep.results import RecordedSweep, read_results, read_sweep, write_report, write_results
+from distmgcd.sweep.table import table_of
+from distmgcd.sweep.trial import Trial
+
+
+def written(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None) -> Store:
+    store = Store(str(folder))
+    write_results(store, sweep or MadeSweep(), trials)
+    return store
+
+
+def column_type(store: Store, name: str) -> pa.DataType:
+    return pq.read_schema(store.path("results.parquet")).field(name).type
+
+
+@pytest.mark.parametrize("trials", [[], [Trial(name="t", state="waiting")], many(60, num_knobs=12)], ids=len)
+def test_trials_are_read_back_as_they_were_written(tmp_path: Path, trials: list[Trial]):
+    assert read_results(written(tmp_path, trials)) == trials
+
+
+def test_every_knob_is_a_column_of_its_own_in_the_type_of_its_values(tmp_path: Path):
+    knobs = [
+        {"whole": 3, "number": 1, "word": "a", "list": [0.5, 2], "mixed": "a", "rare": True, "void": None},
+        {"whole": 4, "number": 0.5, "word": None, "list": [1.0], "mixed": [1], "void": None},
+    ]
+    store = written(tmp_path, [finished(f"t{n}", 0.1, knobs=found) for n, found in enumerate(knobs)])
+    types = {
+        "whole": pa.int64(),
+        "number": pa.float64(),
+        "word": pa.string(),
+        "list": pa.list_(pa.float64()),
+        "mixed": pa.string(),
+        "rare": pa.bool_(),
+    }
+    assert {name: column_type(store, f"knob.{name}") for name in types} == types
+    table = pq.read_table(store.path("results.parquet"))
+    assert table["knob.mixed"].to_pylist() == ['"a"', "[1]"] and table["knob.rare"].to_pylist() == [True, None]
+    assert table["swd.8"].to_pylist() == [0.15000000000000002] * 2 and table["swd_spread.2"].to_pylist() == [0.001] * 2
+
+
+def test_the_file_says_of_which_sweep_it_is_and_what_was_measured(tmp_path: Path):
+    sweep = MadeSweep(name="two", objective="swd/8")
+    store = written(tmp_path, [finished("t", 0.1)], sweep)
+    metadata = pq.read_schema(store.path("results.parquet")).metadata
+    assert metadata[b"distmgcd.version"].decode() == distmgcd.__version__
+    assert b"1000 fresh chains" in metadata[b"distmgcd.protocol"]
+    recorded, [trial] = read_sweep(store)
+    assert (recorded.name, recorded.objective, recorded.space) == ("two", "swd/8", sweep.space)
+    assert recorded.config_of(trial) == sweep.config_of(trial)
+
+
+def test_a_sweep_that_was_moved_finds_its_runs(tmp_path: Path):
+    store = written(tmp_path / "old", [finished("t", 0.1, run=str(tmp_path / "old" / "trials" / "t"))])
+    assert read_results(store)[0].run == str(tmp_path / "old" / "trials" / "t")
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert read_results(Store(str(tmp_path / "new")))[0].run == str(tmp_path / "new" / "trials" / "t")
+
+
+def test_best_yaml_trains_with_the_best_settings_on_all_training_images(tmp_path: Path):
+    best = finished("good", 0.02, knobs={"langevin.step_size": [0.5, 2.0, 1.0], "langevin.num_steps": 7})
+    written(tmp_path, [finished("bad", 0.03), best, diverged("worse", objective=0.001)])
+    config = load_config(str(tmp_path / "best.yaml"))
+    assert (config.langevin.step_size, config.langevin.num_steps) == ((0.5, 2.0, 1.0), 7)
+    assert (config.data.validation, config.learning.num_updates, config.watch.max_retries) == (0.0, 500, 3)
+    header = [line for line in (tmp_path / "best.yaml").read_text().splitlines() if line.startswith("#")]
+    assert header[0] == "# good, the best of 3 trials (2 finished, 1 diverged) of the sweep made of digits."
+    assert header[1].endswith("mean over grids: 20.0 ± 1.5 (deviation over draws of samples).")
+
+
+def test_a_comment_of_best_yaml_stays_one_whatever_the_sweep_is_called(tmp_path: Path):
+    written(tmp_path, [finished("t", 0.02)], MadeSweep(name="two\nlines: [", base="digits\r\nx"))
+    assert load_config(str(tmp_path / "best.yaml")).learning.num_updates == 500
+
+
+def test_there_is_no_best_of_trials_without_result(tmp_path: Path):
+    written(tmp_path, [finished("t", 0.02)])
+    store = written(tmp_path, [diverged("t", objective=0.01), Trial(name="u", state="waiting")])
+    assert store.names("") == ["report.html", "results.parquet"]
+
+
+def test_a_pruned_trial_is_the_best_only_if_none_came_to_its_end(tmp_path: Path):
+    pruned = replace(finished("pruned", 0.01), state="pruned")
+    assert [trial.name for trial in ranking.best([finished("t", 0.5), pruned], 2)] == ["t"]
+    written(tmp_path, [pruned, diverged("d")])
+    assert "No trial came to its end; this one was pruned." in (tmp_path / "best.yaml").read_text()
+
+
+def test_everything_is_made_anew_from_the_parquet_file_and_the_folders_of_the_trials(tmp_path: Path):
+    debug(tmp_path / "trials", "evaluate.every=3", name="a")
+    debug(tmp_path / "trials", "langevin.num_steps=1", name="b")
+    runs = {name: str(tmp_path / "trials" / name) for name in "ab"}
+
+    class Tiny(MadeSweep):
+        def config_of(self, trial: Trial):
+            return Run.open(runs[trial.name]).config()
+
+        def preset_of(self, trial: Trial):
+            return changed(self.config_of(trial), {"evaluate.every": 0, "watch.max_retries": 1})
+
+    trials = [trial_of(run, knobs={"langevin.num_steps": 2 - n}) for n, run in enumerate(runs.values())]
+    store = written(tmp_path, trials, Tiny(num_updates=6))
+    names = ("best.yaml", "best_samples.png", "report.html")
+    before = {name: store.read(name) for name in names}
+    sheets = Image.open(io.BytesIO(before["best_samples.png"]))
+    assert load_config(str(tmp_path / "best.yaml")).watch.max_retries == 1
+    assert sheets.width > 2 * 400 and b"data against itself" in before["report.html"]
+    for name in names:
+        store.delete(name)
+    write_report(store)
+    assert {name: store.read(name) for name in names} == before
+
+
+def test_what_another_version_wrote_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = written(tmp_path, [finished("t", 0.1)])
+    before = store.read("best.yaml")
+    monkeypatch.setattr(RecordedSweep, "config_of", lambda *_: make_config({"made": {"up": 1}}))
+    write_report(store)
+    assert store.read("best.yaml") == before
+    assert b"made by another version of distmgcd" in store.read("report.html")
+
+
+def test_a_damaged_sheet_is_left_out(tmp_path: Path):
+    run = tmp_path / "trials" / "t"
+    run.mkdir(parents=True)
+    (run / "samples.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
+    (run / "result.json").write_text('{"swd": ')
+    store = written(tmp_path, [finished("t", 0.1, run=str(run))])
+    assert not store.exists("best_samples.png") and b"<img" not in store.read("report.html")
+
+
+def test_the_report_command_prints_the_best_and_says_what_is_no_sweep(tmp_path: Path, command):
+    written(tmp_path, [finished("good", 0.02), diverged("worse")])
+    (tmp_path / "report.html").unlink()
+    status, out, _ = command("report", tmp_path)
+    assert status == 0 and "good" in out and "20.0 ± 1.5" in out and f"distmgcd train {tmp_path}/best.yaml" in out
+    assert (tmp_path / "report.html").exists()
+    status, _, err = command("report", tmp_path / "nowhere")
+    assert status == 2 and f"There is no sweep at {tmp_path}/nowhere" in err
+
+
+def test_a_damaged_file_is_a_sentence(tmp_path: Path):
+    (tmp_path / "results.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match="are damaged"):
+        read_results(Store(str(tmp_path)))
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "results.parquet")
+    with pytest.raises(UserError, match="are damaged"):
+        read_results(Store(str(tmp_path)))
+
+
+def test_the_front_is_what_no_other_trial_beats():
+    rng = random.Random(0)
+    for _ in range(20):
+        trials = [
+            replace(
+                made_trials.finished(f"t{n}", rng.choice([0.1, 0.2, 0.3, 0.4])),
+                gradient_evaluations=rng.choice([0, 10, 20, 30]),
+                state=rng.choice(["finished", "finished", "pruned", "diverged"]),
+            )
+            for n in range(12)
+        ]
+        front = ranking.pareto_front(trials, ranking.gradient_evaluations)
+        candidates = [t for t in trials if t.state == "finished" and t.gradient_evaluations]
+        expected = {t.name for t in candidates if not any(beats(other, t) for other in candidates)}
+        assert {trial.name for trial in front} == expected
+        assert [t.gradient_evaluations for t in front] == sorted(t.gradient_evaluations for t in front)
+
+
+def beats(a: Trial, b: Trial) -> bool:
+    """At least as good in both, better in one."""
+    ours, theirs = (a.objective, a.gradient_evaluations), (b.objective, b.gradient_evaluations)
+    return ours != theirs and ours[0] <= theirs[0] and ours[1] <= theirs[1]
+
+
+def test_reasons_that_differ_in_their_numbers_are_counted_together():
+    trials = [diverged(f"t{n}", reason=f"Grid 8x8 diverged at update {n}: gap {0.1 * n:.3g}.") for n in range(3)]
+    found = ranking.reasons([*trials, diverged("u", reason=""), finished("v", 0.1)])
+    assert [(state, count) for state, _, count in found] == [("diverged", 3), ("diverged", 1)]
+    assert found[0][1] == trials[0].reason
+
+
+def test_the_spread_of_a_mean_is_at_most_the_mean_of_spreads():
+    trial = finished("t", 0.1)
+    assert ranking.spread_of(trial, "swd") == pytest.approx(0.0015) and ranking.spread_of(trial, "swd/8") == 0.002
+    assert ranking.spread_of(trial, "swd/16") is None
+
+
+def test_the_table_on_the_terminal_shows_the_best_first_and_takes_odd_words():
+    console = Console(file=io.StringIO(), width=120, record=True)
+    trials = [
+        diverged("d", knobs={"a.norm": "[bold]x[/x]"}),
+        finished("b", 0.2, knobs={"a.norm": "none"}),
+        finished("a", 0.1),
+    ]
+    console.print(table_of(trials))
+    text = console.export_text()
+    assert text.index("│ a ") < text.index("│ b ") < text.index("│ d ") and "[bold]x[/x]" in text

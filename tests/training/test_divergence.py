@@ -1,0 +1,174 @@
+"""A blow-up is an event with a name: told, undone, tried again with a smaller rate, given up in the end."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import debug, records_of, state_of
+
+from distmgcd.config import Watch
+from distmgcd.core.learning import METRICS
+from distmgcd.runs import checkpoint
+from distmgcd.runs.run import Run
+from distmgcd.training import loop, state
+from distmgcd.training.state import Training
+from distmgcd.training.watch import Diverged, check_health
+
+HEALTHY = {
+    "energy_observed": -1.0,
+    "energy_synthesised": 1.0,
+    "drift_squared": 0.01,
+    "saturation": 0.0,
+    "gradient_norm": 1.0,
+    "skipped": 0.0,
+}
+
+
+def metrics(num_updates: int = 4, **bad: tuple[int, int, float]) -> torch.Tensor:
+    """Of healthy updates of two grids, but for bad = {metric: (update, grid, value)}."""
+    values = torch.tensor([HEALTHY[name] for name in METRICS]).repeat(num_updates, 2, 1)
+    for name, (update, grid, value) in bad.items():
+        values[update, grid, METRICS.index(name)] = value
+    return values
+
+
+def check(values: torch.Tensor, **bounds: float) -> None:
+    check_health(values, first_update=100, sizes=(4, 16), watch=Watch(**bounds))
+
+
+def test_healthy_updates_pass():
+    check(metrics())
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"skipped": (1, 1, 1.0)}, "Grid 16x16 diverged at update 101"),
+        ({"skipped": (3, 0, 0.5)}, "Grid 4x4 diverged at update 103"),  # on one of two workers
+        ({"energy_observed": (2, 0, float("nan"))}, "Grid 4x4 diverged at update 102: energy gap nan"),
+        ({"energy_synthesised": (0, 1, float("inf"))}, "Grid 16x16 diverged at update 100"),
+        (
+            {"drift_squared": (2, 1, 2.25)},
+            "Grid 16x16 diverged at update 102: energy gap -2 (bound 20), drift 1.5 rms a step (bound 1;",
+        ),
+        ({"drift_squared": (2, 1, float("nan"))}, "drift nan"),
+        ({"energy_observed": (2, 1, 1000.0)}, "Grid 16x16 diverged at update 100: mean energy gap 248 (bound 20)"),
+        ({"energy_observed": (2, 1, -1000.0)}, "mean energy gap -252 (bound 20)"),
+    ],
+)
+def test_what_leaves_the_bounds_is_told_by_grid_update_and_number(bad: dict, words: str):
+    with pytest.raises(Diverged) as event:
+        check(metrics(**bad))
+    assert words in str(event.value)
+
+
+def test_a_gap_is_judged_by_its_mean_over_the_interval():
+    check(metrics(energy_observed=(2, 1, 60.0)))
+    with pytest.raises(Diverged, match="bound 1"):
+        check(metrics(), max_gap=1.0)
+
+
+# Whole runs
+
+WILD = ("langevin.step_size=[1.4,300]", "langevin.clamp=none", "network.activation=relu")
+
+
+def events_of(folder: Path) -> list[str]:
+    return [record["event"] for record in records_of(folder) if "event" in record]
+
+
+def test_a_step_size_that_no_rate_can_mend_is_given_up_with_advice(tmp_path: Path):
+    with pytest.raises(Diverged) as end:
+        debug(tmp_path, *WILD, "watch.max_retries=2")
+    text = str(end.value)
+    assert "Grid 8x8 diverged at update 1" in text and "bound 1;" in text
+    assert "done so 3 times" in text and "scaled by 0.25" in text and "lower langevin.step_size" in text
+    one, two = events_of(tmp_path)
+    assert "Going back to the start with the learning rates scaled by 0.5." in one and "scaled by 0.25." in two
+    assert not (tmp_path / "run" / "checkpoints").exists() and not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_rate_that_is_too_large_is_lowered_until_the_run_holds(tmp_path: Path):
+    shown = []
+    result = debug(
+        tmp_path, "learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3", show=shown.append
+    )
+    (event,) = events_of(tmp_path)
+    assert "bound 3" in event and "scaled by 0.0001" in event and event in [record.get("event") for record in shown]
+    assert result["num_retries"] == 1 and result["update"] == 6
+    progress = checkpoint.newest(Run.open(str(tmp_path / "run")).store).progress
+    assert progress.rate_scale == 1e-4 and progress.num_retries == 1
+
+
+def test_a_run_that_goes_on_keeps_its_lowered_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rates = []
+    make_method = loop.make_method
+    for module in (state, loop):  # at the start, and after going back
+        monkeypatch.setattr(
+            module,
+            "make_method",
+            lambda config, *, rate_scale: rates.append(rate_scale) or make_method(config, rate_scale=rate_scale),
+        )
+    changes = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3")
+    debug(tmp_path, *changes)
+    (tmp_path / "run" / "result.json").unlink()
+    debug(tmp_path, *changes)
+    assert rates == [1.0, 1e-4, 1e-4]
+
+
+@pytest.fixture
+def cosmic_ray(monkeypatch: pytest.MonkeyPatch):
+    """Make weights NaN before the given update, once."""
+
+    def strike(update: int) -> None:
+        learn, struck = loop.learn, []
+
+        def learn_struck(learner, pixels, indices, at, method, **how):
+            if at == update and not struck:
+                struck.append(at)
+                with torch.no_grad():
+                    next(learner.model.grids[1].parameters()).fill_(float("nan"))
+            return learn(learner, pixels, indices, at, method, **how)
+
+        monkeypatch.setattr(loop, "learn", learn_struck)
+
+    return strike
+
+
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_a_nan_is_rolled_back_to_the_last_healthy_checkpoint(tmp_path: Path, cosmic_ray, monkeypatch, log_every: int):
+    cosmic_ray(5)  # the sixth update
+    found, go_back = [], loop.go_back
+
+    def watched(training: Training, event: Diverged) -> None:
+        go_back(training, event)
+        found.append({name: value.clone() for name, value in training.learner.model.state_dict().items()})
+        assert training.progress.update == 4 and not training.pending
+
+    monkeypatch.setattr(loop, "go_back", watched)
+    result = debug(tmp_path, f"log.every={log_every}", "checkpoint.keep=9")
+    kept = state_of(tmp_path, checkpoint_name="update_000004")
+    assert all(torch.equal(value, kept[f"model/{name}"]) for name, value in found[0].items())
+    (event,) = events_of(tmp_path)
+    assert "Grid 8x8 diverged at update 6: energy gap nan" in event and "back to the checkpoint of update 4" in event
+    assert result["num_retries"] == 1 and result["update"] == 6
+
+
+def test_nothing_is_saved_of_a_diverged_state(tmp_path: Path, cosmic_ray):
+    cosmic_ray(3)  # the update before a checkpoint, between two records
+    debug(tmp_path, "log.every=100", "checkpoint.keep=9")
+    store = Run.open(str(tmp_path / "run")).store
+    assert checkpoint.names(store) == ["update_000002", "update_000004", "update_000006"]
+    for name in checkpoint.names(store):
+        assert all(value.isfinite().all() for value in state_of(tmp_path, checkpoint_name=name).values())
+
+
+def test_before_the_first_checkpoint_a_run_goes_back_to_its_start(tmp_path: Path, cosmic_ray):
+    cosmic_ray(1)
+    debug(tmp_path, "watch.rate_after_retry=0.999999999999")
+    (event,) = events_of(tmp_path)
+    assert "Going back to the start" in event
+    debug(tmp_path, name="calm")
+    struck, calm = state_of(tmp_path), state_of(tmp_path, "calm")
+    for name, value in calm.items():
+        torch.testing.assert_close(struck[name], value, rtol=1e-5, atol=1e-6)

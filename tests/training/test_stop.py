@@ -1,0 +1,85 @@
+"""A run that is asked to stop saves where it is, and goes on from there bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import TINY, debug, records_of, state_of, tiny_config
+
+from distmgcd import launch
+from distmgcd.training.stop import Request, Stopped, StopSignals
+from distmgcd.training.worker import LocalWorker
+
+CHANGES = ("learning.num_updates=9", "checkpoint.every=4", "log.every=3")
+
+
+def stop_at(folder: Path, update: int) -> Stopped:
+    """Train until an update is about to begin, then ask for a stop."""
+    asked = iter(range(100))
+    with pytest.raises(Stopped) as stopped:
+        launch.debug(
+            tiny_config(*CHANGES),
+            storage_path=str(folder),
+            name="run",
+            use_gpu=False,
+            stop=lambda: next(asked) == update,
+        )
+    return stopped.value
+
+
+@pytest.mark.parametrize("update", [0, 1, 4, 5, 8])
+def test_a_stopped_run_ends_where_the_unbroken_one_ends(tmp_path: Path, update: int):
+    assert stop_at(tmp_path, update).update == update
+    shown = []
+    debug(tmp_path, *CHANGES, show=shown.append)
+    debug(tmp_path, *CHANGES, name="unbroken")
+    ours, theirs = state_of(tmp_path), state_of(tmp_path, "unbroken")
+    assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
+    if update:
+        assert shown[0]["event"] == f"Going on from the checkpoint of update {update}."
+    assert records_of(tmp_path)[-2]["update"] == 9
+
+
+def test_a_request_to_save_is_heeded_once_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(LocalWorker, "before_update", lambda _, update: Request.SAVE if update == 5 else Request.GO_ON)
+    assert debug(tmp_path, *CHANGES)["update"] == 9
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["update_000005", "update_000008", "update_000009"]  # of the newest three
+
+
+def test_the_first_signal_is_a_request_and_the_second_ends_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop() and stop.status == 143
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 1)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_debug_mode_answers_sigterm(tmp_path: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distmgcd.cli", "debug", str(TINY), "learning.num_updates=100000", "--name", "run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()  # the first record
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert (
+        err
+        == f"distmgcd: Stopped at update {max_update(tmp_path)} and saved it; the same command goes on from there.\n"
+    )
+
+
+def max_update(folder: Path) -> int:
+    return max(int(path.name.removeprefix("update_")) for path in (folder / "runs" / "run" / "checkpoints").iterdir())

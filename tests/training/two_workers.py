@@ -1,0 +1,88 @@
+"""What each of several processes does in a test; a file is their meeting place, so that no port can collide."""
+
+import json
+import traceback
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from distmgcd.runs.run import Run
+from distmgcd.runs.store import Store
+from distmgcd.training import assess, loop
+from distmgcd.training.assemble import make_model
+from distmgcd.training.stop import Request
+from distmgcd.training.worker import ProcessGroupWorker
+
+
+def run_rank(rank: int, num_ranks: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
+    try:
+        everything(Path(folder), rank)
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def everything(folder: Path, rank: int) -> None:
+    """All that is tried with two workers, in one go, for a process takes seconds to start."""
+    worker = ProcessGroupWorker(torch.device("cpu"))
+    if rank != 0:
+        Store.write = Store.delete_folder = Store.rename_folder = not_mine
+    torch.save(collectives(worker), folder / f"collectives{rank}.pt")
+    results = {
+        name: loop.train(Run.open(str(folder / name)).config(), worker, Run.open(str(folder / name)))
+        for name in ("run", "wild")
+    }
+    torch.save(samples(worker, folder / "run"), folder / f"samples{rank}.pt")
+    dist.barrier()
+    if rank == 0:
+        cut(folder)
+    dist.barrier()
+    results["cut"] = loop.train(Run.open(str(folder / "cut")).config(), worker, Run.open(str(folder / "cut")))
+    (folder / f"results{rank}.json").write_text(json.dumps(results))
+
+
+def not_mine(self: Store, name: str, *_: object) -> None:
+    raise AssertionError(f"a worker that is not the first writes {name}")
+
+
+def collectives(worker: ProcessGroupWorker) -> dict[str, torch.Tensor]:
+    rank = worker.rank
+    mine = torch.arange(2 + rank).float()[:, None] + 10 * rank  # as many rows as no other rank has
+    return {
+        "mean": worker.mean(torch.tensor([1.0, 3.0]) * (rank + 1)),
+        "gathered": worker.gather(mine),
+        "gathered_of_one": worker.gather(mine[: 1 - rank]),
+        "agreed": torch.tensor(agreed(rank)),
+    }
+
+
+def agreed(rank: int) -> list[int]:
+    """What is agreed on at five updates, where the second worker alone wishes something at the second and third."""
+    wishes = iter([Request.GO_ON, Request.SAVE, Request.STOP, Request.GO_ON, Request.GO_ON])
+    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.GO_ON if rank == 0 else next(wishes))
+    return [int(worker.before_update(update)) for update in range(5)]
+
+
+def samples(worker: ProcessGroupWorker, run: Path) -> dict[int, list[torch.Tensor]]:
+    """1 and 5 of them: shares that are empty, and shares that differ."""
+    from distmgcd.runs import checkpoint
+
+    opened = Run.open(str(run))
+    found, model = checkpoint.newest(opened.store), make_model(opened.config())
+    checkpoint.load_weights(model, found, "ema.safetensors")
+    return {num: assess.fresh_samples(model, found.starts(), num, opened.config(), worker, seed=1) for num in (1, 5)}
+
+
+def cut(folder: Path) -> None:
+    """The finished run as it was at an earlier checkpoint."""
+    import shutil
+
+    shutil.copytree(folder / "run", folder / "cut")
+    (folder / "cut" / "result.json").unlink()
+    shutil.rmtree(folder / "cut" / "checkpoints" / "update_000006")
+    shutil.rmtree(folder / "cut" / "checkpoints" / "update_000004")
