@@ -14,10 +14,10 @@ from tiny_runs import records_of
 
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
-from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.notes import read_notes
 from distmgcd.runs.listing import summaries
 from distmgcd.runs.store import Store
+from distmgcd.sweep.file import read_sweep
+from distmgcd.sweep.notes import read_notes
 
 # The third trial diverges at once, for no step is that large; the others take a few seconds each.
 TEXT = (

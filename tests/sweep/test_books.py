@@ -10,12 +10,12 @@ from tiny_runs import TINY
 
 from distmgcd import launch
 from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
 from distmgcd.sweep import books as books_module
 from distmgcd.sweep.books import Books
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.notes import claim, read_notes
 from distmgcd.sweep.plan import Sweep
-from distmgcd.runs.store import Store
 
 TEXT = f"""\
 base: {TINY}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_runs import debug, records_of, state_of
 
-from distmgcd.training.adopt import adopt
 from distmgcd.runs.checkpoint import DamagedCheckpoint, names
 from distmgcd.runs.run import Run
+from distmgcd.training.adopt import adopt
 from distmgcd.training.verify import verify
 
 
