@@ -44,7 +44,7 @@ def room_for(
         there = f"{cpus} CPUs" + (f" and {gpus} GPUs" if use_gpu else "")
         way_out = f"lower --concurrent to {fits}" if fits else "lower --workers-per-trial or OMP_NUM_THREADS"
         raise UserError(
-            f"{concurrent or 1} trials at once, each with {of_trial} ({workers} workers, {threads} threads each), do "
+            f"{concurrent or 1} trials at once, each with {of_trial} for {processes} workers of {threads} threads, do "
             f"not fit on {where}, which has {there}; {way_out}."
         )
     return Room(concurrent or min(fits, num_trials), workers, threads, use_gpu)
