@@ -25,7 +25,7 @@ def bench_scaling(
     config: Config, *, num_workers: int, use_gpu: bool = False, num_rounds: int = 3, num_updates: int = 60
 ) -> dict[str, Any]:
     """Images/s of every round: {"one": [...], "torchrun": [...], "ray": [...]}, and the medians of their ratios."""
-    short = loop_only(config, num_updates)
+    short = loop_only(config, min(num_updates, config.learning.num_updates))
     ways: dict[str, Callable[[str, str], None]] = {
         "one": lambda folder, name: under_torchrun(short, folder, name, num_workers=1, use_gpu=use_gpu),
         "torchrun": lambda folder, name: under_torchrun(short, folder, name, num_workers=num_workers, use_gpu=use_gpu),
@@ -53,7 +53,7 @@ def loop_only(config: Config, num_updates: int) -> Config:
             "learning": config.learning.model_copy(update={"num_updates": num_updates, "warmup": 0}),
             "evaluate": config.evaluate.model_copy(update={"every": 0, "num_samples": 16, "num_draws": 1}),
             "checkpoint": config.checkpoint.model_copy(update={"every": num_updates}),
-            "log": config.log.model_copy(update={"every": 5}),
+            "log": config.log.model_copy(update={"every": 5 if num_updates > 20 else 1}),
         }
     )
 
