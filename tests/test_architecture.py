@@ -17,7 +17,7 @@ PACKAGE = Path(distmgcd.__file__).parent
 
 # A module imports from its own rung's package or from lower rungs; modules that share a rung are strangers.
 LADDER = (
-    {"errors", "config_words"},
+    {"errors"},
     {"core"},
     {"config", "data", "num_workers"},
     {"evaluate"},
@@ -27,7 +27,7 @@ LADDER = (
     {"on_ray"},
     {"launch"},
     {"tuning"},
-    {"bench", "display", "replay_options", "replay_report"},
+    {"bench", "display", "replay_report"},
     {"sweep_display"},
     {"cli"},
 )
@@ -37,7 +37,6 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
 MAY_IMPORT = {
     "errors": set(),
     "num_workers": set(),
-    "config_words": set(),
     "core": {"torch"},
     "config": {"yaml", "pydantic"},
     "evaluate": {"torch", "numpy", "PIL"},
@@ -48,7 +47,6 @@ MAY_IMPORT = {
     "tuning": {"torch"},
     "display": {"rich"},
     "sweep_display": {"rich"},
-    "replay_options": {"typer"},
     "replay_report": {"rich", "torch"},
 }
 
@@ -70,7 +68,7 @@ def imports_of(file: Path) -> Iterator[tuple[str, bool, int]]:
 
 
 def part_of(file: Path) -> str:
-    """core for distmgcd/core/noise.py, cli for distmgcd/cli.py."""
+    """core for distmgcd/core/noise.py, launch for distmgcd/launch.py."""
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 

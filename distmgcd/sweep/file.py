@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from distmgcd.config import Config, flatten, load_config, make_config, preset_names, setting_paths
-from distmgcd.config_words import suggest
+from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.sweep import plan
 from distmgcd.sweep.check import check

@@ -1,23 +1,11 @@
-"""Every knob of a run: frozen, validated, strict about keys, changed by dotted paths.
-
-A run is a function of this config and of nothing else. `load_config("digits", ["langevin.num_steps=30"])`
-reads a preset or a YAML file and applies the changes; every mistake is a UserError of one sentence that
-names the setting, the value, the rule and the way out.
-"""
+"""The sections of a config, their defaults, and what must hold between them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from distmgcd.config_words import rule_of, suggest
-from distmgcd.errors import UserError
-
-PRESETS = Path(__file__).parent / "presets"
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # The description is the rule that the message about a wrong value states.
 Whole = Annotated[int, Field(ge=0, description="a whole number from 0 up")]
@@ -258,156 +246,6 @@ class Config(Section):
         return list(value)
 
 
-def preset_names() -> list[str]:
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
-    """A preset's name or a YAML file, with "dotted.key=value" changes. Raises UserError."""
-    settings = _read(source)
-    for override in overrides:
-        _apply(settings, override)
-    return make_config(settings)
-
-
-def make_config(settings: dict[str, Any]) -> Config:
-    """Validate nested settings.
-
-    Raises UserError for an unknown key, a wrong value, or values that do not fit together.
-    """
-    if not_sections := [name for name in _sections() if not isinstance(settings.get(name, {}), dict)]:
-        raise UserError(_no_section_sentence(not_sections[0], settings[not_sections[0]]))
-    for path in _unknown_keys(settings, Config, ""):
-        raise UserError(_unknown_key_sentence(path))
-    try:
-        return Config(**settings)
-    except ValidationError as error:
-        raise UserError(_sentence(error, settings)) from None
-
-
-def to_yaml(config: Config) -> str:
-    """The resolved config as YAML that load_config reads back to an equal one."""
-    return yaml.safe_dump(_plain(config.model_dump()), sort_keys=False, default_flow_style=None, width=100)
-
-
-def setting_paths(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted path that a config knows."""
-    for name, field in model.model_fields.items():
-        if _is_section(field.annotation):
-            yield from setting_paths(field.annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {dotted path: value}."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
-
-
-def _read(source: str) -> dict[str, Any]:
-    path = Path(source)
-    if source in preset_names():
-        path = PRESETS / f"{source}.yaml"
-    elif path.suffix not in (".yaml", ".yml"):
-        raise UserError(
-            f"There is no preset {source!r}{suggest(source, preset_names())}; the presets are "
-            f"{', '.join(preset_names())}, and a file must end in .yaml."
-        )
-    elif not path.is_file():
-        raise UserError(
-            f"The config file {source} does not exist; give a YAML file or one of the presets "
-            f"{', '.join(preset_names())}."
-        )
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"The config file {source} cannot be read ({error.strerror}); check its permissions.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, or bytes that are no text
-        raise UserError(f"The config file {source} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(settings, dict):
-        raise UserError(
-            f"The config file {source} must hold settings such as 'grids:', but holds "
-            f"{'nothing' if settings is None else repr(settings)[:40]}; see `distmgcd config digits` for a whole one."
-        )
-    return settings
-
-
-def _apply(settings: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals:
-        raise UserError(
-            f"A change must read dotted.key=value, but {override!r} has no '='. Example: langevin.num_steps=30."
-        )
-    if path not in set(setting_paths()):
-        raise UserError(_unknown_key_sentence(path))
-    *sections, key = path.split(".")
-    for section in sections:
-        settings = settings.setdefault(section, {})
-        if not isinstance(settings, dict):
-            raise UserError(_no_section_sentence(section, settings))
-    try:
-        settings[key] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise UserError(f"The value of {path} is not valid YAML: {text!r}. Lists are written [4, 16, 64].") from None
-
-
-def _unknown_keys(settings: dict[str, Any], model: type[BaseModel], prefix: str) -> Iterator[str]:
-    for key, value in settings.items():
-        field = model.model_fields.get(key)
-        if field is None:
-            yield f"{prefix}{key}"
-        elif _is_section(field.annotation) and isinstance(value, dict):
-            yield from _unknown_keys(value, field.annotation, f"{prefix}{key}.")
-
-
-def _unknown_key_sentence(path: str) -> str:
-    section = path.rpartition(".")[0]
-    known = [p for p in setting_paths() if section and p.rpartition(".")[0] == section]
-    names = f"{section} has {', '.join(known)}" if known else f"the sections are {', '.join(_sections())}"
-    return f"There is no setting {path!r}{suggest(path, list(setting_paths()))}; {names}."
-
-
-def _no_section_sentence(section: str, value: Any) -> str:
-    names = ", ".join(setting_paths(_sections()[section], f"{section}."))
-    return f"{section} must hold settings, but is {value!r}; it has {names}."
-
-
-def _sentence(error: ValidationError, settings: dict[str, Any]) -> str:
-    """The first problem that pydantic found, in our words."""
-    first = error.errors()[0]
-    if first["type"] == "value_error":
-        return first["msg"].removeprefix("Value error, ")
-    *section, key = map(str, first["loc"][:2])
-    model = _sections()[section[0]] if section else Config
-    path = ".".join([*section, key])
-    if first["type"] == "missing" and len(first["loc"]) <= 2:
-        names = ", ".join(setting_paths(_sections()[key], f"{key}.")) if key in _sections() else path
-        return f"{path} is missing; add it to the file, or give {names.split(', ')[0]}=VALUE on the command line."
-    value = flatten(settings).get(path, first["input"])
-    rule = rule_of(get_type_hints(model, include_extras=True)[key])
-    default = model.model_fields[key].get_default()
-    way_out = f"its default is {_plain(default)}" if not model.model_fields[key].is_required() else _EXAMPLES[path]
-    return f"{path} must be {rule}, but is {value!r}; {way_out}."
-
-
-_EXAMPLES = {
-    "data.path": "write data.path=sklearn:digits, say",
-    "data.channels": "write data.channels=1 for grey images, 3 for colour",
-    "grids.sizes": "write grids.sizes=[4, 16, 64], say",
-}
-
-
-def _sections() -> dict[str, type[BaseModel]]:
-    return {name: f.annotation for name, f in Config.model_fields.items() if _is_section(f.annotation)}
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
-
-
 def _of_grid(name: str, value: Any, grid: int, num_grids: int) -> Any:
     """This grid's part of a list of lists; anything else serves every grid."""
     if not (isinstance(value, tuple) and value and isinstance(value[0], tuple)):
@@ -432,9 +270,3 @@ def _of_layers(name: str, value: Any, num_layers: int) -> tuple[int, ...]:
 
 def _show(sizes: Sequence[int]) -> str:
     return str(list(sizes))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value

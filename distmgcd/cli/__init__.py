@@ -1,0 +1,14 @@
+"""The command line. It imports torch and Ray only inside the commands that need them, so --help is quick."""
+
+# Importing a module adds its commands, in the order of --help.
+from distmgcd.cli import training, sweeps, runs, tools, data  # noqa: F401, I001
+from distmgcd.cli.common import app, fail
+from distmgcd.errors import UserError
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and status 2, a run that diverged one and status 1."""
+    try:
+        app()
+    except UserError as error:
+        fail(error, status=2)

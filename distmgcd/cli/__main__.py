@@ -1,0 +1,5 @@
+"""python -m distmgcd.cli"""
+
+from distmgcd.cli import main
+
+main()

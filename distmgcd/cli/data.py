@@ -1,0 +1,78 @@
+"""data import and data show: images into Parquet, and what is in them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distmgcd.cli.common import app, writable
+from distmgcd.errors import UserError
+
+data_app = typer.Typer(help="Bring images into Parquet, and look at them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[
+        str, typer.Argument(help="A folder of images, Parquet, sklearn:digits, or torchvision:NAME?root=DIR.")
+    ],
+    dest: Annotated[str, typer.Argument(help="The Parquet file to write.")],
+    image_size: Annotated[
+        int | None, typer.Option(help="Crop the centre square and resize to so many pixels a side.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="1 makes all images grey, 3 makes all colour.")] = None,
+    layout: Annotated[str, typer.Option(help="png or raw (uint8).")] = "png",
+    max_corrupt: Annotated[float, typer.Option(help="Largest fraction of images that may not decode.")] = 0.001,
+) -> None:
+    """Write any source of images to one Parquet file."""
+    from distmgcd.data import import_images
+
+    report = import_images(
+        source, dest, image_size=image_size, channels=channels, layout=layout, max_corrupt=max_corrupt
+    )
+    splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
+    typer.echo(f"{report.num_images} images ({splits}), {report.num_bytes / 2**20:.1f} MiB: {report.path}")
+    for row, reason in report.skipped:
+        typer.echo(f"skipped row {row}: {reason}")
+
+
+@data_app.command("show")
+def data_show(
+    path: Annotated[str, typer.Argument(help="Whatever `data import` takes.")],
+    out: Annotated[Path | None, typer.Option(help="Also write a contact sheet of examples to this PNG.")] = None,
+) -> None:
+    """Say what is in a data set: splits, sizes, channels, labels, damage."""
+    from distmgcd.data import describe
+
+    found = describe(path)
+    labels = (
+        "none"
+        if found.labels is None
+        else ", ".join(f"{_class_name(found, label)}: {count}" for label, count in found.labels.items())
+    )
+    splits = ", ".join(f"{count} {split}" for split, count in found.splits.items())
+    lines = {
+        "images": f"{found.num_rows} ({splits}; {found.split_origin})",
+        "stored as": found.layout + ("" if found.num_bytes is None else f", {found.num_bytes / 2**20:.1f} MiB"),
+        "sizes": ", ".join(f"{width}x{height}: {count}" for (width, height), count in found.image_sizes.items())
+        + f" of {found.num_sampled} looked at",
+        "channels": ", ".join(f"{channels}: {count}" for channels, count in found.channels.items()),
+        "labels": labels,
+        "corrupt": f"{len(found.corrupt)} of {found.num_sampled} looked at"
+        + "".join(f"; row {row}: {reason}" for row, reason in found.corrupt),
+    }
+    for title, text in lines.items():
+        typer.echo(f"{title + ':':<11}{text}")
+    if out:
+        from distmgcd.evaluate.sheet import save_examples
+
+        if not found.examples:
+            raise UserError(f"--out has nothing to show, for no image of {path!r} that was looked at can be decoded.")
+        with writable(out):
+            save_examples(found.examples, out)
+        typer.echo(f"{'examples:':<11}{out}")
+
+
+def _class_name(found: Any, label: int) -> str:
+    return found.classes[label] if found.classes else str(label)

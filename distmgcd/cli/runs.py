@@ -1,0 +1,69 @@
+"""sample, runs and verify: what one does with runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distmgcd.cli.common import Gpu, app, fail, writable
+from distmgcd.errors import UserError
+
+
+@app.command()
+def sample(
+    run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
+    num: Annotated[int, typer.Option(min=1, help="How many samples.")] = 64,
+    seed: int = 0,
+    out: Annotated[Path, typer.Option(help=".png is a sheet; .npz and .parquet hold the pictures as data.")] = Path(
+        "samples.png"
+    ),
+    checkpoint: Annotated[
+        str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
+    ] = "newest",
+    gpu: Gpu = None,
+) -> None:
+    """Draw fresh samples of a trained run. Sample i depends on the seed and i only."""
+    if out.suffix not in (".png", ".npz", ".parquet"):
+        raise UserError(
+            f"--out must end in .png, .npz or .parquet, but is {str(out)!r}; try {out.with_suffix('.png')}."
+        )
+    from distmgcd.data.samples import write_npz, write_parquet
+    from distmgcd.evaluate.sheet import save_sheet, to_levels
+    from distmgcd.training.trained import load
+    from distmgcd.training.worker import choose_device
+
+    trained = load(run, which=checkpoint, device=choose_device(gpu))
+    images = trained.sample(num, seed=seed)
+    with writable(out):
+        if out.suffix == ".png":
+            save_sheet(images, out)
+        else:
+            pixels = to_levels(images).transpose(0, 3, 1, 2)
+            (write_npz if out.suffix == ".npz" else write_parquet)(pixels, out)
+    typer.echo(f"{num} samples of {run} (update {trained.update}, seed {seed}): {out}")
+
+
+@app.command()
+def runs(path: Annotated[str, typer.Argument(help="Their folder: a local path or a URI.")] = "runs") -> None:
+    """List the runs under a storage path: state, update, distance, size, when last written."""
+    from distmgcd.display import lines_of_runs
+    from distmgcd.runs.listing import summaries
+
+    found = summaries(path)
+    for line in lines_of_runs(found) if found else [f"There are no runs in {path}."]:
+        typer.echo(line)
+
+
+@app.command()
+def verify(run: Annotated[str, typer.Argument(help="The folder of a run.")]) -> None:
+    """Check everything a run has written: checksums, and that it loads. Status 1 if something is damaged."""
+    from distmgcd.training.verify import verify as look_at
+
+    num_damaged = 0
+    for finding in look_at(run):
+        num_damaged += finding.damage is not None
+        state = "ok" if finding.damage is None else "DAMAGED"
+        said = finding.note if finding.damage is None else f"{finding.damage}; {finding.way_out}"
+        typer.echo(f"{state:<8}{finding.what}{f': {said}' if said else ''}")
+    if num_damaged:
+        fail(f"{num_damaged} of what {run} holds is damaged; the lines above say what to do.", status=1)

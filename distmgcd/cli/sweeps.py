@@ -1,0 +1,66 @@
+"""tune and report: searches of settings."""
+
+from typing import Annotated
+
+import typer
+
+from distmgcd.cli.common import Gpu, app, fail, print_all
+from distmgcd.errors import UserError
+
+
+@app.command()
+def tune(
+    settings: Annotated[
+        list[str],
+        typer.Argument(metavar="SWEEP.yaml [key=value ...]", help="A sweep file, then changes to its base config."),
+    ],
+    trials: Annotated[int | None, typer.Option(min=1, help="How many. [default: the file's]")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="Trials at a time. [default: as many as fit]")] = None,
+    workers_per_trial: Annotated[
+        int | None,
+        typer.Option(help="Ray Train workers of a trial; 0: it is one process. [default: the file's, or else 0]"),
+    ] = None,
+    gpu: Gpu = None,
+    name: Annotated[str | None, typer.Option(help="The sweep's name. [default: the file's]")] = None,
+    storage_path: Annotated[str, typer.Option(help="The folder of all sweeps: a local path or a URI.")] = "sweeps",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep of this name.")] = False,
+) -> None:
+    """Search settings with Ray Tune: many trials, each a run of its own; ends with a file that trains the best."""
+    from distmgcd.sweep.file import read_sweep
+
+    if "=" in settings[0]:
+        raise UserError(
+            f"The first argument must be a sweep file, but is {settings[0]!r}; try tune_configs/smoke.yaml."
+        )
+    sweep = read_sweep(settings[0], settings[1:], num_trials=trials)
+    from distmgcd import tuning
+    from distmgcd.sweep_display import SweepDisplay, lines_of_result
+
+    asked = {"concurrent": concurrent, "workers_per_trial": workers_per_trial, "use_gpu": gpu, "resume": resume}
+    try:
+        tuning.tune(sweep, storage_path=storage_path, name=name, show=SweepDisplay(sweep.num_trials), **asked)
+    except KeyboardInterrupt:
+        fail("Stopped. The same command with --resume goes on: ended trials are kept.", status=130)
+    folder = f"{storage_path.rstrip('/')}/{name or sweep.name}"
+    for line in lines_of_result(*tuning.outcome(sweep, folder), folder):
+        typer.echo(line)
+
+
+@app.command()
+def report(sweep: Annotated[str, typer.Argument(help="The folder of a sweep, as `distmgcd tune` printed it.")]) -> None:
+    """Write report.html, best.yaml and best_samples.png of a sweep anew, and print its best trials."""
+    from distmgcd.runs.store import Store
+    from distmgcd.sweep.results import write_report
+    from distmgcd.sweep.table import lines_of_files, table_of
+
+    store = Store(sweep)
+    try:
+        findings = write_report(store)
+    except OSError as error:
+        raise UserError(
+            f"The report of the sweep {sweep} cannot be written ({error.strerror or error}); free space there, or copy "
+            "the folder to where you may write."
+        ) from None
+    print_all(table_of(findings.trials, objective=findings.sweep.objective))
+    for line in lines_of_files(store):
+        typer.echo(line)

@@ -1,0 +1,23 @@
+"""Every knob of a run: frozen, validated, strict about keys, changed by dotted paths.
+
+A run is a function of this config and of nothing else. `load_config("digits", ["langevin.num_steps=30"])`
+reads a preset or a YAML file and applies the changes; every mistake is a UserError of one sentence that
+names the setting, the value, the rule and the way out.
+"""
+
+from distmgcd.config.paths import flatten, setting_paths
+from distmgcd.config.reading import load_config, make_config, preset_names, to_yaml
+from distmgcd.config.schema import PAPER_LAYERS, Checkpointing, Config, Watch
+
+__all__ = [
+    "PAPER_LAYERS",
+    "Checkpointing",
+    "Config",
+    "Watch",
+    "flatten",
+    "load_config",
+    "make_config",
+    "preset_names",
+    "setting_paths",
+    "to_yaml",
+]
