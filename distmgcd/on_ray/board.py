@@ -31,6 +31,12 @@ class RunBoard:
         text = store._internal_kv_get(self._key(key), namespace=_NAMESPACE)
         return None if text is None else json.loads(text)
 
+    def take(self, key: str) -> Any:
+        """As get, and it is there no more. For the one reader of a key that is not written meanwhile."""
+        value = self.get(key)
+        store._internal_kv_del(self._key(key), namespace=_NAMESPACE)
+        return value
+
     def clear(self) -> None:
         store._internal_kv_del(self._key(""), del_by_prefix=True, namespace=_NAMESPACE)
 

@@ -32,6 +32,7 @@ class Failures(UserCallback):
         for rank in worker_exceptions:
             board.put(f"verdict/{rank}", None)
             board.put(f"traceback/{rank}", None)
+        board.put("befallen", [*(board.get("befallen") or []), why])  # for the log of those that come after
         if self._num_failures > MAX_FAILURES:
             last = "".join(f"\n{text}" for text in tracebacks[:1])
             board.put("failed", f"{why} It has failed {self._num_failures} times without a new checkpoint.{last}")

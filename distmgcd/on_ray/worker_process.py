@@ -53,7 +53,10 @@ def _train(settings: dict[str, Any], board: RunBoard) -> dict[str, Any]:
 
     run, config = Run.open(settings["run"]), make_config(settings["config"])
     worker = ProcessGroupWorker(
-        get_device(), show=None if run.store.is_local else _print, requested=_requests(board, settings["on_cluster"])
+        get_device(),
+        show=None if run.store.is_local else _print,
+        requested=_requests(board, settings["on_cluster"]),
+        befallen=board.take("befallen") or () if os.environ["RANK"] == "0" else (),
     )
     watchdog = Watchdog(
         worker.pulse,

@@ -85,7 +85,8 @@ class Log:
     def write(self, record: dict[str, Any]) -> OSError | None:
         """A record of updates (make_record), an evaluation {"swd": ...}, a checkpoint {"checkpoint": ...}, or an event.
 
-        Returns what keeps it from the disk, if anything does.
+        An event that follows what befell earlier workers says that in {"after": [...]}. Returns what keeps it from the
+        disk, if anything does.
         """
         self._changed = True
         line = (json.dumps(record) + "\n").encode()

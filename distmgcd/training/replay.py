@@ -27,8 +27,8 @@ from distmgcd.runs import checkpoint
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
-from distmgcd.training import loop
-from distmgcd.training.assemble import make_blocks, make_chains, make_learner, make_method, open_training_images
+from distmgcd.training import loop, state
+from distmgcd.training.assemble import make_method, open_training_images
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
 from distmgcd.training.state import Training
@@ -127,30 +127,18 @@ def _at_checkpoint(
     images = _open_images(run, config)
     reference = found or checkpoint.newest(run.store, warn=lambda _: None)
     starts = _check_images(images, reference.starts(), run, tell) if reference else start_distribution(images)
-    worker = LocalWorker(device)
-    learner, progress = make_learner(config, worker), Progress()
-    chains = make_chains(config, worker, num_images=len(images))
-    if found:
-        checkpoint.restore(learner, found)
-        progress = found.progress
-        if chains:
-            chains.load(found.chains())
-    _tell_what_follows(run, config, progress, update, rate_scale, tell)
-    progress = replace(progress, rate_scale=progress.rate_scale if rate_scale is None else rate_scale)
-    return Training(
-        config=config,
-        worker=worker,
-        run=run,
+    training = state.at(
+        found,
+        config,
+        LocalWorker(device),
+        run,
         images=images,
         held_out=images,  # unused: nothing is evaluated
         starts=starts,
-        learner=learner,
-        progress=progress,
-        method=make_method(config, rate_scale=progress.rate_scale),
-        blocks=make_blocks(config, worker),
-        chains=chains,
-        log=None,
+        rate_scale=rate_scale,
     )
+    _tell_what_follows(run, config, found.progress if found else Progress(), update, rate_scale, tell)
+    return training
 
 
 def _tell_what_follows(

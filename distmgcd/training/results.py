@@ -15,6 +15,7 @@ from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.assemble import make_model
 from distmgcd.training.assess import Distances, distances, draws_of_data, evaluation_seeds, fresh_samples, protocol
 from distmgcd.training.state import Training, save, tell
+from distmgcd.training.stop import Stopped
 
 SHEET_SIZE = 64
 _PYRAMID_COLUMNS = 12
@@ -24,7 +25,7 @@ def evaluate(training: Training) -> Distances | None:
     """Distances of fresh samples to held-out images, on rank 0; a sheet of them in the log."""
     training.worker.busy("an evaluation")
     draws = sample(training, training.learner.ema)
-    if training.worker.rank != 0:
+    if draws is None or training.worker.rank != 0:
         return None
     found = distances([levels[-1] for levels in draws], training.held_out, training.config)
     tell(training, {"swd": found.mean, "swd_spread": found.spread})
@@ -35,13 +36,14 @@ def evaluate(training: Training) -> Distances | None:
     return found
 
 
-def sample(training: Training, model: MultiGridEnergy) -> list[list[Tensor]]:
-    """Every draw of fresh samples, at every grid."""
-    config = training.config
-    return [
-        fresh_samples(model, training.starts, config.evaluate.num_samples, config, training.worker, seed=seed)
-        for seed in evaluation_seeds(config)
-    ]
+def sample(training: Training, model: MultiGridEnergy) -> list[list[Tensor]] | None:
+    """Every draw of fresh samples, at every grid; None if the run is asked to leave meanwhile."""
+    config, worker, draws = training.config, training.worker, []
+    for seed in evaluation_seeds(config):
+        if worker.leaving():
+            return None
+        draws.append(fresh_samples(model, training.starts, config.evaluate.num_samples, config, worker, seed=seed))
+    return draws
 
 
 def write_sheets(run: Run, levels: list[Tensor]) -> np.ndarray:
@@ -55,11 +57,16 @@ def write_sheets(run: Run, levels: list[Tensor]) -> np.ndarray:
 
 
 def finish(training: Training) -> dict[str, Any]:
-    """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json."""
+    """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json.
+
+    Raises Stopped where the run is asked to leave meanwhile: the last update is saved, and only this is left to do.
+    """
     config, worker = training.config, training.worker
     found = evaluate(training)
     save(training, found)  # again, with its score: it was saved before, for an evaluation takes a while
     untrained = sample(training, make_model(config).to(worker.device))
+    if untrained is None:
+        raise Stopped(training.progress.update)
     if worker.rank != 0:
         return {}
     all_distances = {

@@ -1,8 +1,9 @@
 """A run under way on one worker: what it holds, how it begins, and what it leaves on disk."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from distmgcd.core.learning import Learner, Method
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.runs import checkpoint
-from distmgcd.runs.checkpoint import Progress
+from distmgcd.runs.checkpoint import Checkpoint, Progress
 from distmgcd.runs.log import Log, going_on, open_log
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import Saver, reason_of
@@ -46,7 +47,7 @@ class Training:
     method: Method
     blocks: Blocks | None
     chains: Chains | None  # the persistent ones that this worker keeps
-    log: Log | None  # rank 0 only
+    log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
     log_refused: bool = False  # the user was told that the disk takes no more of the log
     # The metrics [G, M] of every update since the last record, on the device.
@@ -56,21 +57,45 @@ class Training:
 
 
 def begin(config: Config, worker: Worker, run: Run) -> Training:
-    """The state of a run at its newest good checkpoint, or at its start."""
-    images, held_out = open_training_images(config), open_held_out_images(config)
-    learner, progress, events = make_learner(config, worker), Progress(), []
-    chains = make_chains(config, worker, num_images=len(images))
-    if found := checkpoint.to_go_on_from(run.store, warn=events.append):
+    """The run at its newest good checkpoint, or at its start, with its log open."""
+    images, events = open_training_images(config), []
+    found = checkpoint.to_go_on_from(run.store, warn=events.append)
+    training = at(
+        found,
+        config,
+        worker,
+        run,
+        images=images,
+        held_out=open_held_out_images(config),
+        starts=found.starts() if found else start_distribution(images),
+    )
+    if worker.rank == 0:
+        open_books(training, events)
+    training.pending_since = time.perf_counter()
+    return training
+
+
+def at(
+    found: Checkpoint | None,
+    config: Config,
+    worker: Worker,
+    run: Run,
+    *,
+    images: ImageSet,
+    held_out: ImageSet,
+    starts: StartDistribution,
+    rate_scale: float | None = None,
+) -> Training:
+    """The run as a checkpoint has it, or untrained. rate_scale: of the learning rates, if not the checkpoint's."""
+    learner, chains = make_learner(config, worker), make_chains(config, worker, num_images=len(images))
+    if found:
         checkpoint.restore(learner, found)
-        progress, starts = found.progress, found.starts()
         if chains:
             chains.load(found.chains())
-    else:
-        starts = start_distribution(images)
-    log = open_log(run, after_update=progress.update) if worker.rank == 0 else None
-    if log and (found or log.reached):
-        events.append(going_on(progress.update, log, num_workers=worker.world_size))
-    training = Training(
+    progress = found.progress if found else Progress()
+    if rate_scale is not None:
+        progress = replace(progress, rate_scale=rate_scale)
+    return Training(
         config=config,
         worker=worker,
         run=run,
@@ -82,15 +107,21 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         method=make_method(config, rate_scale=progress.rate_scale),
         blocks=make_blocks(config, worker),
         chains=chains,
-        log=log,
-        pending_since=time.perf_counter(),
         saved=progress,
     )
-    if training.log:
-        training.saver = Saver(run.store, config.checkpoint, training.log, partial(tell, training))
-    for event in events if training.log else ():
-        tell(training, {"event": event, "rate_scale": progress.rate_scale})
-    return training
+
+
+def open_books(training: Training, events: Sequence[str]) -> None:
+    """The log and who saves, on rank 0; the log's first lines are these events, and whether the run goes on."""
+    update, worker = training.progress.update, training.worker
+    training.log = open_log(training.run, after_update=update)
+    training.saver = Saver(training.run.store, training.config.checkpoint, training.log, partial(tell, training))
+    for event in events:
+        tell(training, {"event": event})
+    if update or training.log.reached or worker.befallen:
+        event = going_on(update, training.log, num_workers=worker.world_size)
+        after = {"after": list(worker.befallen)} if worker.befallen else {}
+        tell(training, {"event": event, **after, "rate_scale": training.progress.rate_scale})
 
 
 def tell(training: Training, record: dict[str, Any]) -> None:

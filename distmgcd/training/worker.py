@@ -30,6 +30,7 @@ class Worker(Protocol):
     rank: int
     world_size: int
     device: torch.device
+    befallen: Sequence[str]  # what ended the workers before these, a sentence each
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model such that a backward pass averages gradients over all workers."""
@@ -49,6 +50,9 @@ class Worker(Protocol):
     def before_update(self, update: int) -> Request:
         """What to do before this update, the same in all workers; called by all of them before each one."""
 
+    def leaving(self) -> bool:
+        """Whether the run is asked to leave, the same in all workers; called by all of them, between two updates."""
+
     def busy(self, what: str) -> None:
         """Told before something that is no update, so that whoever watches this worker does not take it for stuck."""
 
@@ -58,6 +62,7 @@ class LocalWorker:
 
     rank = 0
     world_size = 1
+    befallen = ()
 
     def __init__(self, device: torch.device, show: Any = None, stop: Callable[[], bool] = lambda: False):
         """stop: whether the run is asked to save and leave."""
@@ -69,6 +74,9 @@ class LocalWorker:
 
     def before_update(self, update: int) -> Request:
         return Request.STOP if self._stop() else Request.GO_ON
+
+    def leaving(self) -> bool:
+        return self._stop()
 
     def busy(self, what: str) -> None:
         pass
@@ -88,15 +96,21 @@ class ProcessGroupWorker:
     """One rank of the default torch.distributed process group, whoever started it (Ray Train, torchrun, a test)."""
 
     def __init__(
-        self, device: torch.device, show: Any = None, requested: Callable[[], Request] = lambda: Request.GO_ON
+        self,
+        device: torch.device,
+        show: Any = None,
+        requested: Callable[[], Request] = lambda: Request.GO_ON,
+        befallen: Sequence[str] = (),
     ):
         """requested: what this worker is asked for; what one of them is asked for, all do."""
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
         self.device = device
+        self.befallen = befallen
         self.pulse = Pulse()
         self._show, self._requested = show, requested
         self._agreement = Agreement()
+        self._kept = Request.GO_ON  # what was agreed on while only leaving was asked after
 
     def wrap(self, model: nn.Module) -> nn.Module:
         # No buffers are broadcast: spectral norm's are a function of the weights, which are the same everywhere.
@@ -110,10 +124,17 @@ class ProcessGroupWorker:
         return wrapped
 
     def before_update(self, update: int) -> Request:
-        with self._waiting():
-            agreed = self._agreement.next(self._requested())
+        agreed, self._kept = max(self._agree(), self._kept), Request.GO_ON
         self.pulse.update(update)
         return agreed
+
+    def leaving(self) -> bool:
+        self._kept = max(self._agree(), self._kept)
+        return self._kept == Request.STOP
+
+    def _agree(self) -> Request:
+        with self._waiting():
+            return self._agreement.next(self._requested())
 
     def busy(self, what: str) -> None:
         self.pulse.other(what)

@@ -1,10 +1,23 @@
 """A worker that is killed in mid-chain."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
-from fault_runs import CHANGES, EVERY, assert_same_run, at_update, finish, lost_updates, start, workers_of
+import pytest
+from fault_runs import (
+    CHANGES,
+    EVERY,
+    assert_same_run,
+    at_update,
+    finish,
+    lost_updates,
+    start,
+    train_undisturbed,
+    workers_of,
+)
+from tiny_runs import records_of
 
 
 def test_a_run_whose_worker_was_killed_ends_as_if_nothing_had_happened(tmp_path: Path, undisturbed: Path):
@@ -17,4 +30,20 @@ def test_a_run_whose_worker_was_killed_ends_as_if_nothing_had_happened(tmp_path:
     ((update, again),) = lost_updates(done.out)
     assert update >= reached - reached % EVERY and again <= EVERY
     assert_same_run(done.folder, undisturbed)
+    assert [record["after"] for record in records_of(done.folder) if "after" in record] == [
+        [re.search(r"Rank \d died \(.*?\)\.", done.out)[0]]
+    ]
     assert done.left == {}
+
+
+@pytest.mark.slow
+def test_persistent_chains_go_on_where_they_ended(tmp_path: Path):
+    """Under Ray, stopped with two workers and gone on with one, bit for bit: a chain belongs to its image."""
+    changes = (*CHANGES, "start.kind=persistent", "learning.block_size=4")
+    process = start(tmp_path, *changes, "--workers", "2", "--cpus-per-worker", "1")
+    at_update(tmp_path, process, 70)
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process, tmp_path).status == 143
+    done = finish(start(tmp_path, *changes, "--workers", "1", "--cpus-per-worker", "1"), tmp_path)
+    assert done.status == 0 and "with 1 worker (had 2)." in done.out, done.err
+    assert_same_run(done.folder, train_undisturbed(tmp_path / "undisturbed", 2, *changes))

@@ -11,6 +11,7 @@ import torch
 from tiny_runs import TINY, debug, records_of, state_of, tiny_config
 
 from distmgcd import launch
+from distmgcd.training import assess, results
 from distmgcd.training.stop import Request, Stopped, StopSignals
 from distmgcd.training.worker import LocalWorker
 
@@ -42,6 +43,44 @@ def test_a_stopped_run_ends_where_the_unbroken_one_ends(tmp_path: Path, update: 
     if update:
         assert shown[0]["event"] == f"Going on from the checkpoint of update {update}."
     assert records_of(tmp_path)[-2]["update"] == 9
+
+
+def test_a_run_that_is_stopped_in_its_last_evaluation_only_evaluates_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    draws = []
+    monkeypatch.setattr(
+        results, "fresh_samples", lambda *args, **kw: draws.append(1) or assess.fresh_samples(*args, **kw)
+    )
+    with pytest.raises(Stopped, match="Stopped at update 9 and saved it"):
+        launch.debug(
+            tiny_config(*CHANGES), storage_path=str(tmp_path), name="run", use_gpu=False, stop=lambda: len(draws) == 2
+        )
+    assert len(draws) == 2 and not (tmp_path / "run" / "result.json").exists()
+    logged = (tmp_path / "run" / "log" / "metrics.jsonl").read_text()
+    stopped = debug(tmp_path, *CHANGES)
+    monkeypatch.undo()
+    assert stopped["swd"] == debug(tmp_path, *CHANGES, name="unbroken")["swd"]
+    again = (tmp_path / "run" / "log" / "metrics.jsonl").read_text().removeprefix(logged)
+    assert "Going on from the checkpoint of update 9." in again and "grids" not in again
+
+
+def test_a_run_that_is_stopped_in_an_evaluation_on_its_way_saves_and_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    draws = []
+    monkeypatch.setattr(
+        results, "fresh_samples", lambda *args, **kw: draws.append(1) or assess.fresh_samples(*args, **kw)
+    )
+    with pytest.raises(Stopped, match="Stopped at update 3 and saved it"):
+        launch.debug(
+            tiny_config(*CHANGES, "evaluate.every=3"),
+            storage_path=str(tmp_path),
+            name="run",
+            use_gpu=False,
+            stop=lambda: len(draws) == 1,
+        )
+    assert len(draws) == 1
 
 
 def test_a_request_to_save_is_heeded_once_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

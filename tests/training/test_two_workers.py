@@ -76,6 +76,11 @@ def test_what_one_worker_is_asked_for_all_do_at_the_same_update(two: Path):
         assert torch.load(two / f"collectives{rank}.pt")["agreed"].tolist() == [0, 0, Request.SAVE, Request.STOP, 0]
 
 
+def test_what_is_asked_after_between_two_updates_is_not_lost(two: Path):
+    for rank in range(2):  # the wish to save is heeded at the next update
+        assert torch.load(two / f"collectives{rank}.pt")["left"].tolist() == [0, 0, Request.SAVE, 0, 1]
+
+
 def test_only_the_first_worker_has_a_result_to_return(two: Path):
     results = [json.loads((two / f"results{rank}.json").read_text()) for rank in range(2)]
     assert results[0]["run"] == result_of(two) and results[1] == {"run": {}, "wild": {}, "cut": {}}

@@ -58,6 +58,7 @@ def collectives(worker: ProcessGroupWorker) -> dict[str, torch.Tensor]:
         "gathered": worker.gather(mine),
         "gathered_of_one": worker.gather(mine[: 1 - rank]),
         "agreed": torch.tensor(agreed(rank)),
+        "left": torch.tensor(left(rank)),
     }
 
 
@@ -66,6 +67,14 @@ def agreed(rank: int) -> list[int]:
     wishes = iter([Request.GO_ON, Request.SAVE, Request.STOP, Request.GO_ON, Request.GO_ON])
     worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.GO_ON if rank == 0 else next(wishes))
     return [int(worker.before_update(update)) for update in range(5)]
+
+
+def left(rank: int) -> list[int]:
+    """As agreed, where the second worker's wish is asked after between two updates: there only leaving counts."""
+    wishes = iter([Request.SAVE, Request.GO_ON, Request.GO_ON, Request.STOP, Request.STOP])
+    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.GO_ON if rank == 0 else next(wishes))
+    asked = (worker.leaving, worker.leaving, lambda: worker.before_update(0), worker.leaving, worker.leaving)
+    return [int(ask()) for ask in asked]
 
 
 def samples(worker: ProcessGroupWorker, run: Path) -> dict[int, list[torch.Tensor]]:
