@@ -31,6 +31,11 @@ from distmgcd.training.assemble import (
 from distmgcd.training.assess import Distances, start_distribution
 from distmgcd.training.worker import Worker
 
+BATCH_NORM = (
+    "network.norm=batch couples the chains of a worker's share of the batch, so the model depends on the number of "
+    "workers; learning.block_size makes it the same on any, network.norm=none or layer does not couple chains."
+)
+
 
 @dataclass
 class Training:
@@ -118,6 +123,8 @@ def open_books(training: Training, events: Sequence[str]) -> None:
     training.saver = Saver(training.run.store, training.config.checkpoint, training.log, partial(tell, training))
     for event in events:
         tell(training, {"event": event})
+    if not update and training.config.network.norm == "batch" and training.blocks is None:
+        tell(training, {"event": BATCH_NORM})
     if update or training.log.reached or worker.befallen:
         event = going_on(update, training.log, num_workers=worker.world_size)
         after = {"after": list(worker.befallen)} if worker.befallen else {}

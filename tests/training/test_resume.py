@@ -177,3 +177,12 @@ def test_a_run_name_is_free_again_if_its_first_command_was_a_mistake(tmp_path: P
     with pytest.raises(UserError):
         debug(tmp_path, "learning.global_batch_size=5000")
     debug(tmp_path)
+
+
+@pytest.mark.parametrize(("changes", "told"), [((), 1), (("learning.block_size=4",), 0), (("network.norm=layer",), 0)])
+def test_a_run_whose_chains_are_coupled_says_so_once(tmp_path: Path, changes: tuple[str, ...], told: int):
+    debug(tmp_path, "network.norm=batch", *changes)
+    (tmp_path / "run" / "result.json").unlink()
+    debug(tmp_path, "network.norm=batch", *changes)  # goes on
+    events = [record["event"] for record in records_of(tmp_path) if "event" in record]
+    assert sum("couples the chains" in event for event in events) == told
