@@ -80,12 +80,19 @@ def _with_spread(value: float, spread: float) -> str:
 
 def table_of(result: dict[str, Any]) -> Table:
     """The distances of fresh samples, the untrained model and the data itself, per grid."""
-    rows = {"fresh samples": "samples", "untrained model": "untrained", "data against itself": "data"}
+    rows = {
+        "fresh samples": "samples",
+        "persistent chains": "bank",
+        "untrained model": "untrained",
+        "data against itself": "data",
+    }
     table = Table(title="1000 x sliced Wasserstein distance to held-out images", title_justify="left")
     table.add_column("")
     for size in result["swd"]["samples"]:
         table.add_column(f"{size}x{size}", justify="right")
     for title, key in rows.items():
+        if key not in result["swd"]:
+            continue
         values, spreads = result["swd"][key], result["swd_spread"][key]
         table.add_row(title, *(_with_spread(value, spreads[size]) for size, value in values.items()))
     return table

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from distmgcd.bench.scaling import loop_only, median_rate
 from distmgcd.config import Config
+from distmgcd.config.cost import multiply_adds
 from distmgcd.core.blocks import learn_in_blocks
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy, frozen
 from distmgcd.core.langevin import Langevin, run_chain
@@ -171,16 +172,6 @@ def in_turn(a: Callable[[], Any], b: Callable[[], Any], device: torch.device) ->
         return _seconds(lambda: [f() for _ in range(count)], device) / count
 
     return [(timed(a, repeats[0]), timed(b, repeats[1])) for _ in range(_NUM_PAIRS)]
-
-
-def multiply_adds(config: Config, grid: int) -> int:
-    """Multiply-adds of one forward pass of one image at a grid."""
-    size, channels, total = config.grids.sizes[grid], config.data.channels, 0
-    for kernel, stride, out in config.network.layers(config.grids.sizes)[grid]:
-        size = -(-size // stride)
-        total += size * size * kernel * kernel * channels * out
-        channels = out
-    return total + size * size * channels
 
 
 def table_of(figures: dict[str, Any]) -> list[Any]:

@@ -20,6 +20,9 @@ def sample(
     checkpoint: Annotated[
         str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
     ] = "newest",
+    bank: Annotated[
+        bool, typer.Option("--bank", help="Not fresh samples, but where the run's persistent chains ended.")
+    ] = False,
     gpu: Gpu = None,
 ) -> None:
     """Draw fresh samples of a trained run. Sample i depends on the seed and i only."""
@@ -33,14 +36,20 @@ def sample(
     from distmgcd.training.worker import choose_device
 
     trained = load(run, which=checkpoint, device=choose_device(gpu))
-    images = trained.sample(num, seed=seed)
+    if bank and trained.bank is None:
+        raise UserError(
+            f"--bank shows persistent chains, but the run {run} has none (start.kind={trained.config.start.kind}); "
+            "leave it out for fresh samples."
+        )
+    images = trained.bank[:num] if bank else trained.sample(num, seed=seed)
     with writable(out):
         if out.suffix == ".png":
             save_sheet(images, out)
         else:
             pixels = to_levels(images).transpose(0, 3, 1, 2)
             (write_npz if out.suffix == ".npz" else write_parquet)(pixels, out)
-    typer.echo(f"{num} samples of {run} (update {trained.update}, seed {seed}): {out}")
+    what = "persistent chains" if bank else "samples"
+    typer.echo(f"{len(images)} {what} of {run} (update {trained.update}{'' if bank else f', seed {seed}'}): {out}")
 
 
 @app.command()

@@ -125,9 +125,20 @@ class LangevinSettings(Section):
 
 
 class Start(Section):
-    # Where a training chain starts: at the 1x1 version of its image, climbing from grid to grid (multigrid), or where
-    # the chain of this image ended when it was last walked (persistent), which a run keeps for every image.
-    kind: Literal["multigrid", "persistent"] = "multigrid"
+    # Where the chains of training start, at every grid:
+    #   multigrid   at the end of the next coarser grid's chain; at the coarsest, at the image's 1x1 version
+    #   single      at the image's 1x1 version, straight on the finest grid, the only one (grids.sizes=[16], say)
+    #   data        at the training image itself: contrastive divergence (CD-K)
+    #   persistent  where the chain of this image ended when it was last walked (PCD); a run keeps one for every image
+    #   noise       at uniform noise in [-1, 1], anew at every update: short-run
+    kind: Literal["multigrid", "data", "persistent", "single", "noise"] = "multigrid"
+    # Where samples drawn after training start, for which there is no image: climb from 1x1 versions drawn from their
+    # distribution, or noise at every grid. null: noise for a model that was trained from noise, else climb.
+    samples: Literal["climb", "noise"] | None = None
+
+    @property
+    def of_samples(self) -> Literal["climb", "noise"]:
+        return self.samples or ("noise" if self.kind == "noise" else "climb")
 
 
 class Learning(Section):
@@ -194,6 +205,11 @@ class Config(Section):
             raise ValueError(
                 f"data.image_size must be the finest grid, but is {self.data.image_size} with "
                 f"grids.sizes={_show(self.grids.sizes)}; leave data.image_size out, or end grids.sizes with it."
+            )
+        if self.start.kind == "single" and self.num_grids > 1:
+            raise ValueError(
+                f"start.kind=single learns the finest grid only, but grids.sizes={_show(self.grids.sizes)} has "
+                f"{self.num_grids}; set grids.sizes=[{self.image_size}], and one network for it."
             )
         block, batch = self.learning.block_size, self.learning.global_batch_size
         if block and batch % block:

@@ -2,10 +2,13 @@
 
     x_s <- K Langevin steps of U_s, from where the chain of this image at this grid ended          (Tieleman 2008)
 
+Together they are a bank of pictures that learning has walked all along; they are no fresh samples.
+
 A chain belongs to its image, not to a worker: worker r of W keeps those of the r-th part of the data set, hands them
 to whoever has the image in this update, and gets them back. So a run may go on with any number of workers.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +18,13 @@ from distmgcd.core.synthesis import PreviousEnds
 
 # From the values [n_r, ...] of every rank and the numbers n_r: those of all ranks, one after the other.
 Gather = Callable[[Tensor, Sequence[int]], Tensor]
+
+
+def bank(state: dict[str, Tensor], *, channels: int, size: int) -> Tensor:
+    """The finest grid of Chains.state(): where the walked chains ended, [M, C, size, size], on the CPU."""
+    shape = (channels, size, size)
+    walked = state["walked"].bool().cpu()
+    return state["ends"].cpu()[walked, -math.prod(shape) :].unflatten(1, shape)
 
 
 class Chains:

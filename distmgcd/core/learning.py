@@ -20,7 +20,7 @@ from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Langevin, StepInfo
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
-from distmgcd.core.synthesis import ChainNoise, PreviousEnds, synthesise
+from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, synthesise, training_start
 
 # Of every grid at every update. All but the last two are means over images, so a mean over workers that is weighted by
 # their numbers of images is that of the whole batch; this is why the drift is kept squared.
@@ -42,6 +42,7 @@ class Method:
     learning_rate: Sequence[float]
     final_rate: float  # learning rate at the last update, as a fraction of the full one
     ema: float  # decay of the average of the weights
+    start: StartKind = "multigrid"
 
 
 class Learner:
@@ -103,13 +104,12 @@ def sample_pairs(
     method: Method,
     previous: PreviousEnds | None = None,
 ) -> Pairs:
-    """The images of this update, and where the chains from their 1x1 versions (or from previous ends) end."""
+    """The images of this update, and where the chains that start as the method has it end."""
     images = observe(pixels, indices, update, method)
     seeds, *observed = pyramid(images, (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
-    synthesised, last_steps = synthesise(
-        model, seeds, noise, sizes=method.sizes, langevin=method.langevin, previous=previous
-    )
+    start = training_start(method.start, noise, observed=observed, previous=previous)
+    synthesised, last_steps = synthesise(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start)
     observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(observed)]
     return Pairs(observed, synthesised, last_steps)
 

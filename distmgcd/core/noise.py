@@ -39,6 +39,8 @@ class Purpose(IntEnum):
     FLIP = 3  # whether an observed image is mirrored
     SAMPLE_CHAIN = 4  # Langevin noise of samples drawn after training
     SAMPLE_START = 5  # 1x1 starts of those samples
+    NOISE_START = 6  # noise that short-run chains start from while training
+    SAMPLE_NOISE_START = 7  # the same of samples drawn after training
 
 
 def philox(

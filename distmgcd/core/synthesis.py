@@ -3,12 +3,20 @@
     x_1                                  the 1x1 version of an image, or a draw from their distribution
     x_s = K Langevin steps of U_s, from expand(x_(s-1), s)            for every grid s, coarse to fine
 
+The same loop with other starts gives the methods that multi-grid is compared with. Where the chain of grid s starts:
+
+    multigrid    expand(x_(s-1), s)                  Gao et al. 2017
+    single       expand(x_1, s), of the only grid    the same without grids between
+    data         the observed image at grid s        CD-K (Hinton 2002)
+    persistent   where the chain of this image at this grid ended when it was last walked (Tieleman 2008)
+    noise        uniform in [-1, 1]                  short-run (Nijkamp et al. 2019)
+
 One chain per image: images [B, C, s, s] in, images [B, C, s, s] out, at every grid.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +27,22 @@ from distmgcd.core.langevin import Langevin, StepInfo, chain_end, walk
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
+
+StartKind = Literal["multigrid", "data", "persistent", "single", "noise"]
+SampleStart = Literal["climb", "noise"]
+
+# Where the chains of a grid start: (its number, what the grid below gives, expanded [B, C, s, s]) -> [B, C, s, s]
+StartOfGrid = Callable[[int, Tensor], Tensor]
+
+
+def from_below(grid: int, expanded: Tensor) -> Tensor:
+    """Where the chain of the next coarser grid ended; at the coarsest, the 1x1 version of the image."""
+    return expanded
+
+
+def from_images(images: Sequence[Tensor]) -> StartOfGrid:
+    """The observed images G of [B, C, s, s]."""
+    return lambda grid, _: images[grid]
 
 
 @dataclass(frozen=True)
@@ -42,8 +66,42 @@ class PreviousEnds(NamedTuple):
     images: Sequence[Tensor]  # G of [B, C, s, s]
     walked: Tensor  # bool [B]; an image that has no chain yet starts one as the multi-grid sampler does
 
+    def start(self, grid: int, expanded: Tensor) -> Tensor:
+        return torch.where(self.walked[:, None, None, None], self.images[grid], expanded)
+
     def at(self, part: slice | Tensor) -> "PreviousEnds":
         return PreviousEnds([images[part] for images in self.images], self.walked[part])
+
+
+@dataclass(frozen=True)
+class NoiseStart:
+    """Uniform noise in [-1, 1], of every grid its own."""
+
+    images: Tensor  # int64 [B], as of ChainNoise
+    seed: int
+    update: int = 0
+    purpose: Purpose = Purpose.NOISE_START
+
+    def __call__(self, grid: int, expanded: Tensor) -> Tensor:
+        step = torch.zeros(1, dtype=torch.int64, device=self.images.device)
+        now = {"seed": self.seed, "purpose": self.purpose, "update": self.update, "grid": grid}
+        num_values = expanded.shape[1:].numel()
+        words = random_words(self.images, step, num_values, **now)[0, :, :num_values]
+        return uniform(words).mul(2.0).sub(1.0).view(expanded.shape)
+
+
+def training_start(
+    kind: StartKind, noise: ChainNoise, *, observed: Sequence[Tensor], previous: PreviousEnds | None
+) -> StartOfGrid:
+    """Where the chains of an update start, with noise as they walk with.
+
+    observed: G of [B, C, s, s], without the noise that learning adds to them. previous: what persistent chains need.
+    """
+    if kind == "data":
+        return from_images(observed)
+    if kind == "noise":
+        return NoiseStart(noise.images, noise.seed, noise.update)
+    return from_below if previous is None else previous.start
 
 
 class Synthesis(NamedTuple):
@@ -60,13 +118,13 @@ def synthesise(
     *,
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
-    previous: PreviousEnds | None = None,
+    start: StartOfGrid = from_below,
 ) -> Synthesis:
-    """Climb from the seeds [B, C, 1, 1] through all grids, or go on from previous ends. The model is frozen meanwhile.
+    """Walk the chains of all grids, coarse to fine, from the seeds [B, C, 1, 1] up or from where start has them.
 
-    Give it the bare model: a DDP wrapper would synchronise at every step.
+    Give it the bare model, which is frozen meanwhile: a DDP wrapper would synchronise at every step.
     """
-    steps = climb(model, seeds, noise, sizes=sizes, langevin=langevin, previous=previous)
+    steps = climb(model, seeds, noise, sizes=sizes, langevin=langevin, start=start)
     ends = {grid: (x, info) for grid, _, x, info in steps}
     return Synthesis(*map(list, zip(*ends.values(), strict=True)))
 
@@ -78,7 +136,7 @@ def climb(
     *,
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
-    previous: PreviousEnds | None = None,
+    start: StartOfGrid = from_below,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
     """Every step of synthesise: (grid, step, images [B, C, s, s] after it, what it did).
 
@@ -88,9 +146,7 @@ def climb(
     x = seeds
     with frozen(model):
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
-            x = expand(x, size)
-            if previous is not None:
-                x = torch.where(previous.walked[:, None, None, None], previous.images[grid], x)
+            x = start(grid, expand(x, size))
             yield grid, 0, x, None
             steps = walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
             for step, (x, info) in enumerate(steps, start=1):
@@ -138,13 +194,16 @@ def draw_samples(
     seed: int,
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
+    start: SampleStart = "climb",
     device: torch.device | str = "cpu",
 ) -> list[Tensor]:
     """Fresh samples at every grid: G of [len(samples), C, s, s], nominally in [-1, 1].
 
     samples: int64 [B], the numbers of the samples. Number 7 is the same picture whatever else is drawn
-    with it (but for batch norm, whose chains are coupled).
+    with it (but for batch norm, whose chains are coupled). start: up from drawn 1x1 versions, or at every grid from
+    uniform noise; nothing of a training image is in either.
     """
-    seeds = starts.draw(samples, seed=seed).to(device)
-    noise = ChainNoise(samples.to(device), seed, purpose=Purpose.SAMPLE_CHAIN)
-    return synthesise(model, seeds, noise, sizes=sizes, langevin=langevin).images
+    seeds, samples = starts.draw(samples, seed=seed).to(device), samples.to(device)
+    noise = ChainNoise(samples, seed, purpose=Purpose.SAMPLE_CHAIN)
+    start_of_grid = NoiseStart(samples, seed, purpose=Purpose.SAMPLE_NOISE_START) if start == "noise" else from_below
+    return synthesise(model, seeds, noise, sizes=sizes, langevin=langevin, start=start_of_grid).images

@@ -53,6 +53,7 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
         learning_rate=[rate * rate_scale for rate in config.per_grid("learning.learning_rate")],
         final_rate=learning.final_rate,
         ema=learning.ema,
+        start=config.start.kind,
     )
 
 

@@ -55,7 +55,16 @@ def sample_in_batches(
     """The samples of the given numbers at every grid, a batch at a time so that memory stays bounded."""
     sizes, langevin = config.grids.sizes, make_langevin(config)
     batches = [
-        draw_samples(model, starts, batch, seed=seed, sizes=sizes, langevin=langevin, device=device)
+        draw_samples(
+            model,
+            starts,
+            batch,
+            seed=seed,
+            sizes=sizes,
+            langevin=langevin,
+            start=config.start.of_samples,
+            device=device,
+        )
         for batch in samples.split(config.learning.block_size or config.learning.global_batch_size)
     ]
     return [torch.cat(level) for level in zip(*batches, strict=True)]
@@ -72,9 +81,18 @@ def distances(sets: Sequence[Tensor], held_out: ImageSet, config: Config) -> Dis
 
 def draws_of_data(images: ImageSet, config: Config) -> list[Tensor]:
     """As many sets of training images as there are draws of samples, and as large where there are so many."""
-    num = min(config.evaluate.num_samples, len(images))
-    orders = (np.random.Generator(np.random.Philox(key=seed)).random(len(images)) for seed in evaluation_seeds(config))
-    return [as_floats(images.images[np.sort(np.argsort(order)[:num])]) for order in orders]
+    return [as_floats(images.images[rows]) for rows in _random_rows(len(images), config)]
+
+
+def draws_of_bank(bank: Tensor, config: Config) -> list[Tensor]:
+    """The same of persistent chains [M, C, S, S]."""
+    return [bank[rows] for rows in _random_rows(len(bank), config)]
+
+
+def _random_rows(num_rows: int, config: Config) -> list[np.ndarray]:
+    num = min(config.evaluate.num_samples, num_rows)
+    orders = (np.random.Generator(np.random.Philox(key=seed)).random(num_rows) for seed in evaluation_seeds(config))
+    return [np.sort(np.argsort(order)[:num]) for order in orders]
 
 
 def as_floats(images: np.ndarray) -> Tensor:
@@ -91,12 +109,15 @@ def start_distribution(images: ImageSet, *, rows_at_once: int = 1024) -> StartDi
 def protocol(config: Config, images: ImageSet, held_out: ImageSet) -> dict[str, str]:
     """What distances were measured on, in words."""
     num_samples, num_draws = config.evaluate.num_samples, config.evaluate.num_draws
+    start = {"climb": "from 1x1 starts drawn from their distribution", "noise": "from uniform noise"}
+    bank = f"up to {num_samples} random persistent chains a draw, where they ended; no fresh samples"
     return {
         "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to sizes "
         f"{list(config.evaluation_sizes)}, 512 directions, pixels in [-1, 1]",
         "draws": f"mean and standard deviation over {num_draws} draws, all against the same reference",
-        "samples": f"{num_samples} fresh chains a draw, averaged weights, {config.per_grid('langevin.num_steps')} "
-        "steps a grid",
+        "samples": f"{num_samples} fresh chains a draw {start[config.start.of_samples]}, averaged weights, "
+        f"{config.per_grid('langevin.num_steps')} steps a grid",
+        **({"bank": bank} if config.start.kind == "persistent" else {}),
         "reference": f"{min(num_samples, len(held_out))} images of {held_out.name}",
         "data": f"{min(num_samples, len(images))} random images a draw of {images.name}",
     }

@@ -13,7 +13,7 @@ from distmgcd.core.energy import MultiGridEnergy, frozen, frozen_norms
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Energy, Langevin, StepInfo
 from distmgcd.core.learning import Method, add_noise, observe
-from distmgcd.core.synthesis import ChainNoise, PreviousEnds, climb
+from distmgcd.core.synthesis import ChainNoise, PreviousEnds, climb, training_start
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +113,9 @@ def _of_batch(
     """These chains, walked all at once; see core.learning.sample_pairs."""
     seeds, *observed = pyramid(observe(pixels, indices, update, method), (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
+    start = training_start(method.start, noise, observed=observed, previous=previous)
     with frozen(model):
-        steps = climb(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, previous=previous)
+        steps = climb(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start)
         return [
             _of_grid(
                 model.grids[grid],

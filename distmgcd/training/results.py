@@ -8,12 +8,21 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from distmgcd.core.chains import bank
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.assemble import make_model
-from distmgcd.training.assess import Distances, distances, draws_of_data, evaluation_seeds, fresh_samples, protocol
+from distmgcd.training.assess import (
+    Distances,
+    distances,
+    draws_of_bank,
+    draws_of_data,
+    evaluation_seeds,
+    fresh_samples,
+    protocol,
+)
 from distmgcd.training.state import Training, save, tell
 from distmgcd.training.stop import Stopped
 
@@ -67,10 +76,12 @@ def finish(training: Training) -> dict[str, Any]:
     untrained = sample(training, make_model(config).to(worker.device))
     if untrained is None:
         raise Stopped(training.progress.update)
+    chains = training.chains and training.chains.state()
     if worker.rank != 0:
         return {}
     all_distances = {
         "samples": found,
+        **({"bank": _distances_of_bank(chains, training)} if chains else {}),
         "untrained": distances([levels[-1] for levels in untrained], training.held_out, config),
         "data": distances(draws_of_data(training.images, config), training.held_out, config),
     }
@@ -84,6 +95,13 @@ def finish(training: Training) -> dict[str, Any]:
     }
     conclude(training, result)
     return result
+
+
+def _distances_of_bank(chains: dict[str, Tensor], training: Training) -> Distances:
+    """Of the run's persistent chains themselves, beside which one sees what fresh samples lack."""
+    config = training.config
+    pictures = bank(chains, channels=config.data.channels, size=config.image_size)
+    return distances(draws_of_bank(pictures, config), training.held_out, config)
 
 
 def conclude(training: Training, result: dict[str, Any]) -> None:

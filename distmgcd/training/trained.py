@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from distmgcd.config import Config
+from distmgcd.core.chains import bank
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
@@ -17,13 +18,14 @@ from distmgcd.training.assess import sample_in_batches
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint of a run: averaged weights and the distribution of 1x1 starts."""
+    """A checkpoint of a run: averaged weights, the distribution of 1x1 starts, and persistent chains if it has some."""
 
     config: Config
     update: int  # updates done
     model: MultiGridEnergy
     starts: StartDistribution
     device: torch.device
+    bank: Tensor | None = None  # [M, C, S, S] on the CPU: where the run's persistent chains ended, if it has some
 
     def sample(self, num: int, *, seed: int = 0) -> Tensor:
         """Fresh samples [num, C, S, S] in [-1, 1], on the CPU. Sample i is a function of (seed, i)."""
@@ -56,4 +58,6 @@ def load(run: str, *, which: str = "newest", device: torch.device | str | None =
         )
     model = make_model(config)
     checkpoint.load_weights(model, found, "ema.safetensors")
-    return TrainedModel(config, found.progress.update, model.to(device).eval(), found.starts(), device)
+    of_run = config.start.kind == "persistent"
+    pictures = bank(found.chains(), channels=config.data.channels, size=config.image_size) if of_run else None
+    return TrainedModel(config, found.progress.update, model.to(device).eval(), found.starts(), device, pictures)

@@ -110,7 +110,7 @@ def test_a_chain_goes_on_where_it_ended_and_an_unwalked_one_climbs():
         noise,
         sizes=METHOD.sizes,
         langevin=METHOD.langevin,
-        previous=chains.recall(indices[:2], slice(0, 2)),
+        start=chains.recall(indices[:2], slice(0, 2)).start,
     ).images
     for images, expected in zip(found, by_hand, strict=True):
         torch.testing.assert_close(images[:2], expected)

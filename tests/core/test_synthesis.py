@@ -142,10 +142,11 @@ def test_a_start_depends_on_its_number_and_the_seed_only():
     assert len(many.flatten(1).unique(dim=0)) == 100
 
 
-def test_a_worker_that_has_no_sample_to_draw_draws_none():
+@pytest.mark.parametrize("start", ["climb", "noise"])
+def test_a_worker_that_has_no_sample_to_draw_draws_none(start):
     none = torch.tensor([], dtype=torch.int64)
     starts = StartDistribution.of(correlated_means())
-    drawn = draw_samples(small_model(channels=3), starts, none, seed=1, sizes=SIZES, langevin=CHAINS)
+    drawn = draw_samples(small_model(channels=3), starts, none, seed=1, sizes=SIZES, langevin=CHAINS, start=start)
     assert [tuple(x.shape) for x in drawn] == [(0, 3, 4, 4), (0, 3, 8, 8)]
 
 

@@ -10,7 +10,7 @@ from tiny_runs import records_of, result_of, state_of
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from world_sizes import LONG, SHORT, run_rank, train  # noqa: E402
+from world_sizes import ALL, LONG, SHORT, STARTS, run_rank, train  # noqa: E402
 
 NUM_TWINS = 3
 
@@ -21,9 +21,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     folders = {}
     for num_workers in (1, 2, 3, 4):
         folders[num_workers] = tmp_path_factory.mktemp(f"{num_workers}_workers")
-        names = tuple(SHORT) if num_workers == 3 else tuple(LONG)
+        names = tuple(SHORT) if num_workers == 3 else tuple(LONG | STARTS)
         if num_workers == 1:
-            for name in LONG | SHORT:
+            for name in ALL:
                 train(folders[1], name)
         else:
             mp.spawn(run_rank, args=(num_workers, str(folders[num_workers]), names), nprocs=num_workers)
@@ -68,6 +68,14 @@ def test_in_blocks_any_number_of_workers_ends_with_the_same_bits(runs: dict[int,
 def test_in_blocks_no_norm_breaks_it_nor_do_unequal_shares(runs: dict[int, Path], name: str):
     ours, theirs = state_of(runs[3], name), state_of(runs[1], name)
     assert not [key for key, value in theirs.items() if not torch.equal(ours[key], value)]
+
+
+@pytest.mark.parametrize("num_workers", [2, 4])
+@pytest.mark.parametrize("name", STARTS)
+def test_in_blocks_any_number_of_workers_starts_the_same_chains(runs: dict[int, Path], name: str, num_workers: int):
+    ours, theirs = state_of(runs[num_workers], name), state_of(runs[1], name)
+    assert not [key for key, value in theirs.items() if not torch.equal(ours[key], value)]
+    assert result_of(runs[num_workers], name)["swd"] == result_of(runs[1], name)["swd"]
 
 
 @pytest.mark.parametrize("num_workers", [2, 4])

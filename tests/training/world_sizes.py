@@ -15,7 +15,15 @@ from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
 LONG = {"plain": (), "blocks": ("learning.block_size=8",)}
 SHORT = {f"{norm}_norm": ("learning.block_size=8", f"network.norm={norm}") for norm in ("batch", "spectral", "layer")}
 SHORT["persistent"] = ("learning.block_size=8", "data.validation=0.9", "start.kind=persistent")  # 3 visits to an image
-NUM_UPDATES = {**dict.fromkeys(LONG, 20), **dict.fromkeys(SHORT, 3), "persistent": 6}
+STARTS = {
+    "data": ("learning.block_size=8", "start.kind=data"),
+    "noise": ("learning.block_size=8", "start.kind=noise"),
+    "single": ("learning.block_size=8", "start.kind=single", "grids.sizes=[8]", "network.channels=[64,64,64]",
+               "network.kernels=3", "network.strides=[2,1,1]"),
+    "persistent": SHORT["persistent"],
+}  # fmt: skip
+ALL = LONG | SHORT | STARTS
+NUM_UPDATES = {**dict.fromkeys(LONG, 20), **dict.fromkeys(SHORT | STARTS, 3), "persistent": 6}
 
 
 def config_of(name: str) -> Config:
@@ -30,7 +38,7 @@ def config_of(name: str) -> Config:
             "evaluate.num_draws=1",
             "watch.max_gap=100",
             "watch.max_drift=10",
-            *(LONG | SHORT)[name],
+            *ALL[name],
         ],
     )
 

@@ -1,0 +1,117 @@
+"""What is compared, by which rules: every run of a plan may cost the same, and every method is tuned as hard.
+
+1. The base config for `updates` updates is the budget, in multiply-adds (config/cost.py). Every run, whatever its
+   method, grids and steps, makes as many updates as fit into it.
+2. Every method is tried with `num_trials` settings, the first its own, the others drawn from its space: trained with
+   the tuning seed on part of the training images, and judged by the rest of them. Samples of each are drawn in every
+   way of `sampling`. The settings and the way with the least distance are chosen.
+3. With these it is trained on all training images once a seed, and measured against the held-out images, which
+   nothing before has seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from distmgcd.config import Config, make_config
+from distmgcd.config.cost import gradient_evaluation_cost, update_cost
+from distmgcd.errors import UserError
+from distmgcd.sweep.plan import nested
+from distmgcd.sweep.space import Knobs, Space, random_point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """A way to draw samples of a trained model."""
+
+    times: int = 1  # as many steps as in training, so many times
+    start: Literal["climb", "noise"] | None = None  # None: as the config has it
+
+    def applied(self, config: Config) -> Config:
+        """The config that draws samples so."""
+        num_steps = tuple(self.times * k for k in config.per_grid("langevin.num_steps"))
+        langevin = config.langevin.model_copy(update={"num_steps": num_steps})
+        start = config.start.model_copy(update={"samples": self.start or config.start.of_samples})
+        return config.model_copy(update={"langevin": langevin, "start": start})
+
+    def __str__(self) -> str:
+        return f"{self.times}x steps" + (f" from {self.start}" if self.start else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A method: what it changes of the base, and what is tried of it."""
+
+    name: str
+    settings: Mapping[str, Any]  # {dotted path: value}
+    space: Space
+    judged: Literal["samples", "bank"] = "samples"  # bank: by its persistent chains, which are no fresh samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """How many samples stand for a model."""
+
+    samples: int
+    draws: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    name: str
+    base: Mapping[str, Any]  # {dotted path: value}
+    updates: int  # of the base: the budget
+    num_trials: int
+    seeds: Sequence[int]
+    tuning_seed: int
+    validation: float
+    sizes: Sequence[int]
+    tuning: Measure
+    test: Measure
+    sampling: Sequence[Sampling]
+    variants: Mapping[str, Variant]
+
+    @property
+    def budget(self) -> int:
+        """Of every run, in multiply-adds."""
+        return self.updates * update_cost(make_config(nested(self.base)))
+
+    @property
+    def unit(self) -> int:
+        """Multiply-adds of a gradient evaluation at the finest grid of the base."""
+        return gradient_evaluation_cost(make_config(nested(self.base)))
+
+    def knobs(self, variant: Variant, number: int) -> Knobs:
+        """What trial `number`, from 1, changes of the variant: the first nothing, the others what the seed draws."""
+        return random_point(variant.space, seed=self.tuning_seed, number=number) if number > 1 else {}
+
+    def trial(self, variant: Variant, knobs: Knobs) -> Config:
+        """Raises UserError if the knobs do not make a config."""
+        return self._config(variant, knobs, self.tuning, seed=self.tuning_seed, validation=self.validation)
+
+    def final(self, variant: Variant, knobs: Knobs, *, seed: int) -> Config:
+        return self._config(variant, knobs, self.test, seed=seed, validation=0.0)
+
+    def _config(self, variant: Variant, knobs: Knobs, measure: Measure, *, seed: int, validation: float) -> Config:
+        settings = {
+            **self.base,
+            **variant.settings,
+            **knobs,
+            "seed": seed,
+            "data.validation": validation,
+            "evaluate.every": 0,
+            "evaluate.sizes": list(self.sizes),
+            "evaluate.num_samples": measure.samples,
+            "evaluate.num_draws": measure.draws,
+            "checkpoint.metric": "swd",
+            "checkpoint.keep": 1,
+            "checkpoint.keep_best": 0,
+            "watch.max_retries": 0,  # what goes back and halves its rate has another one, and costs more
+        }
+        num_updates = self.budget // update_cost(make_config(nested(settings)))
+        if num_updates < 1:
+            raise UserError(
+                f"The plan {self.name} gives every run what {self.updates} updates of its base cost, which is less "
+                f"than one update of {variant.name} with {knobs}; raise `updates`."
+            )
+        return make_config(nested({**settings, "learning.num_updates": num_updates}))

@@ -1,0 +1,137 @@
+"""A comparison from its plan to its results: try, choose by validation images, train anew, measure by held-out ones."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from distmgcd.comparison.plan import Plan, Sampling, Variant
+from distmgcd.comparison.scoring import Runs, Scorer, Scores, name_of
+from distmgcd.comparison.sheet import write_sheet
+from distmgcd.comparison.table import markdown
+from distmgcd.config import Config
+from distmgcd.config.cost import sample_cost, update_cost
+from distmgcd.config.words import suggest
+from distmgcd.errors import UserError
+from distmgcd.runs.retention import score
+from distmgcd.runs.store import Store
+
+Tell = Callable[[str], None]
+
+
+def compare(
+    plan: Plan, runs: Runs, store: Store, *, only: Sequence[str] | None = None, tell: Tell = lambda _: None
+) -> dict[str, Any]:
+    """Do what the plan has left to do, of these methods only if some are named, and write what there is by then.
+
+    Returns what results.json holds. Raises UserError and Stopped.
+    """
+    for name in only or plan.variants:
+        if name not in plan.variants:
+            raise UserError(
+                f"--only must name methods of the plan {plan.name}, but {name!r} is none"
+                f"{suggest(name, list(plan.variants))}; there are {', '.join(plan.variants)}."
+            )
+        _outcome(plan, plan.variants[name], _telling(runs, name, tell))
+    return write_results(plan, runs, store)
+
+
+def write_results(plan: Plan, runs: Runs, store: Store) -> dict[str, Any]:
+    """results.json, and from it table.md and samples.png, of all methods that have come to their end."""
+    outcomes = {name: _outcome(plan, variant, runs.read) for name, variant in plan.variants.items()}
+    results = {
+        "plan": _in_words(plan),
+        "methods": {name: outcome for name, outcome in outcomes.items() if outcome},
+        "unfinished": [name for name, outcome in outcomes.items() if not outcome],
+    }
+    store.write("results.json", json.dumps(results, indent=1).encode())
+    store.write("table.md", markdown(results).encode())
+    write_sheet(plan, results["methods"], runs, store)
+    return results
+
+
+def _telling(runs: Runs, name: str, tell: Tell) -> Scorer:
+    """runs.measure that says what it is about to do."""
+
+    def measure(config: Config, ways: Sequence[Sampling]) -> Scores:
+        if (found := runs.read(config, ways)) is None:
+            kind = "a trial" if config.data.validation else "a final run"
+            tell(f"{name}: {kind}, {config.learning.num_updates} updates, seed {config.seed}: {runs.path(config)}")
+            found = runs.measure(config, ways)
+            tell(f"{name}: {found.get('diverged') or _best_in_words(found)}")
+        return found
+
+    return measure
+
+
+def _best_in_words(scores: Scores) -> str:
+    best = min(score(of_way["swd"], "swd") for of_way in scores["samples"].values())
+    return f"1000 x mean distance {1000 * best:.1f}, {scores['seconds']:.0f} s of training"
+
+
+def _outcome(plan: Plan, variant: Variant, scorer: Scorer) -> dict[str, Any] | None:
+    """All trials of a method, what was chosen, and its final runs; None where the scorer has not measured them all."""
+    trials = []
+    for number in range(1, 1 + plan.num_trials):
+        knobs = plan.knobs(variant, number)
+        if (trial := _run(plan, plan.trial(variant, knobs), plan.sampling, scorer)) is None:
+            return None
+        trials.append({"knobs": knobs, **trial})
+    if (chosen := _chosen(plan, variant, trials)) is None:
+        return {"judged": variant.judged, "trials": trials, "chosen": None, "finals": []}
+    way, knobs = plan.sampling[chosen["way_number"]], trials[chosen["trial"]]["knobs"]
+    finals = []
+    for seed in plan.seeds:
+        config = plan.final(variant, knobs, seed=seed)
+        if (final := _run(plan, config, [way], scorer)) is None:
+            return None
+        finals.append({"seed": seed, **final})
+    steps = config.per_grid("langevin.num_steps")
+    words = {
+        "settings": {**variant.settings, **knobs},
+        "way": str(way),
+        "steps": steps,
+        "sizes": list(config.grids.sizes),
+    }
+    cost = way.times * sample_cost(config) / plan.unit
+    chosen |= {**words, "evaluations_per_sample": 0.0 if variant.judged == "bank" else cost}
+    return {"judged": variant.judged, "trials": trials, "chosen": chosen, "finals": finals}
+
+
+def _run(plan: Plan, config: Config, ways: Sequence[Sampling], scorer: Scorer) -> dict[str, Any] | None:
+    if (scores := scorer(config, ways)) is None:
+        return None
+    evaluations = config.learning.num_updates * update_cost(config) / plan.unit
+    return {"run": name_of(config), "updates": config.learning.num_updates, "evaluations": evaluations, **scores}
+
+
+def _chosen(plan: Plan, variant: Variant, trials: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Which trial and way have the least distance to the validation images; None if all trials diverged."""
+    found = min(_judged(plan, variant, trials), default=None)
+    return found and {"trial": found[1], "way_number": found[2], "validation": found[0]}
+
+
+def _judged(plan: Plan, variant: Variant, trials: Sequence[dict[str, Any]]) -> Iterable[tuple[float, int, int]]:
+    """(mean distance over sizes, number of the trial, number of the way)."""
+    for number, trial in enumerate(trials):
+        if "diverged" in trial:
+            continue
+        if variant.judged == "bank":
+            yield score(trial["bank"]["swd"], "swd"), number, 0
+            continue
+        for way, sampling in enumerate(plan.sampling):
+            yield score(trial["samples"][str(sampling)]["swd"], "swd"), number, way
+
+
+def _in_words(plan: Plan) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "updates_of_base": plan.updates,
+        "budget_in_evaluations": plan.budget / plan.unit,
+        "num_trials": plan.num_trials,
+        "ways": [str(way) for way in plan.sampling],
+        "seeds": list(plan.seeds),
+        "tuning": vars(plan.tuning),
+        "test": vars(plan.test),
+        "validation": plan.validation,
+        "sizes": list(plan.sizes),
+    }

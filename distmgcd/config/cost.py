@@ -1,0 +1,38 @@
+"""What chains and updates cost, in multiply-adds of the networks: how runs of different methods cost the same.
+
+    M_s                       multiply-adds of one forward pass of one image at grid s
+    a gradient evaluation     one Langevin step of one image: forward and back to the image             2 M_s
+    an update of one image    K_s steps, then observed and synthesised image forward and back to the
+                              weights, each 3 M_s; over all grids                        sum (2 K_s + 6) M_s
+
+Not counted, for they are small beside: activations, norms, noise, the optimiser, and evaluations.
+"""
+
+from distmgcd.config.schema import Config
+
+
+def multiply_adds(config: Config, grid: int) -> int:
+    """M_s: of one forward pass of one image at a grid."""
+    size, channels, total = config.grids.sizes[grid], config.data.channels, 0
+    for kernel, stride, out in config.network.layers(config.grids.sizes)[grid]:
+        size = -(-size // stride)
+        total += size * size * kernel * kernel * channels * out
+        channels = out
+    return total + size * size * channels
+
+
+def gradient_evaluation_cost(config: Config) -> int:
+    """Multiply-adds of one Langevin step of one image at the finest grid: the unit in which costs are told."""
+    return 2 * multiply_adds(config, config.num_grids - 1)
+
+
+def update_cost(config: Config) -> int:
+    """Multiply-adds of one update of the whole batch."""
+    num_steps = config.per_grid("langevin.num_steps")
+    of_image = sum((2 * k + 6) * multiply_adds(config, grid) for grid, k in enumerate(num_steps))
+    return config.learning.global_batch_size * of_image
+
+
+def sample_cost(config: Config) -> int:
+    """Multiply-adds of one fresh sample, all its grids."""
+    return sum(2 * k * multiply_adds(config, grid) for grid, k in enumerate(config.per_grid("langevin.num_steps")))
