@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Langevin, StepInfo
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
@@ -42,6 +43,7 @@ class Method:
     learning_rate: Sequence[float]
     final_rate: float  # learning rate at the last update, as a fraction of the full one
     ema: float  # decay of the average of the weights
+    walker: Walker = PLAIN  # how chains are executed; every one walks the same chain
 
 
 class Learner:
@@ -108,7 +110,13 @@ def sample_pairs(
     seeds, *observed = pyramid(images, (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
     synthesised, last_steps = synthesise(
-        model, seeds, noise, sizes=method.sizes, langevin=method.langevin, previous=previous
+        model,
+        seeds,
+        noise,
+        sizes=method.sizes,
+        langevin=method.langevin,
+        previous=previous,
+        walker=method.walker,
     )
     observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(observed)]
     return Pairs(observed, synthesised, last_steps)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen
+from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import expand
-from distmgcd.core.langevin import Langevin, StepInfo, chain_end, walk
+from distmgcd.core.langevin import Langevin, StepInfo, chain_end
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
@@ -61,14 +62,27 @@ def synthesise(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     previous: PreviousEnds | None = None,
+    walker: Walker = PLAIN,
 ) -> Synthesis:
     """Climb from the seeds [B, C, 1, 1] through all grids, or go on from previous ends. The model is frozen meanwhile.
 
     Give it the bare model: a DDP wrapper would synchronise at every step.
     """
-    steps = climb(model, seeds, noise, sizes=sizes, langevin=langevin, previous=previous)
-    ends = {grid: (x, info) for grid, _, x, info in steps}
-    return Synthesis(*map(list, zip(*ends.values(), strict=True)))
+    x, ends = seeds, []
+    with frozen(model):
+        for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
+            x = start_of(grid, x, size, previous)
+            x, info = walker.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            ends.append((x, info))
+    return Synthesis(*map(list, zip(*ends, strict=True)))
+
+
+def start_of(grid: int, x: Tensor, size: int, previous: PreviousEnds | None) -> Tensor:
+    """Where the chains of a grid start, from the ends of the grid below: [B, C, size, size]."""
+    x = expand(x, size)
+    if previous is None:
+        return x
+    return torch.where(previous.walked[:, None, None, None], previous.images[grid], x)
 
 
 def climb(
@@ -79,6 +93,7 @@ def climb(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     previous: PreviousEnds | None = None,
+    walker: Walker = PLAIN,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
     """Every step of synthesise: (grid, step, images [B, C, s, s] after it, what it did).
 
@@ -88,11 +103,9 @@ def climb(
     x = seeds
     with frozen(model):
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
-            x = expand(x, size)
-            if previous is not None:
-                x = torch.where(previous.walked[:, None, None, None], previous.images[grid], x)
+            x = start_of(grid, x, size, previous)
             yield grid, 0, x, None
-            steps = walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            steps = walker.walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
             for step, (x, info) in enumerate(steps, start=1):
                 if step == settings.num_steps:
                     x = chain_end(x, settings)
@@ -139,6 +152,7 @@ def draw_samples(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     device: torch.device | str = "cpu",
+    walker: Walker = PLAIN,
 ) -> list[Tensor]:
     """Fresh samples at every grid: G of [len(samples), C, s, s], nominally in [-1, 1].
 
@@ -147,4 +161,4 @@ def draw_samples(
     """
     seeds = starts.draw(samples, seed=seed).to(device)
     noise = ChainNoise(samples.to(device), seed, purpose=Purpose.SAMPLE_CHAIN)
-    return synthesise(model, seeds, noise, sizes=sizes, langevin=langevin).images
+    return synthesise(model, seeds, noise, sizes=sizes, langevin=langevin, walker=walker).images

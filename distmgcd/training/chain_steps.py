@@ -114,7 +114,15 @@ def _of_batch(
     seeds, *observed = pyramid(observe(pixels, indices, update, method), (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
     with frozen(model):
-        steps = climb(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, previous=previous)
+        steps = climb(
+            model,
+            seeds,
+            noise,
+            sizes=method.sizes,
+            langevin=method.langevin,
+            previous=previous,
+            walker=method.walker,
+        )
         return [
             _of_grid(
                 model.grids[grid],
