@@ -224,6 +224,21 @@ def test_other_grids_have_no_paper_network():
     assert "4, 16 and 64" in text and "8" in text and "network.kind=convnet" in text
 
 
+@pytest.mark.parametrize("change", ["speed.precision=bf16", "speed.precision=tf32", "speed.channels_last=true"])
+def test_plain_chains_have_no_other_arithmetic(change: str):
+    path, value = change.split("=")
+    text = sentence("speed.execution=plain", change)
+    assert f"{path} is" in text and value in text.lower() and "set speed.execution=traced" in text
+    for reference in ("auto", "fp32" if "precision" in path else "false"):
+        load_config("digits", ["speed.execution=plain", f"{path}={reference}"])
+
+
+def test_what_speed_takes_is_told():
+    assert "speed.execution must be one of auto, plain, traced, compiled, captured" in sentence("speed.execution=fast")
+    assert "speed.precision must be one of auto, fp32, bf16, tf32, but is 'fp16'" in sentence("speed.precision=fp16")
+    assert "speed.channels_last must be auto, true or false, but is 'last'" in sentence("speed.channels_last=last")
+
+
 # Reading and writing
 
 

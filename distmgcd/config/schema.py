@@ -17,6 +17,7 @@ Level = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number 
 Fraction = Annotated[float, Field(ge=0, le=1, description="a fraction from 0 to 1")]
 Decay = Annotated[float, Field(ge=0, lt=1, description="a number from 0 up and below 1")]
 Factor = Annotated[float, Field(gt=0, lt=1, description="a number above 0 and below 1")]
+Switch = Annotated[Literal["auto"] | bool, Field(description="auto, true or false")]
 Activation = Literal["leaky_relu", "relu", "silu", "gelu", "elu", "softplus"]
 Norm = Literal["none", "layer", "spectral", "batch"]
 Clamp = Literal["none", "end", "step"]
@@ -182,6 +183,35 @@ class Watch(Section):
     max_seconds_stuck: Size = 300.0  # of Ray workers: one that gets nothing done for so long is ended, all start again
 
 
+class Speed(Section):
+    """How chains are executed: every way walks the same chain, up to rounding.
+
+    auto is decided by the kind of device alone, so that all workers and every restart of a run decide alike.
+    """
+
+    # plain: with autograd, the reference. traced: the same operations without it, tiny convolutions as matrix products.
+    # compiled: those through torch.compile. captured: those of a whole chain as one CUDA graph. auto: captured on a
+    # GPU, else traced.
+    execution: Literal["auto", "plain", "traced", "compiled", "captured"] = "auto"
+    # Of the network in a chain; state, drift and noise, and learning, are fp32. auto: bf16 where the device multiplies
+    # it itself, else fp32. tf32: on a GPU, fp32 whose products round their factors to 10 bits.
+    precision: Literal["auto", "fp32", "bf16", "tf32"] = "auto"
+    channels_last: Switch = "auto"  # how the network's maps lie in memory; auto: so with bf16
+
+    @model_validator(mode="after")
+    def _plain_is_the_reference(self) -> "Speed":
+        for name, value, references in (
+            ("precision", self.precision, ("auto", "fp32")),
+            ("channels_last", self.channels_last, ("auto", False)),
+        ):
+            if self.execution == "plain" and value not in references:
+                raise ValueError(
+                    f"speed.execution=plain is the reference, in fp32 and channels first, but speed.{name} is {value}; "
+                    f"leave speed.{name} out, or set speed.execution=traced."
+                )
+        return self
+
+
 class Config(Section):
     seed: Seed = 0
     data: Data
@@ -194,6 +224,7 @@ class Config(Section):
     log: Logging = Logging()
     evaluate: Evaluation = Evaluation()
     watch: Watch = Watch()
+    speed: Speed = Speed()
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "Config":

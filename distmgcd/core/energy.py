@@ -69,7 +69,8 @@ class ConvEnergy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """U(x): [B, C, s, s] to [B], in fp32."""
-        energy = -self.network(x).squeeze(1).float()
+        dtype = next(self.network.parameters()).dtype  # the network may be in bf16, its images are not
+        energy = -self.network(x.to(dtype)).squeeze(1).float()
         if math.isfinite(self.reference_sigma):
             energy = energy + x.square().flatten(1).sum(1) / (2.0 * self.reference_sigma**2)
         return energy

@@ -44,15 +44,25 @@ class StepInfo(NamedTuple):
 
 def langevin_step(energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin) -> tuple[Tensor, StepInfo]:
     """One step from x with the given standard normal noise. The energy's weights should be frozen."""
+    return move(x, *slope(energy, x), noise, langevin)
+
+
+def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
+    """U(x) [B] and grad U(x) [B, C, H, W]."""
     x = x.detach().requires_grad_()
     u = energy(x)
     (gradient,) = torch.autograd.grad(u.sum(), x)
+    return u.detach(), gradient
+
+
+def move(x: Tensor, u: Tensor, gradient: Tensor, noise: Tensor, langevin: Langevin) -> tuple[Tensor, StepInfo]:
+    """The step itself, from x down its slope."""
     with torch.no_grad():
         drift = gradient * langevin.drift_scale
         x = torch.add(x - drift, noise, alpha=langevin.noise_std)
         if langevin.clamp == "step":
             x.clamp_(-1.0, 1.0)
-    return x, StepInfo(u.detach(), drift)
+    return x, StepInfo(u, drift)
 
 
 def walk(energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin) -> Iterator[tuple[Tensor, StepInfo]]:

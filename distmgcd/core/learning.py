@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Langevin, StepInfo
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
@@ -43,6 +44,7 @@ class Method:
     final_rate: float  # learning rate at the last update, as a fraction of the full one
     ema: float  # decay of the average of the weights
     start: StartKind = "multigrid"
+    walker: Walker = PLAIN  # how chains are executed; every one walks the same chain
 
 
 class Learner:
@@ -109,7 +111,9 @@ def sample_pairs(
     seeds, *observed = pyramid(images, (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
     start = training_start(method.start, noise, observed=observed, previous=previous)
-    synthesised, last_steps = synthesise(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start)
+    synthesised, last_steps = synthesise(
+        model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start, walker=method.walker
+    )
     observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(observed)]
     return Pairs(observed, synthesised, last_steps)
 

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen
+from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import expand
-from distmgcd.core.langevin import Langevin, StepInfo, chain_end, walk
+from distmgcd.core.langevin import Langevin, StepInfo, chain_end
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
@@ -119,14 +120,19 @@ def synthesise(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
+    walker: Walker = PLAIN,
 ) -> Synthesis:
     """Walk the chains of all grids, coarse to fine, from the seeds [B, C, 1, 1] up or from where start has them.
 
     Give it the bare model, which is frozen meanwhile: a DDP wrapper would synchronise at every step.
     """
-    steps = climb(model, seeds, noise, sizes=sizes, langevin=langevin, start=start)
-    ends = {grid: (x, info) for grid, _, x, info in steps}
-    return Synthesis(*map(list, zip(*ends.values(), strict=True)))
+    x, ends = seeds, []
+    with frozen(model):
+        for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
+            x = start(grid, expand(x, size))
+            x, info = walker.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            ends.append((x, info))
+    return Synthesis(*map(list, zip(*ends, strict=True)))
 
 
 def climb(
@@ -137,6 +143,7 @@ def climb(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
+    walker: Walker = PLAIN,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
     """Every step of synthesise: (grid, step, images [B, C, s, s] after it, what it did).
 
@@ -148,7 +155,7 @@ def climb(
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
             x = start(grid, expand(x, size))
             yield grid, 0, x, None
-            steps = walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            steps = walker.walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
             for step, (x, info) in enumerate(steps, start=1):
                 if step == settings.num_steps:
                     x = chain_end(x, settings)
@@ -196,6 +203,7 @@ def draw_samples(
     langevin: Sequence[Langevin],
     start: SampleStart = "climb",
     device: torch.device | str = "cpu",
+    walker: Walker = PLAIN,
 ) -> list[Tensor]:
     """Fresh samples at every grid: G of [len(samples), C, s, s], nominally in [-1, 1].
 
@@ -206,4 +214,4 @@ def draw_samples(
     seeds, samples = starts.draw(samples, seed=seed).to(device), samples.to(device)
     noise = ChainNoise(samples, seed, purpose=Purpose.SAMPLE_CHAIN)
     start_of_grid = NoiseStart(samples, seed, purpose=Purpose.SAMPLE_NOISE_START) if start == "noise" else from_below
-    return synthesise(model, seeds, noise, sizes=sizes, langevin=langevin, start=start_of_grid).images
+    return synthesise(model, seeds, noise, sizes=sizes, langevin=langevin, start=start_of_grid, walker=walker).images

@@ -1,11 +1,14 @@
 """From a config to the numbers and modules of the method, which know no config."""
 
+from functools import cache
+
 import torch
 
 from distmgcd.config import Config
 from distmgcd.core.blocks import Blocks
 from distmgcd.core.chains import Chains
 from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
+from distmgcd.core.fast import Speed, Walker, walker_of
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
 from distmgcd.data import ImageSet, open_images, shard
@@ -39,6 +42,16 @@ def make_langevin(config: Config) -> list[Langevin]:
     return [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys), strict=True)]
 
 
+def make_walker(config: Config) -> Walker:
+    """How chains are executed; the same for the same settings, so that what it traced or captured serves again."""
+    return _walker(Speed(**config.speed.model_dump()))
+
+
+@cache
+def _walker(speed: Speed) -> Walker:
+    return walker_of(speed)
+
+
 def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
     """rate_scale multiplies the learning rate of every grid: what roll-backs have left of it."""
     learning = config.learning
@@ -54,6 +67,7 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
         final_rate=learning.final_rate,
         ema=learning.ema,
         start=config.start.kind,
+        walker=make_walker(config),
     )
 
 

@@ -12,7 +12,7 @@ from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.synthesis import StartDistribution, draw_samples
 from distmgcd.data import ImageSet, shard
 from distmgcd.evaluate.swd import pixel_distances
-from distmgcd.training.assemble import make_langevin
+from distmgcd.training.assemble import make_langevin, make_walker
 from distmgcd.training.worker import Worker
 
 
@@ -53,18 +53,9 @@ def sample_in_batches(
     device: torch.device,
 ) -> list[Tensor]:
     """The samples of the given numbers at every grid, a batch at a time so that memory stays bounded."""
-    sizes, langevin = config.grids.sizes, make_langevin(config)
+    how = {"sizes": config.grids.sizes, "langevin": make_langevin(config), "walker": make_walker(config)}
     batches = [
-        draw_samples(
-            model,
-            starts,
-            batch,
-            seed=seed,
-            sizes=sizes,
-            langevin=langevin,
-            start=config.start.of_samples,
-            device=device,
-        )
+        draw_samples(model, starts, batch, seed=seed, start=config.start.of_samples, device=device, **how)
         for batch in samples.split(config.learning.block_size or config.learning.global_batch_size)
     ]
     return [torch.cat(level) for level in zip(*batches, strict=True)]

@@ -115,7 +115,9 @@ def _of_batch(
     noise = ChainNoise(indices, method.seed, update)
     start = training_start(method.start, noise, observed=observed, previous=previous)
     with frozen(model):
-        steps = climb(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start)
+        steps = climb(
+            model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start, walker=method.walker
+        )
         return [
             _of_grid(
                 model.grids[grid],

@@ -1,0 +1,36 @@
+"""What the arithmetic of a device offers to a chain. Never a timing: every worker and every restart must decide alike."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices itself; others convert them to fp32 and back."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return False
+
+
+@contextmanager
+def fp32_products(device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """Inside, fp32 convolutions and matrix products of a GPU round their factors to 10 bits of fraction, or do not.
+
+    Without this, torch lets convolutions do so and matrix products not.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32" if tf32 else "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

@@ -1,0 +1,179 @@
+"""Several executions of the same chain, chosen by config and kind of device.
+
+    plain      core.langevin with autograd: the reference
+    traced     the gradient traced once to a flat list of operations (tracing.py), tiny convolutions as matrix products
+    compiled   the same list through torch.compile
+    captured   on CUDA, the same list K times as one graph that is launched at once (captured.py)
+
+Everything but plain may run the network in bf16; state, drift and noise stay fp32 (as does the noise's sum: near 1.0 a
+bf16 number's neighbour is 0.008 away, more than a step's noise).
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from typing import Literal, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from distmgcd.core import langevin as plain
+from distmgcd.core.captured import CapturedChain
+from distmgcd.core.devices import fp32_products, multiplies_bf16
+from distmgcd.core.energy import ConvEnergy
+from distmgcd.core.langevin import Langevin, StepInfo, chain_end, move
+from distmgcd.core.tracing import TracedSlope
+
+_logger = logging.getLogger(__name__)
+
+
+class Walker(Protocol):
+    """Walks chains; as the functions of core.langevin do."""
+
+    def walk(
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
+    ) -> Iterator[tuple[Tensor, StepInfo]]: ...
+
+    def run_chain(
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
+    ) -> tuple[Tensor, StepInfo | None]: ...
+
+
+class PlainWalker:
+    """The reference."""
+
+    walk = staticmethod(plain.walk)
+    run_chain = staticmethod(plain.run_chain)
+
+
+PLAIN = PlainWalker()
+
+
+class Speed(NamedTuple):
+    """How chains are to be walked; auto is decided by the kind of device."""
+
+    execution: Literal["auto", "plain", "traced", "compiled", "captured"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "tf32"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+
+    def on(self, device: torch.device) -> "Speed":
+        """The same without auto, and without what the device cannot do, of which the user is told."""
+        cuda = device.type == "cuda"
+        execution, precision, channels_last = self
+        if execution == "auto":
+            execution = "captured" if cuda else "traced"
+        elif execution == "captured" and not cuda:
+            say_once(f"speed.execution=captured needs a CUDA GPU, but this is the {device.type}: chains are traced.")
+            execution = "traced"
+        if precision == "auto":
+            precision = "bf16" if multiplies_bf16(device) else "fp32"
+        elif precision == "tf32" and not cuda:
+            say_once(f"speed.precision=tf32 needs a CUDA GPU, but this is the {device.type}: it is fp32.")
+            precision = "fp32"
+        if channels_last == "auto":
+            channels_last = precision == "bf16"
+        return Speed(execution, precision, channels_last)
+
+
+def walker_of(speed: Speed) -> Walker:
+    return PLAIN if speed.execution == "plain" else FastWalker(speed)
+
+
+class FastWalker:
+    """Chains by a traced gradient. What was traced for an energy serves it as long as it lives, whatever its weights.
+
+    The energies must be frozen meanwhile (energy.frozen): their weights are read when a chain starts.
+    """
+
+    def __init__(self, speed: Speed):
+        self._speed = speed
+        self._traced: WeakKeyDictionary[ConvEnergy, dict[tuple, _Traced | None]] = WeakKeyDictionary()
+        self._captured: WeakKeyDictionary[ConvEnergy, dict[tuple, CapturedChain]] = WeakKeyDictionary()
+
+    def walk(
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
+    ) -> Iterator[tuple[Tensor, StepInfo]]:
+        """The chain from x, step by step, as langevin.walk."""
+        slope = self._slope(energy, x)
+        for z in noise:
+            x, info = move(x, *slope(x), z, langevin)
+            yield x, info
+
+    def run_chain(
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
+    ) -> tuple[Tensor, StepInfo | None]:
+        """The end of the chain from x, as langevin.run_chain; where it is captured, noise is as long as the chain."""
+        traced = self._traced_for(energy, x)
+        if traced and traced.speed.execution == "captured":
+            return self._captured_for(energy, x, langevin, traced)(x, noise, traced.prepare(energy), langevin)
+        info = None
+        for x, info in self.walk(energy, x, noise, langevin):
+            pass
+        return chain_end(x, langevin), info
+
+    def _slope(self, energy: ConvEnergy, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """The slope of an energy as its weights are now."""
+        traced = self._traced_for(energy, x)
+        return traced.slope(energy) if traced else partial(plain.slope, energy)
+
+    def _traced_for(self, energy: ConvEnergy, x: Tensor) -> "_Traced | None":
+        """None where it cannot be traced."""
+        of_shape = self._traced.setdefault(energy, {})
+        if (key := (x.shape, x.device)) not in of_shape:
+            of_shape[key] = _trace(energy, x, self._speed.on(x.device)) if len(x) else None
+        return of_shape[key]
+
+    def _captured_for(self, energy: ConvEnergy, x: Tensor, langevin: Langevin, traced: "_Traced") -> CapturedChain:
+        captured = self._captured.setdefault(energy, {})
+        if (key := (x.shape, x.device, langevin.num_steps, langevin.clamp)) not in captured:
+            captured[key] = CapturedChain(traced.step, x, traced.prepare(energy), langevin)
+        return captured[key]
+
+
+class _Traced:
+    """The slope of an energy for images of one shape."""
+
+    def __init__(self, energy: ConvEnergy, x: Tensor, speed: Speed):
+        dtype = torch.bfloat16 if speed.precision == "bf16" else torch.float32
+        found = TracedSlope(energy, x, dtype=dtype, channels_last=speed.channels_last)
+        self.speed, self.prepare, self._step = speed, found.prepare, found.step.forward
+        if speed.execution == "compiled":
+            self._step = _compiled(found.step, x, found.prepare(energy))
+
+    def step(self, x: Tensor, *prepared: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), fp32_products(x.device, tf32=self.speed.precision == "tf32"):
+            return self._step(x, *prepared)
+
+    def slope(self, energy: ConvEnergy) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        prepared = self.prepare(energy)
+        return lambda x: self.step(x, *prepared)
+
+
+def _trace(energy: ConvEnergy, x: Tensor, speed: Speed) -> _Traced | None:
+    try:
+        return _Traced(energy, x, speed)
+    except Exception as error:  # whatever torch raises of a network that it cannot trace
+        say_once(f"A network cannot be traced ({_first_line(error)}): its chains are walked plain, in fp32.")
+        return None
+
+
+def _compiled(step: torch.nn.Module, x: Tensor, prepared: list[Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+    compiled = torch.compile(step, dynamic=False, fullgraph=True)
+    try:
+        with torch.no_grad():
+            compiled(x, *prepared)
+    except Exception as error:  # no C++ compiler, or whatever else the compiler raises
+        say_once(f"torch.compile failed ({_first_line(error)}): chains are traced instead.")
+        return step.forward
+    return compiled
+
+
+@cache
+def say_once(text: str) -> None:
+    """Tell the user, once in a process."""
+    _logger.warning(text)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -1,0 +1,73 @@
+"""The captured chain on a real GPU: `make test-gpu`."""
+
+import pytest
+import torch
+from small_models import METHOD, method, random_pixels, small_learner, small_model
+
+from distmgcd.core.fast import PLAIN, FastWalker, Speed
+from distmgcd.core.learning import Learner, learn
+from distmgcd.core.synthesis import ChainNoise, synthesise
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU on this machine"),
+]
+CAPTURED = Speed("captured", "fp32", False)
+
+
+def ends(model: torch.nn.Module, walker: object, *, seed: int, num: int = 5, **changes: object) -> list[torch.Tensor]:
+    seeds = torch.linspace(-1, 1, num, device="cuda")[:, None, None, None]
+    langevin = [settings._replace(**changes) for settings in METHOD.langevin]
+    noise = ChainNoise(torch.arange(num, device="cuda"), seed)
+    return synthesise(model, seeds, noise, sizes=METHOD.sizes, langevin=langevin, walker=walker).images
+
+
+def assert_same(model: torch.nn.Module, walker: object, **how: object) -> None:
+    for found, expected in zip(ends(model, walker, **how), ends(model, FastWalker(PLAIN_FP32), **how), strict=True):
+        assert float((found - expected).norm() / expected.norm()) < 1e-5
+
+
+PLAIN_FP32 = Speed("traced", "fp32", False)  # traced sets the same precision of products as captured does
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "spectral", "batch"])
+def test_captured_chains_are_the_traced_ones_and_keep_up_with_the_weights(norm: str):
+    model = small_model(norm=norm).cuda()
+    learner, walker = Learner(model, model, betas=(0.5, 0.999)), FastWalker(CAPTURED)
+    pixels, indices = (t.cuda() for t in random_pixels(5))
+    for update in range(3):
+        for each in (learner.model, learner.ema):
+            assert_same(each, walker, seed=update)
+        assert_same(learner.model, walker, seed=update, step_size=0.3, temperature=0.01)  # no new capture
+        assert_same(learner.model, walker, seed=update, num=3)  # another one
+        learn(learner, pixels, indices, update, method(walker=walker, learning_rate=(0.05, 0.05)))
+    assert len(walker._captured[model.grids[0]]) == 2
+
+
+def test_traced_chains_on_a_gpu_are_the_plain_ones():
+    model = small_model().cuda()
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        expected = ends(model, PLAIN, seed=1)
+    for found, plain in zip(ends(model, FastWalker(PLAIN_FP32), seed=1), expected, strict=True):
+        assert float((found - plain).norm() / plain.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_fast_precisions_run_and_stay_near(precision: str):
+    model = small_model().cuda()
+    walker = FastWalker(Speed("captured", precision, True))
+    for found, expected in zip(ends(model, walker, seed=1), ends(model, PLAIN, seed=1), strict=True):
+        assert found.dtype == torch.float32 and float((found - expected).norm() / expected.norm()) < 0.1
+
+
+def test_an_update_makes_no_host_wait_for_the_gpu():
+    learner = small_learner(small_model().cuda())
+    pixels, indices = (t.cuda() for t in random_pixels(5))
+    for execution in ("traced", "captured"):
+        how = method(walker=FastWalker(Speed(execution, "fp32", False)))
+        learn(learner, pixels, indices, 0, how)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            learn(learner, pixels, indices, 1, how)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")

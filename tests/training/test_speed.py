@@ -1,0 +1,63 @@
+"""Whole runs by every execution that a CPU has; what is fast must be the same run."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_runs import Stopped, debug, state_of, stop_after, tiny_config
+
+import distmgcd
+from distmgcd.core.fast import PLAIN, FastWalker, say_once
+from distmgcd.training.assemble import make_method, make_walker
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("traced")
+    debug(folder, "speed.execution=traced", "speed.precision=fp32")
+    return folder
+
+
+def test_a_run_of_traced_chains_is_that_of_plain_ones_up_to_rounding(traced: Path, tmp_path: Path):
+    debug(tmp_path, "speed.execution=plain")
+    ours, theirs = state_of(traced), state_of(tmp_path)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-5)
+    samples = [distmgcd.load(str(folder / "run"), device="cpu").sample(8) for folder in (traced, tmp_path)]
+    torch.testing.assert_close(*samples, rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_in_bf16_goes_on_bit_for_bit(tmp_path: Path):
+    debug(tmp_path, "speed.precision=bf16", name="unbroken")
+    with pytest.raises(Stopped):
+        debug(tmp_path, "speed.precision=bf16", show=stop_after(3))
+    debug(tmp_path, "speed.precision=bf16")
+    ours, theirs = state_of(tmp_path), state_of(tmp_path, "unbroken")
+    assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
+
+
+def test_a_run_from_before_there_was_such_a_section_goes_on(tmp_path: Path):
+    debug(tmp_path, name="unbroken")
+    with pytest.raises(Stopped):
+        debug(tmp_path, show=stop_after(3))
+    file = tmp_path / "run" / "config.yaml"
+    settings = yaml.safe_load(file.read_text())
+    del settings["speed"]
+    file.write_text(yaml.safe_dump(settings))
+    debug(tmp_path)
+    ours, theirs = state_of(tmp_path), state_of(tmp_path, "unbroken")
+    assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
+
+
+def test_a_run_for_a_gpu_runs_without_one_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    say_once.cache_clear()
+    debug(tmp_path, "speed.execution=captured")
+    assert len([m for m in caplog.messages if "speed.execution=captured needs a CUDA GPU" in m]) == 1
+
+
+def test_the_same_settings_share_what_was_traced():
+    one, other = tiny_config(), tiny_config("seed=3")
+    assert isinstance(make_walker(one), FastWalker) and make_walker(one) is make_method(other).walker
+    assert make_walker(tiny_config("speed.execution=plain")) is PLAIN
+    assert make_walker(tiny_config("speed.channels_last=true")) is not make_walker(one)
