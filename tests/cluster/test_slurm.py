@@ -23,8 +23,14 @@ def stub(folder: Path, name: str, shell: str) -> None:
     file.chmod(0o755)
 
 
-def run_with_stubs(tmp_path: Path, *arguments: str, srun: str) -> tuple[subprocess.CompletedProcess, list[str]]:
-    """(what came of the script, the arguments that srun got), with an srun of our own for Slurm's."""
+def run_with_stubs(
+    tmp_path: Path, *arguments: str, srun: str, pkill: str = "exit 1"
+) -> tuple[subprocess.CompletedProcess, list[str]]:
+    """(what came of the script, the arguments that srun got), with commands of our own for Slurm's, and for pkill.
+
+    pkill must never be the real one: the script takes its node for its own, and this machine has other runs.
+    """
+    stub(tmp_path, "pkill", pkill)
     stub(tmp_path, "srun", f'printf "%s\\n" "$@" > {tmp_path}/asked; env > {tmp_path}/environment; {srun}')
     stub(tmp_path, "scontrol", f'echo "$@" > {tmp_path}/scontrol.asked')
     environment = {
@@ -54,9 +60,14 @@ def test_srun_starts_ray_on_every_node_and_the_command_as_it_was_given(tmp_path:
 
 
 def test_when_time_is_up_the_command_is_asked_to_save_and_the_job_waits_again(tmp_path: Path):
-    stub(tmp_path, "pkill", f'echo "$@" > {tmp_path}/pkill.asked')
-    run_with_stubs(tmp_path, "train", "digits", srun="kill -USR1 $PPID; sleep 1; exit 143")
+    pkill = f'echo "$@" > {tmp_path}/pkill.asked'
+    run_with_stubs(tmp_path, "train", "digits", srun="kill -USR1 $PPID; sleep 1; exit 143", pkill=pkill)
     assert shlex.split((tmp_path / "pkill.asked").read_text())[-1] == "distmgcd"
+    assert (tmp_path / "scontrol.asked").read_text() == "requeue 7\n"
+
+
+def test_a_job_whose_command_has_not_started_when_time_is_up_waits_again_too(tmp_path: Path):
+    run_with_stubs(tmp_path, "train", "digits", srun="kill -USR1 $PPID; sleep 1; exit 1", pkill="exit 1")  # found none
     assert (tmp_path / "scontrol.asked").read_text() == "requeue 7\n"
 
 
@@ -72,7 +83,7 @@ def test_ray_of_the_installed_version_has_what_the_script_relies_on():
     assert "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" in Path(symmetric_run.__file__).read_text()
 
 
-# Submits, tells the job that its time is up once it trains, lets it go on at once, and then one that must fail.
+# Submits, tells the job that its time is up once it trains, waits for its end, and submits one that must fail.
 SESSION = """
 set -e
 mkdir -p "$HOME"
@@ -83,7 +94,6 @@ until grep -q '"update": 20,' runs/run/log/metrics.jsonl 2> /dev/null; do sleep 
 scancel --signal=USR1 --batch "$job"
 until scontrol show job "$job" | grep -q 'JobState=PENDING'; do sleep 0.5; done
 ls runs/run/checkpoints > saved
-while ! scontrol update JobId="$job" StartTime=now; do sleep 1; done
 until scontrol show job "$job" | grep -q 'JobState=\\(COMPLETED\\|FAILED\\|NODE_FAIL\\)'; do sleep 0.5; done
 scontrol show job "$job" | grep -o 'JobState=[A-Z_]*\\|ExitCode=[0-9:]*' > ended
 status=0
