@@ -12,9 +12,9 @@ train: $(READY)
 test: $(READY)
 	$(VENV)/bin/python -m pytest
 
-# Workers, nodes and drivers that are killed, frozen or taken away, for real.
+# Workers, nodes and drivers that are killed, frozen or taken away, for real; Slurm, where it is installed.
 test-faults: $(READY)
-	$(VENV)/bin/python -m pytest tests/faults -m "slow or not slow"
+	$(VENV)/bin/python -m pytest tests/faults tests/cluster/test_slurm.py -m "slow or not slow"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check distmgcd tests
