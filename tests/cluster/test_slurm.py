@@ -89,8 +89,8 @@ set -e
 mkdir -p "$HOME"
 ray get-auth-token --generate > /dev/null 2>&1
 job=$(sbatch --parsable --time=20 "$SCRIPT" train "$TINY" --workers 2 --cpu --storage-path "$PWD/runs" --name run \
-    learning.num_updates=400 checkpoint.every=400)
-until grep -q '"update": 20,' runs/run/log/metrics.jsonl 2> /dev/null; do sleep 0.5; done
+    learning.num_updates=200 checkpoint.every=200)
+until grep -q '"update": 5,' runs/run/log/metrics.jsonl 2> /dev/null; do sleep 0.5; done
 scancel --signal=USR1 --batch "$job"
 until scontrol show job "$job" | grep -q 'JobState=PENDING'; do sleep 0.5; done
 ls runs/run/checkpoints > saved
@@ -115,16 +115,16 @@ def test_a_real_slurm_trains_on_two_nodes_goes_on_after_the_time_limit_and_tells
         "PYTHONPATH": str(ROOT),
         "SCRIPT": str(SCRIPT),
         "TINY": str(TINY),
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # how long the second node looks for a head that has ended
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "30",  # for a head that has ended; longer than `ray stop` takes
     }
     here = Path(__file__).parent / "slurm_here.sh"
     command = ["bash", str(here), str(tmp_path), "bash", "-c", SESSION]
-    subprocess.run(command, env=environment, check=True, timeout=540)
+    subprocess.run(command, env=environment, check=True, timeout=900)
     record = [json.loads(line) for line in (tmp_path / "runs/run/log/metrics.jsonl").read_text().splitlines()]
     updates = [line["update"] for line in record if "grids" in line]
     saved = [int(name.removeprefix("update_")) for name in (tmp_path / "saved").read_text().split()]
-    assert 20 <= max(saved) < 400  # where it was, though checkpoint.every says only at the end
-    assert updates == list(range(1, 401)) and {line["num_workers"] for line in record if "grids" in line} == {2}
+    assert 5 <= max(saved) < 200  # where it was, though checkpoint.every says only at the end
+    assert updates == list(range(1, 201)) and {line["num_workers"] for line in record if "grids" in line} == {2}
     assert (tmp_path / "ended").read_text().split() == ["JobState=COMPLETED", "ExitCode=0:0"]
     log = "".join(file.read_text() for file in tmp_path.glob("distmgcd-*.node0.log"))
     assert "ip=10.77.0.11" in log and "ip=10.77.0.12" in log  # a worker on each
