@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test test-faults test-gpu lint clean
+.PHONY: train test test-faults test-slow test-gpu lint clean
 
 train: $(READY)
 	$(VENV)/bin/distmgcd train digits
@@ -12,13 +12,17 @@ train: $(READY)
 test: $(READY)
 	$(VENV)/bin/python -m pytest
 
-# Workers, nodes and drivers that are killed, frozen or taken away, for real; and the real compiler.
+# Workers, nodes and drivers that are killed, frozen or taken away, for real.
 test-faults: $(READY)
-	$(VENV)/bin/python -m pytest tests/faults tests/core/test_compiled.py -m "slow or not slow"
+	$(VENV)/bin/python -m pytest tests/faults -m "slow or not slow"
+
+# All that takes half a minute or more: the faults, nodes of a cluster, Slurm where it is installed, the real compiler.
+test-slow: $(READY)
+	$(VENV)/bin/python -m pytest -m slow
 
 # What only a CUDA GPU can show.
 test-gpu: $(READY)
-	$(VENV)/bin/python -m pytest tests -m gpu
+	$(VENV)/bin/python -m pytest -m gpu
 
 lint: $(READY)
 	$(VENV)/bin/ruff check distmgcd tests
