@@ -1,7 +1,9 @@
 """What runs in every worker process: the training function, and what others ask of it while it runs."""
 
+import fcntl
 import json
 import os
+import socket
 import threading
 import time
 import traceback
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import ray
 import ray.train
 from ray.train.torch import get_device
 
@@ -21,6 +24,7 @@ from distmgcd.training.watch import Diverged
 
 _LOOK_EVERY = 0.5  # seconds
 _PREEMPTION_EVERY = 5.0
+_SIOCGIFADDR = 0x8915  # of Linux: asks for an interface's address
 
 _asked_to_stop = threading.Event()  # by Ray's controller, before it makes the group anew
 _training = threading.Event()
@@ -68,6 +72,29 @@ def _train(settings: dict[str, Any], board: RunBoard) -> dict[str, Any]:
         return train(config, worker, run)
     finally:
         watchdog.end()
+
+
+def meet_where_ray_does() -> None:
+    """Let gloo talk over the network that Ray talks over.
+
+    Left alone it takes the address of the host's name, which is one of the loopback on many a machine (127.0.1.1 in
+    Debian's /etc/hosts), and then no other node finds it.
+    """
+    if found := interface_of(ray.util.get_node_ip_address()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", found)
+
+
+def interface_of(address: str) -> str | None:
+    """The name of this machine's network interface with an IPv4 address; None if none has it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            try:
+                found = fcntl.ioctl(asking.fileno(), _SIOCGIFADDR, name.encode().ljust(40, b"\0"))
+            except OSError:  # it has no IPv4 address
+                continue
+            if socket.inet_ntoa(found[20:24]) == address:
+                return name
+    return None
 
 
 def is_training() -> bool:
