@@ -18,6 +18,7 @@ from ray.train.torch import get_device
 from distmgcd.config import make_config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.board import BeatBoard, RunBoard
+from distmgcd.on_ray.metrics import Meter
 from distmgcd.runs.run import Run
 from distmgcd.training.stop import Request, Stopped
 from distmgcd.training.watch import Diverged
@@ -56,8 +57,12 @@ def _train(settings: dict[str, Any], board: RunBoard) -> dict[str, Any]:
     from distmgcd.training.worker import ProcessGroupWorker
 
     run, config = Run.open(settings["run"]), make_config(settings["config"])
+    meter = Meter(settings["label"], int(os.environ["RANK"]))
     worker = ProcessGroupWorker(
-        get_device(), show=None if run.store.is_local else _print, requested=_requests(board, settings["on_cluster"])
+        get_device(),
+        show=None if run.store.is_local else _print,
+        requested=_requests(board, settings["on_cluster"], meter),
+        meter=meter,
     )
     watchdog = Watchdog(
         worker.pulse,
@@ -106,14 +111,19 @@ def ask_to_stop() -> None:
     _asked_to_stop.set()
 
 
-def _requests(board: RunBoard, on_cluster: bool) -> Callable[[], Request]:
-    """What this worker is asked for, looked up now and then by a thread of its own."""
+def _requests(board: RunBoard, on_cluster: bool, meter: Meter) -> Callable[[], Request]:
+    """What this worker is asked for, looked up now and then by a thread of its own; rank 0's says how far it is."""
     found = {"stop": False, "save": False}
+    says_how_far, said = os.environ["RANK"] == "0", None
 
     def look() -> None:
+        nonlocal said
         while not found["stop"]:
             with suppress(Exception):  # the head of the cluster may be slow to answer now and then
                 found["stop"] = bool(board.get("stop"))
+                if says_how_far and meter.progress != said:
+                    said = meter.progress
+                    board.put("progress", said)
             time.sleep(_LOOK_EVERY)
 
     def look_for_preemption() -> None:  # a collective of Ray's own: every worker asks as often as the others

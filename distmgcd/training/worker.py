@@ -49,6 +49,12 @@ class Worker(Protocol):
     def before_update(self, update: int) -> Request:
         """What to do before this update, the same in all workers; called by all of them before each one."""
 
+    def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
+        """Told what the log says of the last updates, and how many images a second this worker's share was.
+
+        Called by all of them.
+        """
+
     def busy(self, what: str) -> None:
         """Told before something that is no update, so that whoever watches this worker does not take it for stuck."""
 
@@ -73,6 +79,9 @@ class LocalWorker:
     def busy(self, what: str) -> None:
         pass
 
+    def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
+        pass
+
     def mean(self, values: Tensor) -> Tensor:
         return values
 
@@ -88,14 +97,18 @@ class ProcessGroupWorker:
     """One rank of the default torch.distributed process group, whoever started it (Ray Train, torchrun, a test)."""
 
     def __init__(
-        self, device: torch.device, show: Any = None, requested: Callable[[], Request] = lambda: Request.GO_ON
+        self,
+        device: torch.device,
+        show: Any = None,
+        requested: Callable[[], Request] = lambda: Request.GO_ON,
+        meter: Callable[[dict[str, Any], float], None] | None = None,
     ):
         """requested: what this worker is asked for; what one of them is asked for, all do."""
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
         self.device = device
         self.pulse = Pulse()
-        self._show, self._requested = show, requested
+        self._show, self._requested, self._meter = show, requested, meter
         self._agreement = Agreement()
 
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -117,6 +130,10 @@ class ProcessGroupWorker:
 
     def busy(self, what: str) -> None:
         self.pulse.other(what)
+
+    def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
+        if self._meter is not None:
+            self._meter(record, images_per_s)
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
