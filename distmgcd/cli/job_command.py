@@ -1,7 +1,7 @@
 """The command line of a job: read by the same parser that will read it on the cluster, before anything is sent."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ class JobCommand:
     arguments: tuple[str, ...]  # as they are to be given on the cluster
     preset: str  # or file
     name: str
-    files: tuple[str, ...]  # of this machine, that it names
+    files: tuple[str, ...] = ()  # of this machine, that it names
+    data_path: str | None = None
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -45,9 +46,10 @@ def _read_train(arguments: tuple[str, ...], params: dict[str, Any], folder: Path
     from distmgcd.num_workers import parse_workers
 
     source, overrides = split(params["settings"])
-    _check_data(load_config(source, overrides).data.path)
+    data_path = load_config(source, overrides).data.path
+    _check_data(data_path)
     parse_workers(params["workers"])
-    return _with_file_inside(arguments, source, params["name"], folder)
+    return replace(_with_file_inside(arguments, source, params["name"], folder), data_path=data_path)
 
 
 def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
@@ -58,6 +60,7 @@ def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path)
     sweep = read_sweep(source, overrides, num_trials=params["trials"])
     _check_data(sweep.base["data.path"])
     found = _with_file_inside(arguments, source, params["name"], folder)
+    found = replace(found, data_path=sweep.base["data.path"])
     base = sweep.base_name
     if base in preset_names():
         return found
@@ -66,7 +69,7 @@ def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path)
         raise UserError(
             f"The base {base} of {source} is a path of this machine; name the file as seen from the sweep file."
         )
-    return JobCommand(found.arguments, found.preset, found.name, (*found.files, *beside[:1]))
+    return replace(found, files=(*found.files, *beside[:1]))
 
 
 def _read_other(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
@@ -74,7 +77,7 @@ def _read_other(arguments: tuple[str, ...], params: dict[str, Any], folder: Path
     run = str(params.get("run") or "")
     if run:
         check_on_cluster("The run", run)
-    return JobCommand(arguments, run, Path(run).name or arguments[0], ())
+    return JobCommand(arguments, run, Path(run).name or arguments[0])
 
 
 _READERS: dict[str, Callable[[tuple[str, ...], dict[str, Any], Path], JobCommand]] = {
@@ -89,7 +92,7 @@ def _with_file_inside(arguments: tuple[str, ...], source: str, name: str | None,
 
     name = name or Path(source).stem
     if Path(source).suffix not in (".yaml", ".yml"):
-        return JobCommand(arguments, source, name, ())
+        return JobCommand(arguments, source, name)
     inside = name_inside(folder, source)
     return JobCommand(tuple(inside if word == source else word for word in arguments), inside, name, (source,))
 

@@ -63,12 +63,17 @@ def submit(
 
         cluster, since = Jobs(address), time.monotonic()
         sent = cluster.submit(
-            shlex.join(["python", "-m", "distmgcd.cli", *job.arguments]),
+            # exec: the job is then the process that gets the signal to stop, not a shell around it.
+            f"exec {shlex.join(['python', '-m', 'distmgcd.cli', *job.arguments])}",
             job=name,
             package=package,
             runtime_env=extra,
             metadata=job.metadata,
         )
+        if job.data_path and Path(job.data_path).exists():
+            typer.echo(
+                f"data.path {job.data_path} is read where the job runs; what lies there on this machine stays here."
+            )
         typer.echo(f"Job {name} is submitted ({_in_words(package, sent)}, {time.monotonic() - since:.1f} s).")
     if wait:
         _follow(cluster, name)

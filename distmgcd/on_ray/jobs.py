@@ -18,6 +18,7 @@ _TOKEN_FILE = Path("~/.ray/auth_token").expanduser()
 if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or _TOKEN_FILE.is_file():
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # who has a token means to use it; read as ray is imported
 
+from aiohttp import ClientError  # noqa: E402
 from ray.exceptions import AuthenticationError  # noqa: E402
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient  # noqa: E402
 
@@ -81,19 +82,19 @@ class Jobs:
 
     def follow(self, job: str, write: Callable[[str], None]) -> None:
         """Pass on what a job prints, from its start until its end; a connection that breaks is taken up again."""
-        passed, lost_since = 0, None
+        shown, lost_since = _Shown(write), None
         while True:
-            before = passed
-            with suppress(OSError, RuntimeError):  # of aiohttp and of Ray: the connection broke
-                passed = asyncio.run(self._tail(job, write, skip=passed))
+            before = shown.length
+            with suppress(OSError, RuntimeError, ClientError):  # the connection broke
+                asyncio.run(self._tail(job, shown))
             try:
                 if self.details(job).status.is_terminal():
-                    write(self.logs(job)[passed:])
+                    shown(self.logs(job), at=0)
                     return
                 lost_since = None
             except UserError:
                 lost_since = lost_since or time.monotonic()
-                if passed == before and time.monotonic() - lost_since > _SECONDS_TO_COME_BACK:
+                if shown.length == before and time.monotonic() - lost_since > _SECONDS_TO_COME_BACK:
                     raise
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
@@ -109,13 +110,11 @@ class Jobs:
             return found.driver_exit_code if found.driver_exit_code >= 0 else 128 - found.driver_exit_code
         return {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: 143}.get(found.status, 1)
 
-    async def _tail(self, job: str, write: Callable[[str], None], *, skip: int) -> int:
-        """Returns the number of characters that have been passed on in all."""
-        seen = 0
+    async def _tail(self, job: str, shown: "_Shown") -> None:
+        at = 0
         async for text in self._client.tail_job_logs(job):
-            write(text[max(0, skip - seen) :])
-            seen += len(text)
-        return max(seen, skip)
+            shown(text, at=at)
+            at += len(text)
 
     @contextmanager
     def _sentences(self, job: str | None = None) -> Iterator[None]:
@@ -133,6 +132,20 @@ class Jobs:
                 f"The cluster at {self.address} does not do what was asked ({_in_short(error)}); check that this is "
                 "the address of a Ray dashboard."
             ) from None
+
+
+class _Shown:
+    """Passes a text on, each character once, that is read from its start anew whenever a connection broke."""
+
+    def __init__(self, write: Callable[[str], None]):
+        self.length = 0
+        self._write = write
+
+    def __call__(self, text: str, *, at: int) -> None:
+        """at: where in the whole text this piece stands."""
+        if new := text[max(0, self.length - at) :]:
+            self._write(new)
+            self.length += len(new)
 
 
 class _Client(JobSubmissionClient):

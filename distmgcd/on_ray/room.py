@@ -13,6 +13,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from distmgcd.errors import UserError
 from distmgcd.training.stop import Stopped
 
+_SECONDS_TO_FIRST_LINE = 10.0
 _SECONDS_BETWEEN_LINES = 60.0
 _LOOK_EVERY = 0.5
 
@@ -41,15 +42,13 @@ def wait_for_room(
         )
     group = placement_group([each] * num_workers, strategy="PACK")
     try:
-        since = told = time.monotonic()
+        next_line = time.monotonic() + _SECONDS_TO_FIRST_LINE
         while not group.wait(_LOOK_EVERY):
             if stop():
                 raise Stopped(None)
-            now = time.monotonic()
-            if show is not None and (told == since or now - told >= _SECONDS_BETWEEN_LINES):
-                waited = f" for {(now - since) / 60:.0f} min" if told != since else ""
-                told = now
-                show({"event": f"Waiting{waited} for room for {_in_words(num_workers, each)}: {_what_is_there(each)}."})
+            if show is not None and time.monotonic() > next_line:
+                next_line += _SECONDS_BETWEEN_LINES
+                show({"event": f"Waiting for room for {_in_words(num_workers, each)}: {_what_is_there(each)}."})
     finally:
         remove_placement_group(group)
 
