@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +111,23 @@ def lines_of_runs(runs: "Sequence[Summary]") -> list[str]:
         score = "-" if run.score is None else f"{1000 * run.score:.1f}"
         written = run.written.astimezone().strftime("%Y-%m-%d %H:%M") if run.written else "-"
         rows.append((run.name, run.state, f"{run.update}/{of}", score, size_in_words(run.num_bytes), written))
+    return _aligned(rows, (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust))
+
+
+def lines_of_jobs(jobs: Sequence[Any]) -> list[str]:
+    """The same of a cluster's jobs, as ray.job_submission.JobDetails says it."""
+    rows = [("job", "state", "command", "preset", "name", "update", "started")]
+    for job in jobs:
+        said = [(job.metadata or {}).get(key, "-") for key in ("command", "preset", "name", "update")]
+        started = datetime.fromtimestamp(job.start_time / 1000).strftime("%Y-%m-%d %H:%M") if job.start_time else "-"
+        rows.append((job.submission_id, job.status.lower(), *said, started))
+    return _aligned(rows, (str.ljust,) * 5 + (str.rjust, str.ljust))
+
+
+def _aligned(rows: Sequence[Sequence[str]], aligns: Sequence[Callable[[str, int], str]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust)
     return [
-        "  ".join(align(cell, width) for align, cell, width in zip(aligned, row, widths, strict=True)).rstrip()
+        "  ".join(align(cell, width) for align, cell, width in zip(aligns, row, widths, strict=True)).rstrip()
         for row in rows
     ]

@@ -27,6 +27,7 @@ def train(
     num_workers: NumWorkers = 2,
     use_gpu: bool | None = None,
     cpus_per_worker: int | None = None,
+    wait_for_resources: bool = False,
     show: Show | None = None,
     stop: Stop = lambda: False,
 ) -> dict[str, Any]:
@@ -34,8 +35,9 @@ def train(
 
     num_workers: a number, or (least, most): the run goes on with fewer workers when nodes leave and with more when
     they join. use_gpu: None takes GPUs where this machine has one. cpus_per_worker: None shares this machine's, or the
-    cluster's smallest node's. show is called with every record of the log, and with {"event": ...} when workers fail.
-    stop is asked all the time; once it is true the run saves and leaves.
+    cluster's smallest node's. wait_for_resources: on a cluster without room for the workers, wait until nodes join,
+    even if nothing but a person can add them. show is called with every record of the log, and with {"event": ...}
+    when workers fail. stop is asked all the time; once it is true the run saves and leaves.
     Raises UserError, distmgcd.training.watch.Diverged and distmgcd.training.stop.Stopped.
     """
     check_workers(num_workers)
@@ -53,6 +55,7 @@ def train(
                 num_workers=num_workers,
                 use_gpu=use_gpu,
                 cpus_per_worker=cpus_per_worker,
+                wait_for_resources=wait_for_resources,
                 show=show,
                 stop=stop,
             )

@@ -35,12 +35,14 @@ def tune(
     workers_per_trial: int | None = None,
     use_gpu: bool | None = None,
     resume: bool = False,
+    wait_for_resources: bool = False,
     show: Show | None = None,
 ) -> Any:
     """Run a sweep on Ray Tune, or go on with the one of this name; returns ray.tune.ResultGrid, one result a trial.
 
     sweep: read by distmgcd.read_sweep, or the file's path. concurrent: trials at a time; None takes as many as fit.
     workers_per_trial: Ray Train workers of each, 0 trains in the trial's own process; None takes the sweep's.
+    wait_for_resources: on a cluster without room, wait until nodes join, even if only a person can add them.
     show is called with every event. Raises UserError.
     """
     sweep = read_sweep(sweep) if isinstance(sweep, str) else sweep
@@ -60,13 +62,15 @@ def tune(
         books.tell_what_is_kept()
         return books
 
-    def room_on_cluster(cpus: int, gpus: int) -> Room:
-        return _room(sweep, "the cluster", cpus, gpus, **asked)
-
     with lock.held(store):
-        from distmgcd.on_ray.tune import tune_on_ray
+        from distmgcd.on_ray.tune import RoomOnCluster, tune_on_ray
 
-        found, books = tune_on_ray(sweep, store, here or room_on_cluster, begin)
+        there = RoomOnCluster(
+            of=lambda cpus, gpus: _room(sweep, "the cluster", cpus, gpus, **asked),
+            num_workers=(concurrent or 1) * max(1, sweep.workers_per_trial),
+            each={"CPU": _threads(), **({"GPU": 1} if asked["use_gpu"] else {})},
+        )
+        found, books = tune_on_ray(sweep, store, here or there, begin, wait_for_resources=wait_for_resources, show=show)
         books.write_results()
     return found
 

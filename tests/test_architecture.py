@@ -19,7 +19,7 @@ PACKAGE = Path(distmgcd.__file__).parent
 LADDER = (
     {"errors"},
     {"core"},
-    {"config", "data", "num_workers"},
+    {"config", "data", "num_workers", "pack"},
     {"evaluate"},
     {"runs"},
     {"training"},
@@ -37,6 +37,7 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
 MAY_IMPORT = {
     "errors": set(),
     "num_workers": set(),
+    "pack": set(),
     "core": {"torch"},
     "config": {"yaml", "pydantic"},
     "evaluate": {"torch", "numpy", "PIL"},

@@ -34,6 +34,10 @@ StoragePath = Annotated[
     str, typer.Option(help="The folder of all runs: a local path or a URI such as s3://BUCKET/PATH.")
 ]
 Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", help="[default: a GPU where there is one]")]
+WaitForResources = Annotated[
+    bool,
+    typer.Option("--wait-for-resources", help="On a cluster without room, wait for nodes instead of giving up."),
+]
 
 
 def split(settings: list[str] | None) -> tuple[str, list[str]]:

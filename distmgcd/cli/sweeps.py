@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Gpu, app, fail, print_all
+from distmgcd.cli.common import Gpu, WaitForResources, app, fail, print_all
 from distmgcd.errors import UserError
 
 
@@ -24,6 +24,7 @@ def tune(
     name: Annotated[str | None, typer.Option(help="The sweep's name. [default: the file's]")] = None,
     storage_path: Annotated[str, typer.Option(help="The folder of all sweeps: a local path or a URI.")] = "sweeps",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep of this name.")] = False,
+    wait_for_resources: WaitForResources = False,
 ) -> None:
     """Search settings with Ray Tune: many trials, each a run of its own; ends with a file that trains the best."""
     from distmgcd.sweep.file import read_sweep
@@ -36,7 +37,13 @@ def tune(
     from distmgcd import tuning
     from distmgcd.sweep_display import SweepDisplay, lines_of_result
 
-    asked = {"concurrent": concurrent, "workers_per_trial": workers_per_trial, "use_gpu": gpu, "resume": resume}
+    asked = {
+        "concurrent": concurrent,
+        "workers_per_trial": workers_per_trial,
+        "use_gpu": gpu,
+        "resume": resume,
+        "wait_for_resources": wait_for_resources,
+    }
     try:
         tuning.tune(sweep, storage_path=storage_path, name=name, show=SweepDisplay(sweep.num_trials), **asked)
     except KeyboardInterrupt:

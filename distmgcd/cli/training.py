@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from distmgcd.cli import replay_options as options
-from distmgcd.cli.common import Gpu, Name, Settings, StoragePath, app, fail, print_all, split
+from distmgcd.cli.common import Gpu, Name, Settings, StoragePath, WaitForResources, app, fail, print_all, split
 
 
 @app.command()
@@ -19,6 +19,7 @@ def train(
     cpus_per_worker: Annotated[
         int | None, typer.Option(min=1, help="CPUs, and threads, of a worker. [default: an equal share]")
     ] = None,
+    wait_for_resources: WaitForResources = False,
     name: Name = None,
     storage_path: StoragePath = "runs",
 ) -> None:
@@ -35,6 +36,7 @@ def train(
         num_workers=parse_workers(workers),
         use_gpu=gpu,
         cpus_per_worker=cpus_per_worker,
+        wait_for_resources=wait_for_resources,
     )
 
 

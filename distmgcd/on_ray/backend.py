@@ -1,4 +1,4 @@
-"""How a group of workers ends: before it is made anew because nodes came, it saves where it is.
+"""How a group of workers begins and ends: before it is made anew because nodes came, it saves where it is.
 
 Ray's own way out of a process group waits half a minute for workers that will never answer. Here a group of which
 one worker is dead or frozen is left at once; Ray ends its processes.
@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayError
 from ray.train.torch import TorchConfig
 
-from distmgcd.on_ray.worker_process import ask_to_stop, is_training
+from distmgcd.on_ray.worker_process import ask_to_stop, is_training, meet_where_ray_does
 
 _SECONDS_TO_ANSWER = 3.0
 _SECONDS_TO_SAVE = 60.0
@@ -21,6 +21,11 @@ _TorchBackend = TorchConfig().backend_cls
 
 
 class _Backend(_TorchBackend):
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        """Called by Ray's controller before the workers meet."""
+        worker_group.execute(meet_where_ray_does)
+        super().on_start(worker_group, backend_config)
+
     def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
         """Called by Ray's controller while the worker processes still run."""
         training = _ask(worker_group, is_training)

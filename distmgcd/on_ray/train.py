@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
@@ -18,6 +19,9 @@ from distmgcd.on_ray.backend import GroupConfig
 from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.cluster import connected, node_cpus
 from distmgcd.on_ray.failures import Failures
+from distmgcd.on_ray.job_note import Progress, note_update
+from distmgcd.on_ray.nodes import check_nodes
+from distmgcd.on_ray.room import wait_for_room
 from distmgcd.on_ray.worker_process import train_worker
 from distmgcd.runs.run import Run
 from distmgcd.training.stop import Stopped
@@ -41,15 +45,19 @@ def train_on_ray(
     num_workers: NumWorkers,
     use_gpu: bool,
     cpus_per_worker: int | None = None,
+    wait_for_resources: bool = False,
+    label: str | None = None,
     show: Show | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train with Ray Train workers; returns what result.json holds.
 
+    wait_for_resources: for nodes that a cluster does not have yet. label: of the run's metrics, its name if None.
     show is called with what happens to the workers; stop says whether the run is asked to save and leave.
     Raises UserError, Diverged, Stopped and RunFailed.
     """
     least, most = bounds(num_workers)
+    is_trial = ray.is_initialized()  # of a sweep, which has looked at the cluster already
     cpus = cpus_per_worker or cpus_for_each(most, [os.cpu_count() or 1])
     with (
         _settings_of_ray(config, elastic=least < most),
@@ -59,16 +67,22 @@ def train_on_ray(
             raise Stopped(None)
         if on_cluster and not cpus_per_worker:
             cpus = cpus_for_each(most, node_cpus())
+        each = {"CPU": cpus, **({"GPU": 1} if use_gpu else {})}
+        if on_cluster and not is_trial:
+            wait_for_room(least, each, even_if_never=wait_for_resources, show=show, stop=stop)
+            check_nodes(run.store, config.data.path)
         scaling = ScalingConfig(
             num_workers=num_workers,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
+            resources_per_worker=each,
             elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
         )
         board = RunBoard.new()
-        trainer = _trainer(config, run, board, scaling, on_cluster=on_cluster)
+        trainer = _trainer(config, run, board, scaling, on_cluster=on_cluster, label=label or run.name)
         outcome = json.loads(_follow(trainer, board, show, stop))
         board.clear()
+        if not is_trial and (update := outcome.get("update") or outcome.get("stopped")):
+            note_update(f"{update}/{config.learning.num_updates}")
     if "diverged" in outcome:
         raise Diverged(outcome["diverged"])
     if "stopped" in outcome:
@@ -76,7 +90,9 @@ def train_on_ray(
     return outcome
 
 
-def _trainer(config: Config, run: Run, board: RunBoard, scaling: ScalingConfig, *, on_cluster: bool) -> TorchTrainer:
+def _trainer(
+    config: Config, run: Run, board: RunBoard, scaling: ScalingConfig, *, on_cluster: bool, label: str
+) -> TorchTrainer:
     elastic = isinstance(scaling.num_workers, tuple)
     return TorchTrainer(
         train_worker,
@@ -85,6 +101,7 @@ def _trainer(config: Config, run: Run, board: RunBoard, scaling: ScalingConfig, 
             "run": run.store.location,
             "board": board.run,
             "on_cluster": on_cluster,
+            "label": label,
         },
         torch_config=GroupConfig(timeout_s=_COLLECTIVE_SECONDS),
         scaling_config=scaling,
@@ -107,8 +124,9 @@ def _follow(trainer: TorchTrainer, board: RunBoard, show: Show | None, stop: Cal
     """
     ended: queue.Queue[Callable[[], str]] = queue.Queue()
     threading.Thread(target=_fit, args=(trainer, ended), daemon=True, name="fit").start()
-    num_events, asked = 0, False
+    num_events, asked, progress = 0, False, Progress(board)
     while True:
+        progress.note()
         try:
             done = ended.get(timeout=0.2)
         except queue.Empty:

@@ -11,6 +11,7 @@ from ray import tune
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
+from distmgcd.on_ray.metrics import Meter
 from distmgcd.runs import checkpoint, lock, retention
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
@@ -153,6 +154,10 @@ def _train_here(config: Config, run: Run, trial: _Trial, room: Room) -> None:
         """Reports what it was last shown of an evaluation when the loop has done with it."""
 
         found: tuple[int, dict[str, float]] | None = None
+        metrics = Meter(_label(run), 0)
+
+        def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
+            self.metrics(record, images_per_s)
 
         def show(self, record: dict[str, Any]) -> None:
             if "swd" in record:
@@ -167,6 +172,12 @@ def _train_here(config: Config, run: Run, trial: _Trial, room: Room) -> None:
     torch.set_num_threads(room.threads)
     if not run.store.exists("result.json"):
         loop.train(config, TrialWorker(choose_device(room.use_gpu)), run)
+
+
+def _label(run: Run) -> str:
+    """SWEEP/TRIAL, for trials of every sweep have the same names."""
+    *_, sweep, _, trial = run.store.location.rstrip("/").split("/")
+    return f"{sweep}/{trial}"
 
 
 def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room) -> None:
@@ -188,6 +199,7 @@ def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room) -> 
             num_workers=room.workers,
             use_gpu=room.use_gpu,
             cpus_per_worker=room.threads,
+            label=_label(run),
             stop=pass_on,
         )
     except RunFailed as failure:

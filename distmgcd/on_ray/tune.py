@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -11,7 +12,11 @@ from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.logger import JsonLoggerCallback
 
+from distmgcd.errors import UserError
 from distmgcd.on_ray.cluster import connected
+from distmgcd.on_ray.job_note import note_update
+from distmgcd.on_ray.nodes import check_nodes
+from distmgcd.on_ray.room import Resources, num_once_grown, wait_for_room
 from distmgcd.on_ray.schedulers import scheduler_of
 from distmgcd.on_ray.trial_process import run_trial
 from distmgcd.on_ray.trials import Trials
@@ -25,22 +30,55 @@ from distmgcd.sweep.search import proposer_of
 MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest checkpoint
 
 
+@dataclass(frozen=True)
+class RoomOnCluster:
+    """How many trials a cluster has room for, once it is known how large it is."""
+
+    of: Callable[[int, int], Room]  # its CPUs and GPUs; raises UserError if that is too little
+    num_workers: int  # that must fit at least
+    each: Resources
+
+
 def tune_on_ray(
-    sweep: Sweep, store: Store, room: Room | Callable[[int, int], Room], begin: Callable[[Room], Books]
+    sweep: Sweep,
+    store: Store,
+    room: Room | RoomOnCluster,
+    begin: Callable[[Room], Books],
+    *,
+    wait_for_resources: bool = False,
+    show: Callable[[dict[str, Any]], None] | None = None,
 ) -> tuple[tune.ResultGrid, Books]:
     """Run every trial that has not ended yet.
 
-    room: on a cluster it is asked for with the CPUs and GPUs that are found there. begin: called once it is known
-    that there is room. Raises UserError.
+    begin: called once it is known that there is room. wait_for_resources: for nodes that a cluster does not have yet;
+    show is told of it. Raises UserError.
     """
     here = room if isinstance(room, Room) else None
     books = begin(here) if here else None
     with _quiet(), connected(num_cpus=here.cpus if here else 0, log_to_driver=False):
         if books is None:
-            found = ray.cluster_resources()
-            room = room(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+            room = _room_there(room, even_if_never=wait_for_resources, show=show)
             books = begin(room)
+            check_nodes(store, sweep.base["data.path"])
         return _fit(sweep, store, room, books), books
+
+
+def _room_there(room: RoomOnCluster, *, even_if_never: bool, show: Callable[[dict[str, Any]], None] | None) -> Room:
+    """The room on the cluster, as soon as there is enough. Raises UserError."""
+    found = ray.cluster_resources()
+    try:
+        return room.of(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+    except UserError:
+        if not even_if_never and num_once_grown(room.each) < room.num_workers:
+            raise
+
+    def tell(event: dict[str, Any]) -> None:
+        if show is not None:
+            show({"event": "warning", "text": event["event"]})
+
+    wait_for_room(room.num_workers, room.each, even_if_never=True, show=tell)
+    found = ray.cluster_resources()
+    return room.of(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
 
 
 def _fit(sweep: Sweep, store: Store, room: Room, books: Books) -> tune.ResultGrid:
@@ -97,9 +135,15 @@ class _Told(tune.Callback):
         if state == "running":  # it had more to say: the scheduler stopped it
             state, reason = "pruned", reason_of_pruning(self._sweep, self._books.trials(), result)
         self._books.ended(trial.config["trial"]["number"], state, reason)
+        self._note()
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
         self._books.ended(trial.config["trial"]["number"], "failed", _last_line(trial))
+        self._note()
+
+    def _note(self) -> None:
+        ended = sum(trial.state not in ("waiting", "running") for trial in self._books.trials())
+        note_update(f"{ended}/{self._sweep.num_trials} trials")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -1,7 +1,9 @@
 """What runs in every worker process: the training function, and what others ask of it while it runs."""
 
+import fcntl
 import json
 import os
+import socket
 import threading
 import time
 import traceback
@@ -9,18 +11,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import ray
 import ray.train
 from ray.train.torch import get_device
 
 from distmgcd.config import make_config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.board import BeatBoard, RunBoard
+from distmgcd.on_ray.metrics import Meter
 from distmgcd.runs.run import Run
 from distmgcd.training.stop import Request, Stopped
 from distmgcd.training.watch import Diverged
 
 _LOOK_EVERY = 0.5  # seconds
 _PREEMPTION_EVERY = 5.0
+_SIOCGIFADDR = 0x8915  # of Linux: asks for an interface's address
 
 _asked_to_stop = threading.Event()  # by Ray's controller, before it makes the group anew
 _training = threading.Event()
@@ -52,11 +57,13 @@ def _train(settings: dict[str, Any], board: RunBoard) -> dict[str, Any]:
     from distmgcd.training.worker import ProcessGroupWorker
 
     run, config = Run.open(settings["run"]), make_config(settings["config"])
+    meter = Meter(settings["label"], int(os.environ["RANK"]))
     worker = ProcessGroupWorker(
         get_device(),
         show=None if run.store.is_local else _print,
-        requested=_requests(board, settings["on_cluster"]),
+        requested=_requests(board, settings["on_cluster"], meter),
         befallen=board.take("befallen") or () if os.environ["RANK"] == "0" else (),
+        meter=meter,
     )
     watchdog = Watchdog(
         worker.pulse,
@@ -73,6 +80,29 @@ def _train(settings: dict[str, Any], board: RunBoard) -> dict[str, Any]:
         watchdog.end()
 
 
+def meet_where_ray_does() -> None:
+    """Let gloo talk over the network that Ray talks over.
+
+    Left alone it takes the address of the host's name, which is one of the loopback on many a machine (127.0.1.1 in
+    Debian's /etc/hosts), and then no other node finds it.
+    """
+    if found := interface_of(ray.util.get_node_ip_address()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", found)
+
+
+def interface_of(address: str) -> str | None:
+    """The name of this machine's network interface with an IPv4 address; None if none has it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            try:
+                found = fcntl.ioctl(asking.fileno(), _SIOCGIFADDR, name.encode().ljust(40, b"\0"))
+            except OSError:  # it has no IPv4 address
+                continue
+            if socket.inet_ntoa(found[20:24]) == address:
+                return name
+    return None
+
+
 def is_training() -> bool:
     return _training.is_set()
 
@@ -82,14 +112,19 @@ def ask_to_stop() -> None:
     _asked_to_stop.set()
 
 
-def _requests(board: RunBoard, on_cluster: bool) -> Callable[[], Request]:
-    """What this worker is asked for, looked up now and then by a thread of its own."""
+def _requests(board: RunBoard, on_cluster: bool, meter: Meter) -> Callable[[], Request]:
+    """What this worker is asked for, looked up now and then by a thread of its own; rank 0's says how far it is."""
     found = {"stop": False, "save": False}
+    says_how_far, said = os.environ["RANK"] == "0", None
 
     def look() -> None:
+        nonlocal said
         while not found["stop"]:
             with suppress(Exception):  # the head of the cluster may be slow to answer now and then
                 found["stop"] = bool(board.get("stop"))
+                if says_how_far and meter.progress != said:
+                    said = meter.progress
+                    board.put("progress", said)
             time.sleep(_LOOK_EVERY)
 
     def look_for_preemption() -> None:  # a collective of Ray's own: every worker asks as often as the others

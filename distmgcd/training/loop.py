@@ -124,8 +124,9 @@ def flush(training: Training) -> None:
     now = time.perf_counter()
     seconds, training.pending_since = now - training.pending_since, now
     training.progress = replace(training.progress, seconds=training.progress.seconds + seconds)
-    if training.log:
-        record = make_record(
+    record = {
+        "update": done,
+        **make_record(
             metrics,
             num_updates=config.learning.num_updates,
             num_workers=training.worker.world_size,
@@ -133,7 +134,11 @@ def flush(training: Training) -> None:
             seconds_left=(config.learning.num_updates - done) * training.progress.seconds / done,
             sizes=config.grids.sizes,
             langevin=training.method.langevin,
-        )
+        ),
+    }
+    share = shares_of(training)[training.worker.rank]
+    training.worker.meter(record, images_per_s=num_pending * (share.stop - share.start) / seconds)
+    if training.log:
         tell(training, record)
         training.saver.settle(wait=False)
     check_health(metrics, first_update=done - num_pending + 1, sizes=config.grids.sizes, watch=config.watch)

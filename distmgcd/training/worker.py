@@ -53,6 +53,12 @@ class Worker(Protocol):
     def leaving(self) -> bool:
         """Whether the run is asked to leave, the same in all workers; called by all of them, between two updates."""
 
+    def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
+        """Told what the log says of the last updates, and how many images a second this worker's share was.
+
+        Called by all of them.
+        """
+
     def busy(self, what: str) -> None:
         """Told before something that is no update, so that whoever watches this worker does not take it for stuck."""
 
@@ -81,6 +87,9 @@ class LocalWorker:
     def busy(self, what: str) -> None:
         pass
 
+    def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
+        pass
+
     def mean(self, values: Tensor) -> Tensor:
         return values
 
@@ -101,6 +110,7 @@ class ProcessGroupWorker:
         show: Any = None,
         requested: Callable[[], Request] = lambda: Request.GO_ON,
         befallen: Sequence[str] = (),
+        meter: Callable[[dict[str, Any], float], None] | None = None,
     ):
         """requested: what this worker is asked for; what one of them is asked for, all do."""
         self.rank = dist.get_rank()
@@ -108,7 +118,7 @@ class ProcessGroupWorker:
         self.device = device
         self.befallen = befallen
         self.pulse = Pulse()
-        self._show, self._requested = show, requested
+        self._show, self._requested, self._meter = show, requested, meter
         self._agreement = Agreement()
         self._kept = Request.GO_ON  # what was agreed on while only leaving was asked after
 
@@ -138,6 +148,10 @@ class ProcessGroupWorker:
 
     def busy(self, what: str) -> None:
         self.pulse.other(what)
+
+    def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
+        if self._meter is not None:
+            self._meter(record, images_per_s)
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

@@ -1,0 +1,117 @@
+"""The command line of a job: read by the same parser that will read it on the cluster, before anything is sent."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from distmgcd.cli.common import app, split
+from distmgcd.errors import UserError
+
+COMMANDS = ("train", "tune", "evaluate")
+
+
+@dataclass(frozen=True)
+class JobCommand:
+    arguments: tuple[str, ...]  # as they are to be given on the cluster
+    preset: str  # or file
+    name: str
+    files: tuple[str, ...] = ()  # of this machine, that it names
+    data_path: str | None = None
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"command": self.arguments[0], "preset": self.preset, "name": self.name, "update": "0"}
+
+
+def read_job_command(arguments: Sequence[str], *, folder: Path) -> JobCommand:
+    """Raises UserError for a mistake in settings or paths, and click's own errors for one in flags."""
+    commands = typer.main.get_command(app).commands
+    known = [name for name in COMMANDS if name in commands]
+    if not arguments or arguments[0] not in known:
+        raise UserError(
+            f"A job must be one of {', '.join(known)}, but is {arguments[0] if arguments else 'nothing'!r}; try "
+            "`distmgcd submit -- train digits --storage-path /shared/runs`."
+        )
+    command, *rest = arguments
+    params = commands[command].make_context(f"distmgcd {command}", list(rest)).params
+    _check_storage(params)
+    return _READERS.get(command, _read_other)(tuple(arguments), params, folder)
+
+
+def _read_train(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
+    from distmgcd.config import load_config
+    from distmgcd.num_workers import parse_workers
+
+    source, overrides = split(params["settings"])
+    data_path = load_config(source, overrides).data.path
+    _check_data(data_path)
+    parse_workers(params["workers"])
+    return replace(_with_file_inside(arguments, source, params["name"], folder), data_path=data_path)
+
+
+def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
+    from distmgcd.config import preset_names
+    from distmgcd.sweep.file import read_sweep
+
+    source, *overrides = params["settings"]
+    sweep = read_sweep(source, overrides, num_trials=params["trials"])
+    _check_data(sweep.base["data.path"])
+    found = _with_file_inside(arguments, source, params["name"], folder)
+    found = replace(found, data_path=sweep.base["data.path"])
+    base = sweep.base_name
+    if base in preset_names():
+        return found
+    beside = [str(path) for path in (Path(base), Path(source).parent / base) if path.is_file()]
+    if beside and Path(base).is_absolute():
+        raise UserError(
+            f"The base {base} of {source} is a path of this machine; name the file as seen from the sweep file."
+        )
+    return replace(found, files=(*found.files, *beside[:1]))
+
+
+def _read_other(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
+    """evaluate RUN ...: all it reads is on the cluster."""
+    run = str(params.get("run") or "")
+    if run:
+        check_on_cluster("The run", run)
+    return JobCommand(arguments, run, Path(run).name or arguments[0])
+
+
+_READERS: dict[str, Callable[[tuple[str, ...], dict[str, Any], Path], JobCommand]] = {
+    "train": _read_train,
+    "tune": _read_tune,
+}
+
+
+def _with_file_inside(arguments: tuple[str, ...], source: str, name: str | None, folder: Path) -> JobCommand:
+    """source: a preset, or a file, which the job finds by its path below the folder."""
+    from distmgcd.pack import name_inside
+
+    name = name or Path(source).stem
+    if Path(source).suffix not in (".yaml", ".yml"):
+        return JobCommand(arguments, source, name)
+    inside = name_inside(folder, source)
+    return JobCommand(tuple(inside if word == source else word for word in arguments), inside, name, (source,))
+
+
+def _check_storage(params: dict[str, Any]) -> None:
+    if path := params.get("storage_path"):
+        check_on_cluster("--storage-path", path)
+
+
+def _check_data(path: str) -> None:
+    root = path.partition("root=")[2].partition("&")[0] if path.startswith("torchvision:") else path
+    if root and not root.startswith("sklearn:"):
+        check_on_cluster("data.path", root)
+
+
+def check_on_cluster(what: str, path: str) -> None:
+    """Raise UserError if a path can only mean something on this machine."""
+    if "://" not in path and not Path(path).is_absolute():
+        raise UserError(
+            f"{what} {path} is a folder of this machine, which the cluster does not see; give a folder that all its "
+            "nodes share by its whole path, such as /shared/runs, or a URI such as s3://BUCKET/PATH."
+        )

@@ -1,0 +1,98 @@
+"""Whether a cluster has room for a group of workers, or ever can have; waiting for it where it has none now."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray._private.state import state  # what an autoscaler may add is told nowhere else
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from distmgcd.errors import UserError
+from distmgcd.training.stop import Stopped
+
+_SECONDS_TO_FIRST_LINE = 10.0
+_SECONDS_BETWEEN_LINES = 60.0
+_LOOK_EVERY = 0.5
+
+Resources = dict[str, float]  # CPU, GPU
+Show = Callable[[dict[str, Any]], None]
+
+
+def wait_for_room(
+    num_workers: int,
+    each: Resources,
+    *,
+    even_if_never: bool,
+    show: Show | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Return when so many workers fit beside what runs on the cluster; says once a minute what it waits for.
+
+    An autoscaler, where there is one, is asked for nodes meanwhile, as Ray asks it for a placement group that waits.
+    even_if_never: wait for nodes that somebody may start, too (--wait-for-resources).
+    Raises UserError if the cluster can never hold them, and Stopped if stop says so.
+    """
+    if not even_if_never and num_that_fit(each, _nodes()) < num_workers > num_once_grown(each):
+        raise UserError(
+            f"{_in_words(num_workers, each)} can never start: {_what_is_there(each)}, and nothing adds nodes to it; "
+            "lower --workers, or give --wait-for-resources to wait for nodes that will join."
+        )
+    group = placement_group([each] * num_workers, strategy="PACK")
+    try:
+        next_line = time.monotonic() + _SECONDS_TO_FIRST_LINE
+        while not group.wait(_LOOK_EVERY):
+            if stop():
+                raise Stopped(None)
+            if show is not None and time.monotonic() > next_line:
+                next_line += _SECONDS_BETWEEN_LINES
+                show({"event": f"Waiting for room for {_in_words(num_workers, each)}: {_what_is_there(each)}."})
+    finally:
+        remove_placement_group(group)
+
+
+def num_that_fit(each: Resources, nodes: Iterable[Resources]) -> int:
+    """How many workers that many nodes hold when they are empty; each lies on one node."""
+    return sum(min(int(node.get(what, 0) // amount) for what, amount in each.items()) for node in nodes)
+
+
+def num_once_grown(each: Resources) -> float:
+    """The same once an autoscaler has added all it may; 0 where there is none, infinite where it does not say."""
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config else ()
+    if groups:
+        return sum(
+            float("inf") if group.max_count < 0 else group.max_count * num_that_fit(each, [group.resources])
+            for group in groups
+            if num_that_fit(each, [group.resources])
+        )
+    return float("inf") if _has_autoscaler() else 0
+
+
+def _has_autoscaler() -> bool:
+    """Nodes that one has started bear the name of their type; Ray calls all others node_ and a number."""
+    with suppress(Exception):  # an interface that is still being developed
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        nodes = [*status.active_nodes, *status.idle_nodes, *status.pending_nodes]
+        return any(not node.ray_node_type_name.startswith("node_") for node in nodes)
+    return False
+
+
+def _nodes() -> list[Resources]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _what_is_there(each: Resources) -> str:
+    nodes = [node for node in _nodes() if node.get("CPU", 0) > 0]
+    total = " and ".join(f"{sum(node.get(what, 0) for node in nodes):g} {what}s" for what in each)
+    free = ray.available_resources()
+    unused = " and ".join(f"{free.get(what, 0):g}" for what in each)
+    where = f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"
+    return f"the cluster has {total} on {where} ({unused} free), room for {num_that_fit(each, nodes)} such workers"
+
+
+def _in_words(num_workers: int, each: Resources) -> str:
+    of_each = " and ".join(f"{amount:g} {what}{'' if amount == 1 else 's'}" for what, amount in each.items())
+    return f"{num_workers} worker{'' if num_workers == 1 else 's'} with {of_each} each"

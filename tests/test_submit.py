@@ -1,0 +1,75 @@
+"""Mistakes in a job's command line, found where it is typed: `command` has no Ray."""
+
+from pathlib import Path
+
+import pytest
+from test_cli import assert_one_sentence
+from tiny_runs import TINY
+
+from distmgcd.cli.job_command import read_job_command
+
+STORAGE = ("--storage-path", "/shared/runs")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with my.yaml in it."""
+    (tmp_path / "here" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("my.yaml", "sub/my.yaml", "../there.yaml"):
+        Path(name).write_text(TINY.read_text())
+    return tmp_path / "here"
+
+
+MISTAKES = [
+    (["sample", "runs/digits"], "A job must be one of train, tune"),
+    (["train", "digts", *STORAGE], "did you mean 'digits'?"),
+    (["train", "digits", "langevin.num_stps=3", *STORAGE], "did you mean 'langevin.num_steps'?"),
+    (["train", "digits", "--workers", "0", *STORAGE], "--workers must be at least 1"),
+    (["train", "digits"], "--storage-path runs is a folder of this machine"),
+    (["tune", "sub/try.yaml", *STORAGE], "The sweep file sub/try.yaml cannot be read"),
+    (["train", "digits", "data.path=images", *STORAGE], "data.path images is a folder of this machine"),
+    (["train", "digits", "data.path=torchvision:CIFAR10?root=here", *STORAGE], "data.path here is a folder of this"),
+    (["train", "../there.yaml", *STORAGE], "lies outside the current folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_one_sentence_before_anything_is_sent(command, folder: Path, arguments: list[str], said: str):
+    status, out, err = command("submit", "--", *arguments)
+    assert status == 2 and said in err and out == "", err
+    assert_one_sentence(err)
+
+
+def test_a_wrong_flag_is_found_by_the_parser_that_the_cluster_has(command, folder: Path):
+    status, _, err = command("submit", "--", "train", "digits", "--wokers", "2", *STORAGE)
+    assert status == 2 and "No such option: --wokers" in err
+
+
+def test_an_image_brings_all_there_is(command, folder: Path):
+    for options, said in ((["--installed"], "leave the other option out"), ([], "the command names my.yaml")):
+        status, _, err = command("submit", "--image", "repo/image", *options, "--", "train", "my.yaml", *STORAGE)
+        assert status == 2 and said in err
+        assert_one_sentence(err)
+
+
+def test_a_config_file_is_named_as_the_job_will_find_it(folder: Path):
+    job = read_job_command(["train", str(folder / "sub" / "my.yaml"), "--workers", "1:2", *STORAGE], folder=folder)
+    assert job.arguments == ("train", "sub/my.yaml", "--workers", "1:2", *STORAGE)
+    assert job.metadata == {"command": "train", "preset": "sub/my.yaml", "name": "my", "update": "0"}
+
+
+def test_a_sweep_brings_the_config_file_it_builds_on(folder: Path):
+    (folder / "sub" / "try.yaml").write_text(
+        "base: my.yaml\nbudget: {updates: 4, samples: 8}\nspace: {langevin.step_size: {uniform: [1, 2]}}\n"
+    )
+    (folder / "my.yaml").unlink()  # that beside the sweep is the one
+    job = read_job_command(["tune", "sub/try.yaml", *STORAGE, "--name", "first"], folder=folder)
+    assert job.files == ("sub/try.yaml", "sub/my.yaml") and job.name == "first"
+
+
+def test_uris_and_whole_paths_are_the_clusters(folder: Path):
+    job = read_job_command(
+        ["train", "digits", "data.path=s3://bucket/images", "--storage-path", "s3://bucket/runs"], folder=folder
+    )
+    assert job.preset == job.name == "digits" and job.files == ()
