@@ -86,6 +86,8 @@ def table_of(result: dict[str, Any]) -> Table:
     for size in result["swd"]["samples"]:
         table.add_column(f"{size}x{size}", justify="right")
     for title, key in rows.items():
+        if key not in result["swd"]:  # evaluate.untrained=false
+            continue
         values, spreads = result["swd"][key], result["swd_spread"][key]
         table.add_row(title, *(_with_spread(value, spreads[size]) for size, value in values.items()))
     return table

@@ -12,9 +12,9 @@ from distmgcd.launch import check_gpus, with_absolute_path
 from distmgcd.runs import lock
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
-from distmgcd.sweep.books import Books
+from distmgcd.sweep.books import Books, SweepStopped
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.notes import claim
+from distmgcd.sweep.notes import SWEEP_FILE, claim
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.room import Room, room_for
 from distmgcd.sweep.search import proposer_of
@@ -22,6 +22,7 @@ from distmgcd.sweep.space import grid_points, random_point
 from distmgcd.sweep.trial import Trial
 
 Show = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
 
 _LOOKED_AT = 200  # points of a space whose data are looked at beforehand
 
@@ -36,12 +37,14 @@ def tune(
     use_gpu: bool | None = None,
     resume: bool = False,
     show: Show | None = None,
+    stop: Stop = lambda: False,
 ) -> Any:
     """Run a sweep on Ray Tune, or go on with the one of this name; returns ray.tune.ResultGrid, one result a trial.
 
     sweep: read by distmgcd.read_sweep, or the file's path. concurrent: trials at a time; None takes as many as fit.
     workers_per_trial: Ray Train workers of each, 0 trains in the trial's own process; None takes the sweep's.
-    show is called with every event. Raises UserError.
+    show is called with every event. stop is asked all the time; once it is true the trials that run are saved, and
+    the sweep leaves. Raises UserError and distmgcd.sweep.books.SweepStopped.
     """
     sweep = read_sweep(sweep) if isinstance(sweep, str) else sweep
     if workers_per_trial is not None:
@@ -52,6 +55,8 @@ def tune(
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))  # how large it is is seen once we are there
     here = None if on_cluster else _room(sweep, "this machine", os.cpu_count() or 1, _gpus_here(), **asked)
     proposer_of(sweep)  # whether what the search needs is installed
+    if resume and store.exists(SWEEP_FILE) and (found := _found_ended(store, sweep, show)):
+        return found
     _check_data(sweep)
 
     def begin(room: Room) -> Books:
@@ -66,9 +71,32 @@ def tune(
     with lock.held(store):
         from distmgcd.on_ray.tune import tune_on_ray
 
-        found, books = tune_on_ray(sweep, store, here or room_on_cluster, begin)
+        try:
+            found, books = tune_on_ray(sweep, store, here or room_on_cluster, begin, stop=stop)
+        except SweepStopped:
+            Books(store, sweep).write_results()
+            raise
         books.write_results()
     return found
+
+
+def _found_ended(store: Store, sweep: Sweep, show: Show | None) -> Any:
+    """The ResultGrid of a sweep all of whose trials have ended, and its results written anew, without starting Ray.
+
+    None if there is something left to do, or if Tune's own books are lost: then it hears everything again.
+    """
+    with lock.held(store):
+        claim(store, sweep, resume=True)
+        books = Books(store, sweep, show=show)
+        if not books.all_ended():
+            return None
+        from distmgcd.on_ray.tune import earlier_results
+
+        found = earlier_results(store, len(books.kept()))
+        if found is not None:
+            books.tell_what_is_kept()
+            books.write_results()
+        return found
 
 
 def outcome(sweep: Sweep, folder: str) -> tuple[list[Trial], Trial | None]:

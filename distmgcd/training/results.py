@@ -55,18 +55,22 @@ def write_sheets(run: Run, levels: list[Tensor]) -> np.ndarray:
 
 
 def finish(training: Training) -> dict[str, Any]:
-    """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json."""
+    """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json.
+
+    The untrained model is left out where evaluate.untrained is false.
+    """
     config, worker = training.config, training.worker
     found = evaluate(training)
     save(training, found)  # again, with its score: it was saved before, for an evaluation takes a while
-    untrained = sample(training, make_model(config).to(worker.device))
+    untrained = sample(training, make_model(config).to(worker.device)) if config.evaluate.untrained else None
     if worker.rank != 0:
         return {}
     all_distances = {
         "samples": found,
-        "untrained": distances([levels[-1] for levels in untrained], training.held_out, config),
         "data": distances(draws_of_data(training.images, config), training.held_out, config),
     }
+    if untrained:
+        all_distances["untrained"] = distances([levels[-1] for levels in untrained], training.held_out, config)
     result = {
         "update": training.progress.update,
         "seconds": training.progress.seconds,

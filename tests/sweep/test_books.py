@@ -109,12 +109,16 @@ def test_a_note_that_was_cut_short_is_that_of_a_trial_that_has_not_begun(store: 
     assert read_notes(store) == []
 
 
-def test_a_lost_process_is_told_once_for_each_failure(store: Store, sweep: Sweep):
+def test_every_failure_is_told_and_kept(store: Store, sweep: Sweep):
     told: list[dict[str, Any]] = []
     books = Books(store, sweep, show=told.append)
-    for num_failures in (0, 0, 1, 1, 2):
-        books.started(1, {}, {}, num_failures=num_failures)
+    for why in ("Its process 7 died.", "Its process 8 died."):
+        books.started(1, {}, {})
+        books.failed(1, why)
     assert [event["event"] for event in told] == ["started", "again", "again"]
+    books.ended(1, "failed", "")
+    (trial,) = Books(store, sweep).trials()
+    assert trial.failures == ("Its process 7 died.", "Its process 8 died.")
 
 
 def test_a_trial_that_goes_on_from_another_is_another_run(store: Store, sweep: Sweep):
