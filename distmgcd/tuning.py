@@ -109,7 +109,20 @@ def _room(sweep: Sweep, where: str, cpus: int, gpus: int, *, concurrent: int | N
     """How many trials to run at a time. Raises UserError if there is no room for as many as were asked for."""
     workers = sweep.workers_per_trial
     if sweep.scheduler.kind == "pbt" and workers:
-        concurrent = sweep.num_trials  # with workers a population cannot take turns: all of it trains at once
+        # With workers a population cannot take turns: all of it trains at once.
+        if concurrent not in (None, sweep.num_trials):
+            raise UserError(
+                f"With --workers-per-trial all {sweep.num_trials} trials of a population train at once, but --concurrent "
+                f"is {concurrent}; leave it out, give --trials {concurrent}, or take --workers-per-trial 0."
+            )
+        fits = min(cpus // (workers * _threads()), gpus // workers if use_gpu else cpus)
+        if fits < sweep.num_trials:
+            fewer = f"--trials {fits}, or " if fits > 1 else ""
+            raise UserError(
+                f"With --workers-per-trial {workers} a population trains all at once, but of its {sweep.num_trials} "
+                f"trials only {fits} fit on {where}; give {fewer}--workers-per-trial 0, whose trials take turns."
+            )
+        concurrent = sweep.num_trials
     return room_for(
         where=where,
         cpus=cpus,
