@@ -51,7 +51,8 @@ def tune(
         sweep = replace(sweep, workers_per_trial=workers_per_trial)
     sweep = replace(sweep, base={**sweep.base, "data.path": with_absolute_path(sweep.preset_of({})).data.path})
     store = Run.at(storage_path, name or sweep.name).store
-    asked = {"concurrent": concurrent, "use_gpu": check_gpus(use_gpu, max(1, sweep.workers_per_trial))}
+    use_gpu = check_gpus(use_gpu, max(1, sweep.workers_per_trial), option="--workers-per-trial")
+    asked = {"concurrent": concurrent, "use_gpu": use_gpu}
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))  # how large it is is seen once we are there
     here = None if on_cluster else _room(sweep, "this machine", os.cpu_count() or 1, _gpus_here(), **asked)
     proposer_of(sweep)  # whether what the search needs is installed
@@ -112,8 +113,8 @@ def _room(sweep: Sweep, where: str, cpus: int, gpus: int, *, concurrent: int | N
         # With workers a population cannot take turns: all of it trains at once.
         if concurrent not in (None, sweep.num_trials):
             raise UserError(
-                f"With --workers-per-trial all {sweep.num_trials} trials of a population train at once, but --concurrent "
-                f"is {concurrent}; leave it out, give --trials {concurrent}, or take --workers-per-trial 0."
+                f"With --workers-per-trial a population trains all at once, but --concurrent is {concurrent} of its "
+                f"{sweep.num_trials} trials; leave it out, give --trials {concurrent}, or take --workers-per-trial 0."
             )
         fits = min(cpus // (workers * _threads()), gpus // workers if use_gpu else cpus)
         if fits < sweep.num_trials:

@@ -115,7 +115,7 @@ def _tuner(sweep: Sweep, store: Store, room: Room, search: Trials, told: Told, b
     population = sweep.scheduler.kind == "pbt"
     trainable = tune.with_parameters(run_trial, sweep=sweep, location=store.path(TRIALS), room=room, board=board.run)
     return tune.Tuner(
-        tune.with_resources(trainable, _resources(room)),
+        tune.with_resources(trainable, resources_of(room)),
         param_space={"trial": tune.grid_search(search.all_at_once())} if population else {},
         tune_config=tune.TuneConfig(
             metric=_METRIC,
@@ -137,7 +137,7 @@ def _tuner(sweep: Sweep, store: Store, room: Room, search: Trials, told: Told, b
     )
 
 
-def _resources(room: Room) -> Any:
+def resources_of(room: Room) -> Any:
     """Of the trial itself. With workers it takes no CPU, or the trials that wait for theirs would hold them all."""
     if room.workers:
         return {"node:__internal_head__": 0.001}
