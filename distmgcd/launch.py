@@ -137,8 +137,11 @@ def result_of(run: Run) -> dict[str, Any] | None:
         ) from None
 
 
-def check_gpus(use_gpu: bool | None, num_workers: int) -> bool:
-    """Whether to use GPUs. On a cluster Ray finds them; here every worker needs one of its own. Raises UserError."""
+def check_gpus(use_gpu: bool | None, num_workers: int, *, option: str = "--workers") -> bool:
+    """Whether to use GPUs. On a cluster Ray finds them; here every worker needs one of its own. Raises UserError.
+
+    option: what a user says the number of workers by.
+    """
     if os.environ.get("RAY_ADDRESS"):
         return bool(use_gpu)
     import torch
@@ -146,8 +149,8 @@ def check_gpus(use_gpu: bool | None, num_workers: int) -> bool:
     num_gpus = torch.cuda.device_count()
     if use_gpu and num_gpus < num_workers:
         raise UserError(
-            f"--gpu with --workers {num_workers} needs {num_workers} GPUs, but this machine has {num_gpus}; lower "
-            "--workers, or give --cpu."
+            f"--gpu with {option} {num_workers} needs {num_workers} GPUs, but this machine has {num_gpus}; lower "
+            f"{option}, or give --cpu."
         )
     return num_gpus >= num_workers if use_gpu is None else use_gpu
 

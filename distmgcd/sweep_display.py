@@ -8,7 +8,10 @@ from rich.console import Console
 from rich.text import Text
 
 from distmgcd.display import distances_in_words
+from distmgcd.sweep.best import moved
 from distmgcd.sweep.trial import Trial
+
+_STYLES = {"finished": "bold", "failed": "red"} | dict.fromkeys(("diverged", "again", "warning", "stopping"), "yellow")
 
 
 class SweepDisplay:
@@ -27,7 +30,7 @@ class SweepDisplay:
             self._num_ended = event["num_kept"]
         if "of" in event:
             self._num_ended += 1
-        style = {"diverged": "yellow", "failed": "red", "warning": "yellow", "finished": "bold"}.get(what, "")
+        style = _STYLES.get(what, "")
         self._console.print(Text(self._line(event), style=style), soft_wrap=True)
 
     def _line(self, event: dict[str, Any]) -> str:
@@ -39,7 +42,10 @@ class SweepDisplay:
         if what == "started":
             return f"{event['trial']} starts  {knobs_in_words(event['knobs'])}"
         if what == "again":
-            return f"{event['trial']} has lost its process ({event['num_failures']}) and goes on from its checkpoint"
+            return f"{event['trial']} goes on from its newest checkpoint: {event['why']}"
+        if what == "stopping":
+            saved = f"{event['num_running']} trials save where they are" if event["num_running"] else "no trial runs"
+            return f"Stopping: {saved}; a second signal ends the sweep at once."
         if what == "moved":
             start, words = event["start"], knobs_in_words(event["knobs"])
             return f"{event['trial']} goes on from {start['run']}, update {start['update']}, with  {words}"
@@ -64,7 +70,7 @@ def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> lis
     """What is said at the end of a sweep."""
     counts = {state: sum(trial.state == state for trial in trials) for state in _STATES}
     said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    lines = [f"{len(trials)} trials: {said}."]
+    lines = [f"{len(trials)} trials: {said}.", *lines_of_failures(trials)]
     if best is None:
         return [*lines, f"No trial came to its end, so none is the best; {folder}/results.parquet says why of each."]
     return [
@@ -73,9 +79,18 @@ def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> lis
         f"               1000 x sliced Wasserstein distance  {distances_in_words(best.swd, best.swd_spread)}",
         f"               {best.gradient_evaluations} gradient evaluations per sample",
         f"results        {folder}/report.html, results.parquet",
-        f"its run        {best.run}{_MOVED if '.' in best.run.rpartition('/')[2] else ''}",
+        f"its run        {best.run}{_MOVED if moved(best) else ''}",
         f"train it       distmgcd train {folder}/best.yaml",
     ]
+
+
+def lines_of_failures(trials: list[Trial]) -> list[str]:
+    """What trials went on after, counted."""
+    failures = [why for trial in trials for why in trial.failures]
+    if not failures:
+        return []
+    count = "One failure that a trial" if len(failures) == 1 else f"{len(failures)} failures that trials"
+    return [f"{count} went on after: {failures[0]}{'' if len(failures) == 1 else ' And others; see the report.'}"]
 
 
 _MOVED = " (its settings changed on the way; above and in best.yaml are the last)"

@@ -12,9 +12,9 @@ from distmgcd.launch import check_gpus, with_absolute_path
 from distmgcd.runs import lock
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
-from distmgcd.sweep.books import Books
+from distmgcd.sweep.books import Books, SweepStopped
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.notes import claim
+from distmgcd.sweep.notes import SWEEP_FILE, claim
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.room import Room, room_for
 from distmgcd.sweep.search import proposer_of
@@ -22,6 +22,7 @@ from distmgcd.sweep.space import grid_points, random_point
 from distmgcd.sweep.trial import Trial
 
 Show = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
 
 _LOOKED_AT = 200  # points of a space whose data are looked at beforehand
 
@@ -37,23 +38,28 @@ def tune(
     resume: bool = False,
     wait_for_resources: bool = False,
     show: Show | None = None,
+    stop: Stop = lambda: False,
 ) -> Any:
     """Run a sweep on Ray Tune, or go on with the one of this name; returns ray.tune.ResultGrid, one result a trial.
 
     sweep: read by distmgcd.read_sweep, or the file's path. concurrent: trials at a time; None takes as many as fit.
     workers_per_trial: Ray Train workers of each, 0 trains in the trial's own process; None takes the sweep's.
     wait_for_resources: on a cluster without room, wait until nodes join, even if only a person can add them.
-    show is called with every event. Raises UserError.
+    show is called with every event. stop is asked all the time; once it is true the trials that run are saved, and
+    the sweep leaves. Raises UserError and distmgcd.sweep.books.SweepStopped.
     """
     sweep = read_sweep(sweep) if isinstance(sweep, str) else sweep
     if workers_per_trial is not None:
         sweep = replace(sweep, workers_per_trial=workers_per_trial)
     sweep = replace(sweep, base={**sweep.base, "data.path": with_absolute_path(sweep.preset_of({})).data.path})
     store = Run.at(storage_path, name or sweep.name).store
-    asked = {"concurrent": concurrent, "use_gpu": check_gpus(use_gpu, max(1, sweep.workers_per_trial))}
+    use_gpu = check_gpus(use_gpu, max(1, sweep.workers_per_trial), option="--workers-per-trial")
+    asked = {"concurrent": concurrent, "use_gpu": use_gpu}
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))  # how large it is is seen once we are there
     here = None if on_cluster else _room(sweep, "this machine", os.cpu_count() or 1, _gpus_here(), **asked)
     proposer_of(sweep)  # whether what the search needs is installed
+    if resume and store.exists(SWEEP_FILE) and (found := _found_ended(store, sweep, show)):
+        return found
     _check_data(sweep)
 
     def begin(room: Room) -> Books:
@@ -63,16 +69,42 @@ def tune(
         return books
 
     with lock.held(store):
-        from distmgcd.on_ray.tune import RoomOnCluster, tune_on_ray
+        from distmgcd.on_ray.room_for_trials import RoomOnCluster
+        from distmgcd.on_ray.tune import tune_on_ray
 
         there = RoomOnCluster(
             of=lambda cpus, gpus: _room(sweep, "the cluster", cpus, gpus, **asked),
             num_workers=(concurrent or 1) * max(1, sweep.workers_per_trial),
             each={"CPU": _threads(), **({"GPU": 1} if asked["use_gpu"] else {})},
         )
-        found, books = tune_on_ray(sweep, store, here or there, begin, wait_for_resources=wait_for_resources, show=show)
+        try:
+            found, books = tune_on_ray(
+                sweep, store, here or there, begin, wait_for_resources=wait_for_resources, show=show, stop=stop
+            )
+        except SweepStopped:
+            Books(store, sweep).write_results()
+            raise
         books.write_results()
     return found
+
+
+def _found_ended(store: Store, sweep: Sweep, show: Show | None) -> Any:
+    """The ResultGrid of a sweep all of whose trials have ended, and its results written anew, without starting Ray.
+
+    None if there is something left to do, or if Tune's own books are lost: then it hears everything again.
+    """
+    with lock.held(store):
+        claim(store, sweep, resume=True)
+        books = Books(store, sweep, show=show)
+        if not books.all_ended():
+            return None
+        from distmgcd.on_ray.tune import earlier_results
+
+        found = earlier_results(store, len(books.kept()))
+        if found is not None:
+            books.tell_what_is_kept()
+            books.write_results()
+        return found
 
 
 def outcome(sweep: Sweep, folder: str) -> tuple[list[Trial], Trial | None]:
@@ -85,7 +117,20 @@ def _room(sweep: Sweep, where: str, cpus: int, gpus: int, *, concurrent: int | N
     """How many trials to run at a time. Raises UserError if there is no room for as many as were asked for."""
     workers = sweep.workers_per_trial
     if sweep.scheduler.kind == "pbt" and workers:
-        concurrent = sweep.num_trials  # with workers a population cannot take turns: all of it trains at once
+        # With workers a population cannot take turns: all of it trains at once.
+        if concurrent not in (None, sweep.num_trials):
+            raise UserError(
+                f"With --workers-per-trial a population trains all at once, but --concurrent is {concurrent} of its "
+                f"{sweep.num_trials} trials; leave it out, give --trials {concurrent}, or take --workers-per-trial 0."
+            )
+        fits = min(cpus // (workers * _threads()), gpus // workers if use_gpu else cpus)
+        if fits < sweep.num_trials:
+            fewer = f"--trials {fits}, or " if fits > 1 else ""
+            raise UserError(
+                f"With --workers-per-trial {workers} a population trains all at once, but of its {sweep.num_trials} "
+                f"trials only {fits} fit on {where}; give {fewer}--workers-per-trial 0, whose trials take turns."
+            )
+        concurrent = sweep.num_trials
     return room_for(
         where=where,
         cpus=cpus,

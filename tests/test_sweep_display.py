@@ -48,11 +48,11 @@ def test_a_line_an_event_with_the_best_and_the_time_left():
 def test_what_befalls_a_trial_is_told():
     start = {"run": "trial_0003.2", "update": 40}
     assert shown(
-        {"trial": "trial_0001", "event": "again", "num_failures": 2},
+        {"trial": "trial_0001", "event": "again", "why": "Its process 7 died."},
         {"trial": "trial_0001", "event": "moved", "start": start, "knobs": {"data.noise": 0.5}},
         {"event": "warning", "text": "The results could not be written yet."},
     ) == [
-        "trial_0001 has lost its process (2) and goes on from its checkpoint",
+        "trial_0001 goes on from its newest checkpoint: Its process 7 died.",
         "trial_0001 goes on from trial_0003.2, update 40, with  noise=0.5",
         "The results could not be written yet.",
     ]

@@ -35,8 +35,11 @@ def tune(
         )
     sweep = read_sweep(settings[0], settings[1:], num_trials=trials)
     from distmgcd import tuning
+    from distmgcd.sweep.books import SweepStopped
     from distmgcd.sweep_display import SweepDisplay, lines_of_result
+    from distmgcd.training.stop import StopSignals
 
+    signals = StopSignals()
     asked = {
         "concurrent": concurrent,
         "workers_per_trial": workers_per_trial,
@@ -45,9 +48,17 @@ def tune(
         "wait_for_resources": wait_for_resources,
     }
     try:
-        tuning.tune(sweep, storage_path=storage_path, name=name, show=SweepDisplay(sweep.num_trials), **asked)
+        with signals:
+            show = SweepDisplay(sweep.num_trials)
+            tuning.tune(sweep, storage_path=storage_path, name=name, show=show, stop=signals, **asked)
+    except SweepStopped as event:
+        fail(event, status=signals.status)
     except KeyboardInterrupt:
-        fail("Stopped. The same command with --resume goes on: ended trials are kept.", status=130)
+        fail(
+            "Stopped at once. The same command with --resume goes on: ended trials are kept, the others go on from "
+            "their newest checkpoints.",
+            status=signals.status,
+        )
     folder = f"{storage_path.rstrip('/')}/{name or sweep.name}"
     for line in lines_of_result(*tuning.outcome(sweep, folder), folder):
         typer.echo(line)

@@ -171,6 +171,7 @@ class Evaluation(Section):
     sizes: tuple[Count, ...] | None = None  # box averages at which distances are taken; null: the grids
     num_samples: Count = 2000  # fresh samples, and as many held-out images where there are so many
     num_draws: Count = 3  # sets of so many samples, from different seeds; their mean is reported, and their spread
+    untrained: bool = True  # at the end, measure the untrained model, too
 
 
 class Watch(Section):

@@ -25,9 +25,9 @@ def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[bool]:
     if ray.is_initialized():
         yield on_cluster
         return
-    with _our_signal_handlers():
-        _start(on_cluster, num_cpus=num_cpus, log_to_driver=log_to_driver)
     try:
+        with _our_signal_handlers():
+            _start(on_cluster, num_cpus=num_cpus, log_to_driver=log_to_driver)
         yield on_cluster
     finally:
         ray.shutdown()
@@ -60,13 +60,24 @@ def _start(on_cluster: bool, *, num_cpus: int, log_to_driver: bool) -> None:
 
 @contextmanager
 def _our_signal_handlers() -> Iterator[None]:
-    """Ray takes SIGTERM for itself as it starts; whoever calls us keeps it."""
+    """Ray takes SIGTERM for itself as it starts; whoever calls us keeps it.
+
+    One that comes meanwhile is passed on. A Ray that has half started is of no use, so it ends the command, by
+    KeyboardInterrupt.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != signal.SIGTERM or not callable(handler):
+            raise
+        handler(signal.SIGTERM, None)
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _free_port() -> int:

@@ -67,16 +67,10 @@ def train_on_ray(
             raise Stopped(None)
         if on_cluster and not cpus_per_worker:
             cpus = cpus_for_each(most, node_cpus())
-        each = {"CPU": cpus, **({"GPU": 1} if use_gpu else {})}
+        scaling = scaling_of(num_workers, cpus=cpus, use_gpu=use_gpu)
         if on_cluster and not is_trial:
-            wait_for_room(least, each, even_if_never=wait_for_resources, show=show, stop=stop)
+            wait_for_room(least, scaling.resources_per_worker, even_if_never=wait_for_resources, show=show, stop=stop)
             check_nodes(run.store, config.data.path)
-        scaling = ScalingConfig(
-            num_workers=num_workers,
-            use_gpu=use_gpu,
-            resources_per_worker=each,
-            elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
-        )
         board = RunBoard.new()
         trainer = _trainer(config, run, board, scaling, on_cluster=on_cluster, label=label or run.name)
         outcome = json.loads(_follow(trainer, board, show, stop))
@@ -88,6 +82,16 @@ def train_on_ray(
     if "stopped" in outcome:
         raise Stopped(outcome["stopped"])
     return outcome
+
+
+def scaling_of(num_workers: NumWorkers, *, cpus: int, use_gpu: bool) -> ScalingConfig:
+    """cpus: of each worker, which has a GPU of its own, too, if any are used."""
+    return ScalingConfig(
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
+        elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
+    )
 
 
 def _trainer(

@@ -1,9 +1,10 @@
 """One trial of a sweep, as Tune runs it: an ordinary run, each of whose evaluations is reported to Tune."""
 
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ray import tune
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
+from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.metrics import Meter
 from distmgcd.runs import checkpoint, lock, retention
 from distmgcd.runs.run import Run
@@ -20,24 +22,29 @@ from distmgcd.sweep.reading import history_of, records_of, trial_of
 from distmgcd.sweep.room import Room
 from distmgcd.sweep.trial import State
 from distmgcd.training.adopt import adopt
+from distmgcd.training.stop import Stopped
 from distmgcd.training.watch import Diverged
 
 # Reported of a trial that has no objective: worse than any, but finite, for ASHA takes percentiles of it.
 WORST = 1e6
 
+STOP = "stop"  # on the sweep's board
+STOPPED = "stopped"  # reported of a trial that was saved where it is, to go on another time
+
+_LOOK_EVERY_S = 0.5
 _PATIENCE_S = 60.0  # for the process of the trial's last start to be gone
 _CHECKPOINT_PATIENCE_S = 60.0  # for a checkpoint to be written
 
 Report = dict[str, Any]
 
 
-def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room: Room) -> None:
+def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room: Room, board: str) -> None:
     """What Tune calls, in a process of its own.
 
     tune_config["trial"]: {"number": of the trial, "knobs": {dotted path: value}, "kept": its state if it has ended
     before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it goes on from, if
     any}.
-    location: the folder of all trials.
+    location: the folder of all trials. board: where the sweep leaves word that it is asked to stop.
     """
     settings = tune_config["trial"]
     run = Run.at(location, settings["run"])
@@ -47,15 +54,20 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room:
     trial = _Trial(run, sweep, settings["knobs"])
     try:
         config = sweep.config_of(settings["knobs"])
-        with _held(run.store):
+        with _held(run.store), _listening(RunBoard(board)) as asked_to_stop:
+            if asked_to_stop():
+                raise Stopped(None)
             run.claim(config)
             checkpoint.complete_left_overs(run.store)
             if (start := settings["start"]) and not checkpoint.names(run.store):
                 adopt(run, Run.at(location, start["run"]), start["update"])
             trial.say_history()
-            (_train_here if room.workers == 0 else _train_with_workers)(config, run, trial, room)
+            train = _train_here if room.workers == 0 else _train_with_workers
+            train(config, run, trial, room, asked_to_stop)
     except Diverged as event:
         trial.end("diverged", str(event).partition(" It has done so ")[0])  # a trial does not try again
+    except Stopped:
+        trial.say(trial.updates, None, state=STOPPED, done=True)
     except UserError as error:
         trial.end("failed", str(error))
     else:
@@ -68,16 +80,18 @@ class _Trial:
     def __init__(self, run: Run, sweep: Sweep, knobs: dict[str, Any]):
         self.store, self.sweep, self.knobs = run.store, sweep, knobs
         self.updates = 0  # at the last report
+        self.failures: list[str] = []  # of its workers, since the last report
 
     def say_history(self) -> None:
         """What it has been through before its newest checkpoint, for a scheduler that does not remember it.
 
         Population-based training looks at where trials stand now.
         """
-        if self.sweep.scheduler.kind == "pbt":
-            return
         names = checkpoint.names(self.store)
         newest = checkpoint.update_of(names[-1]) if names else 0
+        if self.sweep.scheduler.kind == "pbt":
+            self.updates = newest  # the log up to there may be another trial's, and says nothing of this one
+            return
         for update, objective in history_of(records_of(self.store), self.sweep.objective):
             if update <= newest and update < self.sweep.budget.updates:
                 self.say(update, objective)
@@ -96,6 +110,7 @@ class _Trial:
             "objective": min(WORST, WORST if objective is None else objective),
             "state": "running",
             "reason": "",
+            "failures": self._new_failures(),
             **more,
         }
         if self.sweep.scheduler.kind != "pbt":
@@ -108,7 +123,11 @@ class _Trial:
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
     def end(self, state: State, reason: str = "") -> None:
-        _say_end(self.store, self.sweep, self.knobs, state, reason)
+        _say_end(self.store, self.sweep, self.knobs, state, reason, self._new_failures())
+
+    def _new_failures(self) -> list[str]:
+        new, self.failures = self.failures, []
+        return new
 
 
 def _say_again(run: Run, sweep: Sweep, settings: dict[str, Any]) -> None:
@@ -120,7 +139,9 @@ def _say_again(run: Run, sweep: Sweep, settings: dict[str, Any]) -> None:
     _say_end(run.store, sweep, settings["knobs"], settings["kept"], settings["reason"])
 
 
-def _say_end(store: Store, sweep: Sweep, knobs: dict[str, Any], state: State, reason: str) -> None:
+def _say_end(
+    store: Store, sweep: Sweep, knobs: dict[str, Any], state: State, reason: str, failures: Sequence[str] = ()
+) -> None:
     """The last report of a trial. done keeps a scheduler from having second thoughts about it."""
     found = trial_of(store.location, knobs=knobs, objective=sweep.objective, state=state, reason=reason)
     good = state in ("finished", "pruned") and found.objective is not None
@@ -137,12 +158,13 @@ def _say_end(store: Store, sweep: Sweep, knobs: dict[str, Any], state: State, re
             "run": store.location,
             "state": state,
             "reason": reason,
+            "failures": list(failures),
             "done": True,
         }
     )
 
 
-def _train_here(config: Config, run: Run, trial: _Trial, room: Room) -> None:
+def _train_here(config: Config, run: Run, trial: _Trial, room: Room, asked_to_stop: Callable[[], bool]) -> None:
     """The loop of debug mode in this process."""
     import torch
 
@@ -167,11 +189,11 @@ def _train_here(config: Config, run: Run, trial: _Trial, room: Room) -> None:
             if self.found:
                 found, self.found = self.found, None
                 trial.evaluated(*found)
-            return Request.GO_ON
+            return super().before_update(update)
 
     torch.set_num_threads(room.threads)
     if not run.store.exists("result.json"):
-        loop.train(config, TrialWorker(choose_device(room.use_gpu)), run)
+        loop.train(config, TrialWorker(choose_device(room.use_gpu), stop=asked_to_stop), run)
 
 
 def _label(run: Run) -> str:
@@ -180,7 +202,7 @@ def _label(run: Run) -> str:
     return f"{sweep}/{trial}"
 
 
-def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room) -> None:
+def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room, asked_to_stop: Callable[[], bool]) -> None:
     """A Ray Train run of its own; what its log says of evaluations is passed on while it runs."""
     from distmgcd.on_ray.train import RunFailed, train_on_ray
 
@@ -188,7 +210,11 @@ def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room) -> 
         for record in records_of(run.store):
             if "swd" in record and trial.updates < record["update"] < config.learning.num_updates:
                 trial.evaluated(record["update"], record["swd"])
-        return False
+        return asked_to_stop()
+
+    def note_failure(event: dict[str, Any]) -> None:
+        if not asked_to_stop():  # else it is told that it stops
+            trial.failures.append(event["event"].partition(" Starting the workers again")[0])
 
     if run.store.exists("result.json"):
         return
@@ -200,6 +226,7 @@ def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room) -> 
             use_gpu=room.use_gpu,
             cpus_per_worker=room.threads,
             label=_label(run),
+            show=note_failure,
             stop=pass_on,
         )
     except RunFailed as failure:
@@ -212,6 +239,28 @@ def _held(store: Store) -> Iterator[None]:
     _wait_for(lambda: not lock.is_held(store), seconds=_PATIENCE_S)
     with lock.held(store):
         yield
+
+
+@contextmanager
+def _listening(board: RunBoard) -> Iterator[Callable[[], bool]]:
+    """Whether the sweep is asked to stop, looked up now and then by a thread of its own."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with suppress(Exception):  # the head of the cluster may be slow to answer now and then
+            if board.get(STOP):
+                asked.set()
+
+    def keep_looking() -> None:
+        while not asked.is_set() and not ended.wait(_LOOK_EVERY_S):
+            look()
+
+    look()
+    threading.Thread(target=keep_looking, daemon=True, name="asked to stop").start()
+    try:
+        yield asked.is_set
+    finally:
+        ended.set()
 
 
 def _wait_for(condition: Callable[[], bool], *, seconds: float = _CHECKPOINT_PATIENCE_S) -> None:

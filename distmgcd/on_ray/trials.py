@@ -16,13 +16,19 @@ class Trials(Searcher):
     def __init__(self, sweep: Sweep, books: Books, proposer: Proposer, *, limit: int | None):
         """limit: trials at a time; None leaves it to the CPUs."""
         super().__init__(metric="objective", mode="min")
-        self._sweep, self._proposer, self._limit = sweep, proposer, limit
+        self._proposer, self._limit = proposer, limit
         self._waiting = [*books.kept(), *books.begun()]
         self._kept = {number_of(note.name) for note in books.kept()}
-        self._next_number = max((number_of(note.name) for note in self._waiting), default=0) + 1
+        begun = {number_of(note.name) for note in self._waiting}
+        self._new_numbers = [number for number in range(1, sweep.num_trials + 1) if number not in begun]
+        self._stopping = False
         self._numbers: dict[str, int] = {}  # by Tune's name of a trial that runs
         self.draws = {number_of(note.name): note.draws for note in self._waiting}
-        self.num_trials = len(self._waiting) + max(0, sweep.num_trials - self._next_number + 1)
+        self.num_trials = len(self._waiting) + len(self._new_numbers)
+
+    def stop(self) -> None:
+        """No more trials from now on."""
+        self._stopping = True
 
     def all_at_once(self) -> list[dict[str, Any]]:
         """What Tune is to know of every trial, where it must know them all beforehand."""
@@ -30,11 +36,13 @@ class Trials(Searcher):
         return [self._settings(note) for note in notes]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._stopping:
+            return Searcher.FINISHED
         if self._limit is not None and len(self._numbers) >= self._limit:
             return None
         if self._kept & set(self._numbers.values()) and not self._next_is_kept():
             return None  # what they say again comes first, as it did
-        if not self._waiting and self._next_number > self._sweep.num_trials:
+        if not self._waiting and not self._new_numbers:
             return Searcher.FINISHED
         note = self._waiting.pop(0) if self._waiting else self._new()
         self._numbers[trial_id] = number_of(note.name)
@@ -53,7 +61,7 @@ class Trials(Searcher):
         }
 
     def _new(self) -> Note:
-        number, self._next_number = self._next_number, self._next_number + 1
+        number = self._new_numbers.pop(0)
         knobs, self.draws[number] = self._proposer.propose(number)
         return Note(name=name_of(number), state="waiting", knobs=knobs)
 

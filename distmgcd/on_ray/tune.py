@@ -2,26 +2,29 @@
 
 import logging
 import os
+import queue
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import ray
 from ray import tune
+from ray.tune import ExperimentAnalysis
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.logger import JsonLoggerCallback
 
-from distmgcd.errors import UserError
+from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.cluster import connected
-from distmgcd.on_ray.job_note import note_update
 from distmgcd.on_ray.nodes import check_nodes
-from distmgcd.on_ray.room import Resources, num_once_grown, wait_for_room
+from distmgcd.on_ray.room_for_trials import RoomOnCluster
 from distmgcd.on_ray.schedulers import scheduler_of
-from distmgcd.on_ray.trial_process import run_trial
+from distmgcd.on_ray.told import Told
+from distmgcd.on_ray.trial_process import STOP, run_trial
 from distmgcd.on_ray.trials import Trials
 from distmgcd.runs.store import Store
-from distmgcd.sweep.books import Books, reason_of_pruning
+from distmgcd.sweep.books import Books
 from distmgcd.sweep.notes import TRIALS
 from distmgcd.sweep.plan import Sweep, name_of
 from distmgcd.sweep.room import Room
@@ -29,14 +32,10 @@ from distmgcd.sweep.search import proposer_of
 
 MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest checkpoint
 
-
-@dataclass(frozen=True)
-class RoomOnCluster:
-    """How many trials a cluster has room for, once it is known how large it is."""
-
-    of: Callable[[int, int], Room]  # its CPUs and GPUs; raises UserError if that is too little
-    num_workers: int  # that must fit at least
-    each: Resources
+_BOOKS_OF_TUNE = "ray"  # their folder in the sweep's
+_METRIC, _MODE = "objective", "min"
+_LOOK_EVERY_S = 0.2
+_SECONDS_TO_END = 10.0  # for Tune, once no trial runs any more
 
 
 def tune_on_ray(
@@ -47,109 +46,101 @@ def tune_on_ray(
     *,
     wait_for_resources: bool = False,
     show: Callable[[dict[str, Any]], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[tune.ResultGrid, Books]:
     """Run every trial that has not ended yet.
 
     begin: called once it is known that there is room. wait_for_resources: for nodes that a cluster does not have yet;
-    show is told of it. Raises UserError.
+    show is told of it. stop says whether the sweep is asked to save its trials and leave. Raises UserError, and
+    SweepStopped.
     """
     here = room if isinstance(room, Room) else None
     books = begin(here) if here else None
     with _quiet(), connected(num_cpus=here.cpus if here else 0, log_to_driver=False):
         if books is None:
-            room = _room_there(room, even_if_never=wait_for_resources, show=show)
+            room = room.wait(even_if_never=wait_for_resources, show=show)
             books = begin(room)
             check_nodes(store, sweep.base["data.path"])
-        return _fit(sweep, store, room, books), books
+        board = RunBoard.new()
+        search = Trials(sweep, books, proposer_of(sweep, [*books.kept(), *books.begun()]), limit=room.concurrent)
+        told = Told(sweep, books, search)
+        found = _follow(_tuner(sweep, store, room, search, told, board), told, board, stop)
+        board.clear()
+        return found, books
 
 
-def _room_there(room: RoomOnCluster, *, even_if_never: bool, show: Callable[[dict[str, Any]], None] | None) -> Room:
-    """The room on the cluster, as soon as there is enough. Raises UserError."""
-    found = ray.cluster_resources()
+def earlier_results(store: Store, num_trials: int) -> tune.ResultGrid | None:
+    """What Tune's own books of a sweep that has ended say, without a Ray that runs; None if they are not whole."""
     try:
-        return room.of(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
-    except UserError:
-        if not even_if_never and num_once_grown(room.each) < room.num_workers:
-            raise
-
-    def tell(event: dict[str, Any]) -> None:
-        if show is not None:
-            show({"event": "warning", "text": event["event"]})
-
-    wait_for_room(room.num_workers, room.each, even_if_never=True, show=tell)
-    found = ray.cluster_resources()
-    return room.of(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+        with _quiet():
+            found = tune.ResultGrid(
+                ExperimentAnalysis(store.path(_BOOKS_OF_TUNE), default_metric=_METRIC, default_mode=_MODE)
+            )
+    except Exception:  # whatever is wrong with files that only Tune reads
+        return None
+    whole = len(found) == num_trials and found.num_terminated == num_trials
+    return found if whole else None
 
 
-def _fit(sweep: Sweep, store: Store, room: Room, books: Books) -> tune.ResultGrid:
-    search = Trials(sweep, books, proposer_of(sweep, [*books.kept(), *books.begun()]), limit=room.concurrent)
+def _follow(tuner: tune.Tuner, told: Told, board: RunBoard, stop: Callable[[], bool]) -> tune.ResultGrid:
+    """What fit() returns; meanwhile this thread passes on a request to stop. Raises SweepStopped if there was one.
+
+    fit() has a thread of its own, for in the main thread Ray would take Ctrl-C for itself.
+    """
+    ended: queue.Queue[Callable[[], tune.ResultGrid]] = queue.Queue()
+    threading.Thread(target=_fit, args=(tuner, ended), daemon=True, name="fit").start()
+    while not stop():
+        with suppress(queue.Empty):
+            return ended.get(timeout=_LOOK_EVERY_S)()
+    board.put(STOP, True)
+    told.stop()
+    while told.running() and ended.empty():
+        time.sleep(_LOOK_EVERY_S)
+    with suppress(queue.Empty):
+        ended.get(timeout=_SECONDS_TO_END)()
+    raise told.stopped()
+
+
+def _fit(tuner: tune.Tuner, ended: queue.Queue) -> None:
+    try:
+        found = tuner.fit()
+        ended.put(lambda: found)
+    except BaseException as error:  # also when Ray is shut down meanwhile, which nobody waits for
+        ended.put(lambda error=error: _raise(error))
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+def _tuner(sweep: Sweep, store: Store, room: Room, search: Trials, told: Told, board: RunBoard) -> tune.Tuner:
     # A population takes turns on the CPUs, so Tune wants to know all of it beforehand, and no search beside it.
     population = sweep.scheduler.kind == "pbt"
-    trainable = tune.with_parameters(run_trial, sweep=sweep, location=store.path(TRIALS), room=room)
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, _resources(room)),
+    trainable = tune.with_parameters(run_trial, sweep=sweep, location=store.path(TRIALS), room=room, board=board.run)
+    return tune.Tuner(
+        tune.with_resources(trainable, resources_of(room)),
         param_space={"trial": tune.grid_search(search.all_at_once())} if population else {},
         tune_config=tune.TuneConfig(
-            metric="objective",
-            mode="min",
+            metric=_METRIC,
+            mode=_MODE,
             search_alg=None if population else search,
-            scheduler=scheduler_of(sweep, books),
+            scheduler=scheduler_of(sweep, told.books),
             num_samples=1 if population else search.num_trials,
             reuse_actors=room.workers == 0,  # with a Train run inside, Tune would wait for it for ever
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
-            name="ray",
+            name=_BOOKS_OF_TUNE,
             storage_path=store.location,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            callbacks=[_Told(sweep, books, search), JsonLoggerCallback()],  # the latter for ResultGrid's data frames
+            callbacks=[told, JsonLoggerCallback()],  # the latter for ResultGrid's data frames
         ),
     )
-    return tuner.fit()
 
 
-class _Told(tune.Callback):
-    """Passes on to our books what Tune says of trials."""
-
-    def __init__(self, sweep: Sweep, books: Books, search: Trials):
-        self._sweep, self._books, self._search = sweep, books, search
-
-    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
-        number = trial.config["trial"]["number"]
-        draws = self._search.draws.get(number, {})
-        self._books.started(number, trial.config["trial"]["knobs"], draws, num_failures=trial.num_failures)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **_: Any
-    ) -> None:
-        if result["state"] == "running":
-            self._books.evaluated(
-                trial.config["trial"]["number"], {key: result[key] for key in ("updates", "objective")}
-            )
-
-    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
-        result = trial.last_result
-        state, reason = result["state"], result["reason"]
-        if state == "running":  # it had more to say: the scheduler stopped it
-            state, reason = "pruned", reason_of_pruning(self._sweep, self._books.trials(), result)
-        self._books.ended(trial.config["trial"]["number"], state, reason)
-        self._note()
-
-    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
-        self._books.ended(trial.config["trial"]["number"], "failed", _last_line(trial))
-        self._note()
-
-    def _note(self) -> None:
-        ended = sum(trial.state not in ("waiting", "running") for trial in self._books.trials())
-        note_update(f"{ended}/{self._sweep.num_trials} trials")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-def _resources(room: Room) -> Any:
+def resources_of(room: Room) -> Any:
     """Of the trial itself. With workers it takes no CPU, or the trials that wait for theirs would hold them all."""
     if room.workers:
         return {"node:__internal_head__": 0.001}
@@ -158,14 +149,6 @@ def _resources(room: Room) -> Any:
 
 def _name(trial: RayTrial) -> str:
     return name_of(trial.config["trial"]["number"])
-
-
-def _last_line(trial: RayTrial) -> str:
-    error = trial.get_error()
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return (
-        f"Its process failed {trial.num_failures} times, the last with: {lines[-1].strip()}" if lines else "It failed."
-    )
 
 
 @contextmanager
@@ -184,7 +167,9 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Consider boosting PBT performance")
+            yield
     finally:
         logger.setLevel(level)
         for name in ours:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from distmgcd.config import to_yaml
+from distmgcd.config import Config, to_yaml
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
+from distmgcd.sweep.axes import number_text
 from distmgcd.sweep.findings import Findings, changed
 from distmgcd.sweep.trial import Trial
 
@@ -29,12 +30,11 @@ def write_best(store: Store, findings: Findings) -> None:
         return
     if best.name not in findings.configs:  # written by another version: what it wrote stays, and findings warn
         return
-    changes = {"data.validation": 0.0, "learning.num_updates": findings.sweep.num_updates}
-    config = changed(findings.sweep.preset_of(best), changes)
-    store.write(BEST_FILE, (_header(findings, best) + to_yaml(config)).encode("utf-8", "replace"))
+    config = changed(findings.sweep.preset_of(best), {"data.validation": 0.0})
+    store.write(BEST_FILE, (_header(findings, best, config) + to_yaml(config)).encode("utf-8", "replace"))
 
 
-def _header(findings: Findings, best: Trial) -> str:
+def _header(findings: Findings, best: Trial, config: Config) -> str:
     sweep, counted = findings.sweep, ranking.counts(findings.trials)
     tried = ", ".join(f"{number} {state}" for state, number in counted.items())
     validation = findings.configs[best.name].data.validation
@@ -43,11 +43,30 @@ def _header(findings: Findings, best: Trial) -> str:
         f"{ranking.objective_in_words(sweep.objective)}: {ranking.with_spread(best, sweep.objective)}"
         + (" (deviation over draws of samples)." if ranking.spread_of(best, sweep.objective) else "."),
         *([] if best.state == "finished" else [f"No trial came to its end; this one was {best.state}."]),
+        length_in_words(best, findings.configs[best.name], config),
+        *(["Its settings changed while it trained; these are the last of them."] if moved(best) else []),
         *(f"{title}: {text}." for title, text in findings.protocol.items()),
         "It was chosen by this very number: on other images expect it to be a little worse.",
         *(["Here all training images are learned from: data.validation is 0."] if validation else []),
     ]
     return "".join(f"# {' '.join(line.split())}\n" for line in lines)
+
+
+def length_in_words(best: Trial, tried: Config, config: Config) -> str:
+    """How long the trial trained, and how long a run of best.yaml does."""
+    here, there = config.learning, tried.learning
+    trial = f"The trial trained for {number_text(best.updates)} updates, {there.warmup} of them warming up"
+    if (here.num_updates, here.warmup) == (best.updates, there.warmup):
+        return f"{trial}, and so does this file."
+    return (
+        f"{trial}; this file trains for {number_text(here.num_updates)}, {here.warmup} of them warming up, for which "
+        "its settings have not been tried."
+    )
+
+
+def moved(trial: Trial) -> bool:
+    """Whether it went on from another trial (population-based training), as another run."""
+    return "." in trial.run.rpartition("/")[2]
 
 
 def write_sheets(store: Store, findings: Findings) -> None:

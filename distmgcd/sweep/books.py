@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distmgcd.config import Config
+from distmgcd.errors import UserError
+from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
-from distmgcd.sweep.notes import ENDED, Note, location_of, read_notes, write_note
-from distmgcd.sweep.plan import Sweep, name_of
+from distmgcd.sweep.notes import ENDED, TRIALS, Note, location_of, lost_trials, read_notes, write_note
+from distmgcd.sweep.plan import Sweep, flat_of, name_of
 from distmgcd.sweep.reading import trial_of
 from distmgcd.sweep.results import write_results
-from distmgcd.sweep.space import words
+from distmgcd.sweep.space import knobs_of, words
 from distmgcd.sweep.trial import State, Trial
 
 Show = Callable[[dict[str, Any]], None]
@@ -23,9 +25,10 @@ class Books:
         self._store, self._sweep, self._concurrent = store, sweep, concurrent
         self._show = show or (lambda _: None)
         self._notes = {note.name: note for note in read_notes(store)}
+        self._lost = {name: self._of_lost(name, run) for name, run in lost_trials(store).items()}
+        self._notes |= self._lost
         self._ended = {name: self._trial(note) for name, note in self._notes.items() if note.state in ENDED}
         self._began_at: dict[str, float] = {}
-        self._num_failures: dict[str, int] = {}
         self._took: list[float] = []  # seconds of every trial that ended while we looked
 
     def kept(self) -> list[Note]:
@@ -39,6 +42,16 @@ class Books:
     def tell_what_is_kept(self) -> None:
         if self._notes:
             self._show({"event": "kept", "num_kept": len(self.kept()), "num_begun": len(self.begun())})
+        for name in self._lost:
+            text = (
+                f"The note of {name}, {self._store.path(f'{TRIALS}/{name}/trial.json')}, is lost or damaged; the trial "
+                "goes on from its newest checkpoint."
+            )
+            self._show({"event": "warning", "text": text})
+
+    def all_ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return len(self.kept()) == len(self._notes) >= self._sweep.num_trials
 
     def trials(self) -> list[Trial]:
         """Every trial that has begun, by name."""
@@ -51,8 +64,8 @@ class Books:
         ]
         return min(finished, key=lambda trial: trial.objective, default=None)
 
-    def started(self, number: int, knobs: dict[str, Any], draws: dict[str, Any], *, num_failures: int = 0) -> None:
-        """A trial starts, or goes on: after a pause, or because its process failed, for the num_failures-th time."""
+    def started(self, number: int, knobs: dict[str, Any], draws: dict[str, Any]) -> None:
+        """A trial starts, or goes on: after a pause, or after a failure."""
         name = name_of(number)
         if name in self._ended:
             return
@@ -61,9 +74,15 @@ class Books:
             old = self._notes.get(name, Note(name=name, state="running"))
             self._write(replace(old, state="running", reason="", knobs=knobs, draws=draws))
             self._show({"trial": name, "event": "started", "knobs": knobs})
-        elif num_failures > self._num_failures.get(name, 0):
-            self._num_failures[name] = num_failures
-            self._show({"trial": name, "event": "again", "num_failures": num_failures})
+
+    def failed(self, number: int, why: str) -> None:
+        """A process of a trial was lost, and the trial goes on from its newest checkpoint."""
+        note = self._notes[name_of(number)]
+        self._write(replace(note, failures=[*note.failures, why]))
+        self._show({"trial": note.name, "event": "again", "why": why})
+
+    def stopping(self, num_running: int) -> None:
+        self._show({"event": "stopping", "num_running": num_running})
 
     def evaluated(self, number: int, metrics: dict[str, Any]) -> None:
         if (name := name_of(number)) not in self._ended:
@@ -112,11 +131,31 @@ class Books:
             state=note.state,
             reason=note.reason,
         )
-        return replace(found, name=note.name)
+        return replace(found, name=note.name, failures=tuple(note.failures))
+
+    def _of_lost(self, name: str, run: str) -> Note:
+        """What the note of a trial must have said: its knobs stand in the config of its run."""
+        try:
+            config = Run.open(self._store.path(f"{TRIALS}/{run}")).config()
+            knobs = knobs_of(self._sweep.space, flat_of(config))
+        except UserError:  # the config is damaged, too: the run cannot go on, and says so
+            knobs = {}
+        return Note(name=name, state="running", knobs=knobs, run=run)
 
     def _write(self, note: Note) -> None:
         self._notes[note.name] = note
         write_note(self._store, note)
+
+
+class SweepStopped(Exception):
+    """A sweep that left on request: its trials were saved where they were."""
+
+    def __init__(self, num_ended: int, num_begun: int):
+        saved = f"{num_begun} under way {'was' if num_begun == 1 else 'were'} saved, and" if num_begun else "and"
+        super().__init__(
+            f"Stopped. {num_ended} trial{' has' if num_ended == 1 else 's have'} ended, {saved} the same command with "
+            "--resume goes on."
+        )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ _KEYS = {
     "base": "a preset, a config file, or settings",
     "settings": "changes to the base: {dotted path: value}",
     "objective": "swd, swd/16, or {metric: swd, sizes: [4, 16]}",
-    "budget": "{updates: 200, evaluations: 4, samples: 500, draws: 1}",
+    "budget": "{updates: 200, warmup: 20, evaluations: 4, samples: 500, draws: 1}",
     "scheduler": "asha, pbt or none, or {kind: asha, grace: 1, reduction: 3}",
     "search": "random, grid or tpe",
     "num_trials": "a whole number from 1 up",
@@ -51,7 +51,7 @@ def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None
         base_name=top["base"] if isinstance(top["base"], str) else "settings of its own",
         base=flat_of(base),
         **_objective(marked, base, space),
-        budget=_budget(marked),
+        budget=_budget(marked, base),
         scheduler=_scheduler(marked),
         search=search,
         num_trials=num_trials or _whole(marked, ("num_trials",), least=1, default=10 if search != "grid" else 0),
@@ -167,8 +167,8 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
     return {"objective": metric, "sizes": tuple(sizes)}
 
 
-def _budget(marked: Marked) -> Budget:
-    _mapping(marked, ("budget",), ("updates", "evaluations", "samples", "draws"))
+def _budget(marked: Marked, base: Config) -> Budget:
+    _mapping(marked, ("budget",), ("updates", "warmup", "evaluations", "samples", "draws"))
     updates = _whole(marked, ("budget", "updates"), least=1)
     evaluations = _whole(marked, ("budget", "evaluations"), least=1, default=1)
     if updates % evaluations:
@@ -179,10 +179,23 @@ def _budget(marked: Marked) -> Budget:
         )
     return Budget(
         updates=updates,
+        warmup=_warmup(marked, base, updates),
         evaluations=evaluations,
         samples=_whole(marked, ("budget", "samples"), least=2),
         draws=_whole(marked, ("budget", "draws"), least=1, default=1),
     )
+
+
+def _warmup(marked: Marked, base: Config, updates: int) -> int | None:
+    given = marked.value["budget"].get("warmup")
+    warmup = base.learning.warmup if given is None else _whole(marked, ("budget", "warmup"))
+    if warmup >= updates:
+        raise marked.error(
+            ("budget", "warmup"),
+            f"warmup must be smaller than updates, but is {warmup}{' in the base' if given is None else ''} with "
+            f"{updates} updates; write warmup: {updates // 10} into the budget.",
+        )
+    return given
 
 
 def _scheduler(marked: Marked) -> Scheduler:

@@ -6,9 +6,10 @@ STORAGE/NAME/ray/                     Tune's own books, which nothing is read fr
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -33,6 +34,7 @@ class Note:
     name: str
     state: State
     reason: str = ""
+    failures: list[str] = field(default_factory=list)  # that it went on after, a sentence each
     knobs: dict[str, Any] = field(default_factory=dict)
     draws: dict[str, Any] = field(default_factory=dict)  # what the search made the knobs from, if it must know again
     run: str = ""  # the folder of its run in trials/: its name, or trial_0007.2 once it went on from another trial
@@ -66,14 +68,37 @@ def write_note(store: Store, note: Note) -> None:
 
 
 def read_notes(store: Store) -> list[Note]:
-    """Of every trial that has begun, by name; one whose note cannot be read has not begun."""
-    notes = []
-    for name in store.names(TRIALS):
-        try:
-            notes.append(Note(**json.loads(store.read(f"{TRIALS}/{name}/trial.json"))))
-        except (OSError, ValueError, TypeError):
-            continue
-    return notes
+    """Of every trial that has begun, by name, but for those whose notes are lost or damaged: see lost_trials."""
+    return [note for name in _names(store) if (note := _read_note(store, name))]
+
+
+def lost_trials(store: Store) -> dict[str, str]:
+    """{name: the folder of its last run} of the trials that have a run but no note that can be read."""
+    folders = store.names(TRIALS)
+    return {
+        name: max(runs, key=_stretch)
+        for name in _names(store)
+        if _read_note(store, name) is None
+        and (runs := [f for f in folders if f.partition(".")[0] == name and store.exists(f"{TRIALS}/{f}/config.yaml")])
+    }
+
+
+def _names(store: Store) -> list[str]:
+    """Of trials; trial_0007.2 is a later stretch of trial_0007, and whatever else may lie there is none of ours."""
+    return [name for name in store.names(TRIALS) if re.fullmatch(r"trial_\d+", name)]
+
+
+def _stretch(folder: str) -> int:
+    return int(folder.partition(".")[2] or 1)
+
+
+def _read_note(store: Store, name: str) -> Note | None:
+    try:
+        note = Note(**json.loads(store.read(f"{TRIALS}/{name}/trial.json")))
+    except (OSError, ValueError, TypeError):
+        return None
+    whole = note.name == name and note.state in get_args(State) and isinstance(note.knobs, dict)
+    return note if whole else None
 
 
 def location_of(store: Store, note: Note) -> str:

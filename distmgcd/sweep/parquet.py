@@ -30,6 +30,7 @@ _TYPES = {
     "seconds": pa.float64(),
     "history": pa.list_(pa.struct([("updates", pa.int64()), ("objective", pa.float64())])),
     "run": pa.string(),
+    "failures": pa.list_(pa.string()),
 }
 _PER_GRID = ("swd", "swd_spread")
 
@@ -78,7 +79,8 @@ def read_table(store: Store) -> tuple[list[Trial], dict[str, str], dict[str, dic
 
 
 def _trial_of(row: dict[str, Any], store: Store) -> Trial:
-    plain = {field.name: row[field.name] for field in fields(Trial) if field.name in _TYPES}
+    plain = {field.name: row[field.name] for field in fields(Trial) if field.name in _TYPES and field.name in row}
+    plain["failures"] = tuple(row.get("failures") or ())  # which the first version did not write
     per_grid = {
         name: {
             key.removeprefix(f"{name}."): value
@@ -96,8 +98,14 @@ def _cell(trial: Trial, name: str, store: Store) -> Any:
     if name == "history":
         return [{"updates": updates, "objective": objective} for updates, objective in trial.history]
     if name == "reason":  # it may quote a file name that is no text
-        return trial.reason.encode("utf-8", "replace").decode()
+        return _as_text(trial.reason)
+    if name == "failures":
+        return [_as_text(why) for why in trial.failures]
     return _relative(trial.run, store) if name == "run" else getattr(trial, name)
+
+
+def _as_text(sentence: str) -> str:
+    return sentence.encode("utf-8", "replace").decode()
 
 
 def _relative(run: str, store: Store) -> str:

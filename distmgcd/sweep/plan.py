@@ -20,6 +20,7 @@ SET_BY_SWEEP = {
     "evaluate.num_samples": "budget.samples",
     "evaluate.num_draws": "budget.draws",
     "evaluate.sizes": "objective.sizes",
+    "evaluate.untrained": "itself: trials are compared with each other",
     "checkpoint.every": "budget.evaluations",
     "checkpoint.metric": "objective.metric",
     "watch.max_retries": "itself: a trial that diverges ends",
@@ -31,6 +32,7 @@ class Budget:
     """What every trial may spend, and how it is looked at on its way."""
 
     updates: int
+    warmup: int | None = None  # updates over which the learning rate rises from 0; None: as many as the base's
     evaluations: int = 1  # on the way and at the end, equally far apart; a checkpoint with each
     samples: int  # fresh samples of an evaluation
     draws: int = 1  # sets of so many
@@ -72,8 +74,9 @@ class Sweep:
         return make_config(nested({**self.base, **self._of_trials(), **knobs}))
 
     def preset_of(self, knobs: Knobs) -> Config:
-        """The base preset with these knobs, as long and as judged as the preset is. Raises UserError."""
-        return make_config(nested({**self.base, **knobs}))
+        """The base preset with these knobs, as judged and at least as long as the preset is. Raises UserError."""
+        num_updates = max(self.base["learning.num_updates"], self.budget.updates)
+        return make_config(nested({**self.base, "learning.num_updates": num_updates, **knobs}))
 
     def point(self, number: int) -> Knobs:
         """The knobs of trial `number`, from 1, of a random or grid search: a function of these and the seed."""
@@ -84,14 +87,17 @@ class Sweep:
     def _of_trials(self) -> dict[str, Any]:
         budget = self.budget
         others_go_on = {"checkpoint.keep": budget.evaluations} if self.scheduler.kind == "pbt" else {}
+        warmup = {} if budget.warmup is None else {"learning.warmup": budget.warmup}
         return {
             **others_go_on,
+            **warmup,
             "data.validation": self.base.get("data.validation") or self.validation,
             "learning.num_updates": budget.updates,
             "evaluate.every": budget.every,
             "evaluate.num_samples": budget.samples,
             "evaluate.num_draws": budget.draws,
             "evaluate.sizes": list(self.sizes),
+            "evaluate.untrained": False,
             "checkpoint.every": budget.every,
             "checkpoint.metric": self.objective,
             "watch.max_retries": 0,  # a trial that goes back trains with a rate that is not the one it stands for

@@ -82,6 +82,16 @@ def reasons(trials: Iterable[Trial]) -> list[tuple[State, str, int]]:
     return sorted(found, key=lambda row: (STATES.index(row[0]), -row[2]))
 
 
+def failures(trials: Iterable[Trial]) -> list[tuple[str, int, list[str]]]:
+    """(an example, how many, the trials' names) of every kind of failure that trials went on after."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for trial in trials:
+        for why in trial.failures:
+            kinds.setdefault(_kind_of(why), []).append((why, trial.name))
+    found = [(events[0][0], len(events), sorted({name for _, name in events})) for events in kinds.values()]
+    return sorted(found, key=lambda row: -row[1])
+
+
 def _kind_of(reason: str) -> str:
     return re.sub(r"[-+]?(\d[\d.,]*(e[-+]?\d+)?|\binf\b|\bnan\b)", "#", reason)
 

@@ -107,6 +107,14 @@ def moved(space: Space, knobs: Knobs, rng: Random, *, resample: float) -> Knobs:
     }
 
 
+def knobs_of(space: Space, settings: Mapping[str, Any]) -> Knobs:
+    """The point that a config was made of, from its settings {dotted path: value}.
+
+    With one_of, what only other bundles set comes along; it says nothing but what the config has anyway.
+    """
+    return {path: settings[path] for path in dict.fromkeys(p for branch in space.branches() for p in branch)}
+
+
 def words(space: Space) -> dict[str, str]:
     """{dotted path: what it may be, for a reader}."""
     said = {path: domain.words() for path, domain in space.common.items()}

@@ -20,6 +20,7 @@ def summary(findings: Findings) -> Markup:
         element("div", _settings(findings), _distances(findings), class_="columns"),
         _trust(findings),
         _ends(findings),
+        _failures(findings),
     )
 
 
@@ -62,9 +63,22 @@ def _settings(findings: Findings) -> Markup:
     for path in paths_of(findings):
         value = [text_of(best.knobs[path]) if path in best.knobs else "-"] if best else []
         rows.append([element("code", path), space.get(path, ""), *value])
-    command = join("Train with them on all training images: ", element("code", "distmgcd train best.yaml"))
+    command = join(
+        "Train with them on all training images: ", element("code", "distmgcd train best.yaml"), _length(findings)
+    )
     found = table(titles, rows, numbers_from=9) if rows else element("p", "No setting was searched.")
     return element("div", element("h3", "Settings"), found, element("p", command) if best else None)
+
+
+def _length(findings: Findings) -> str:
+    """How long best.yaml trains, where trials were shorter."""
+    best = findings.best
+    if best is None or best.name not in findings.configs:
+        return ""
+    num_updates = findings.sweep.preset_of(best).learning.num_updates
+    if num_updates == best.updates:
+        return "."
+    return f", {number_text(num_updates)} updates; the trial had {number_text(best.updates)}."
 
 
 def _distances(findings: Findings) -> Markup | None:
@@ -138,3 +152,26 @@ def _ends(findings: Findings) -> Markup | None:
     )
     body = element("table", element("thead", head), element("tbody", *rows))
     return join(element("h3", "Trials that did not come to their end"), element("div", body, class_="scroll"))
+
+
+def _failures(findings: Findings) -> Markup | None:
+    """Processes that were lost without ending a trial, counted."""
+    found = ranking.failures(findings.trials)
+    if not found:
+        return None
+    titles = ["failures", "what happened, or one of those of its kind", "to"]
+    head = element("tr", *(element("th", title) for title in titles))
+    rows = (
+        element(
+            "tr",
+            element("td", count, class_="number"),
+            element("td", why, class_="words"),
+            element("td", ", ".join(names), class_="words"),
+        )
+        for why, count, names in found
+    )
+    body = element("table", element("thead", head), element("tbody", *rows))
+    return join(
+        element("h3", "Failures that trials went on after, from their newest checkpoints"),
+        element("div", body, class_="scroll"),
+    )

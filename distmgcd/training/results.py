@@ -68,13 +68,14 @@ def write_sheets(run: Run, levels: list[Tensor]) -> np.ndarray:
 def finish(training: Training) -> dict[str, Any]:
     """The last evaluation, beside the untrained model and the data against itself; writes and returns result.json.
 
-    Raises Stopped where the run is asked to leave meanwhile: the last update is saved, and only this is left to do.
+    The untrained model is left out where evaluate.untrained is false. Raises Stopped where the run is asked to leave
+    meanwhile: the last update is saved, and only this is left to do.
     """
     config, worker = training.config, training.worker
     found = evaluate(training)
     save(training, found)  # again, with its score: it was saved before, for an evaluation takes a while
-    untrained = sample(training, make_model(config).to(worker.device))
-    if untrained is None:
+    untrained = sample(training, make_model(config).to(worker.device)) if config.evaluate.untrained else None
+    if worker.leaving():
         raise Stopped(training.progress.update)
     chains = training.chains and training.chains.state()
     if worker.rank != 0:
@@ -82,9 +83,10 @@ def finish(training: Training) -> dict[str, Any]:
     all_distances = {
         "samples": found,
         **({"bank": _distances_of_bank(chains, training)} if chains else {}),
-        "untrained": distances([levels[-1] for levels in untrained], training.held_out, config),
         "data": distances(draws_of_data(training.images, config), training.held_out, config),
     }
+    if untrained:
+        all_distances["untrained"] = distances([levels[-1] for levels in untrained], training.held_out, config)
     result = {
         "update": training.progress.update,
         "seconds": training.progress.seconds,

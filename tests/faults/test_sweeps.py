@@ -40,13 +40,17 @@ def test_a_killed_trial_goes_on_and_others_are_pruned_with_their_reason(tmp_path
     trials = tmp_path / "sweeps" / "try" / "trials"
     try:
         wait_until(lambda: (trials / "trial_0001" / "checkpoints" / "update_000020").exists(), process)
-        os.kill(process_of(trials / "trial_0001"), signal.SIGKILL)
+        killed = process_of(trials / "trial_0001")
+        os.kill(killed, signal.SIGKILL)
     except BaseException:
         process.kill()
         raise
     swept = finish_sweep(process, tmp_path)
     assert swept.status == 0 and swept.left == {}, swept.err
-    assert "trial_0001 has lost its process (1) and goes on from its checkpoint" in swept.out
+    (why,) = swept.note("trial_0001")["failures"]
+    assert why == f"Its process {killed} died."
+    assert f"trial_0001 goes on from its newest checkpoint: {why}" in swept.out
+    assert f"One failure that a trial went on after: {why}" in swept.out
     train_alone(trials / "trial_0001", tmp_path)
     assert is_same_bit_for_bit(trials / "trial_0001", tmp_path / "alone")
     assert [swept.note(f"trial_000{n}")["state"] for n in (1, 2, 3)] == ["finished", "pruned", "pruned"]

@@ -120,6 +120,19 @@ def test_a_sweep_that_has_ended_cannot_be_taken_for_another(story: Story, tmp_pa
         tuning.tune(str(tmp_path / "try.yaml"), storage_path=str(story.swept.folder.parent), use_gpu=False)
 
 
+def test_a_sweep_that_has_ended_is_told_without_starting_ray(story: Story, monkeypatch: pytest.MonkeyPatch):
+    import ray
+
+    from distmgcd import tuning
+
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray is started"))
+    (story.swept.folder / "report.html").unlink()
+    sweep = str(story.swept.folder.parents[1] / "try.yaml")
+    found = tuning.tune(sweep, storage_path=str(story.swept.folder.parent), use_gpu=False, resume=True)
+    assert len(found) == 4 and found.get_best_result().metrics["state"] == "finished"
+    assert (story.swept.folder / "report.html").exists()
+
+
 def test_the_whole_sweep_can_be_read_from_its_folder(story: Story):
     sweep = read_sweep(str(story.swept.folder / "sweep.yaml"))
     assert sweep.num_trials == 4 and sweep.point(4) == {"langevin.step_size": 0.7}

@@ -65,6 +65,20 @@ def test_kept_trials_are_told_first_then_begun_ones_go_on_then_new_ones_start(tm
     assert others[2]["knobs"] == sweep.point(4)
 
 
+def test_a_trial_that_nothing_is_left_of_starts_anew_under_its_number(tmp_path: Path, sweep: Sweep):
+    books_with(tmp_path, sweep, one="finished", two="finished", three="finished")
+    Store(str(tmp_path / "sweep")).delete("trials/trial_0002/trial.json")
+    trials = Trials(sweep, Books(Store(str(tmp_path / "sweep")), sweep), Listed(sweep), limit=9)
+    assert [trial["number"] for trial in trials.all_at_once()] == [1, 3, 2, 4] and trials.num_trials == 4
+
+
+def test_a_sweep_that_stops_starts_no_more_trials(tmp_path: Path, sweep: Sweep):
+    trials = Trials(sweep, books_with(tmp_path, sweep), Listed(sweep), limit=2)
+    trials.suggest("a")
+    trials.stop()
+    assert trials.suggest("b") == Searcher.FINISHED
+
+
 def test_a_population_is_known_beforehand(tmp_path: Path, sweep: Sweep):
     books = books_with(tmp_path, sweep, one="finished", two="running")
     found = Trials(sweep, books, Listed(sweep), limit=2).all_at_once()

@@ -103,18 +103,71 @@ def test_a_trial_that_is_cut_short_is_never_the_best(store: Store, sweep: Sweep)
     assert books.trials()[0].objective is not None and books.best() is None
 
 
-def test_a_note_that_was_cut_short_is_that_of_a_trial_that_has_not_begun(store: Store, sweep: Sweep):
+DAMAGED = [
+    b'{"name": ',
+    b"null",
+    b"[]",
+    b'{"name": "trial_0001", "state": "done"}',
+    b'{"name": "x", "state": "running"}',
+]
+
+
+@pytest.mark.parametrize("note", DAMAGED)
+def test_a_note_that_was_cut_short_is_that_of_a_trial_that_has_not_begun(store: Store, sweep: Sweep, note: bytes):
     Books(store, sweep).started(1, {}, {})
-    store.write("trials/trial_0001/trial.json", b'{"name": ')
-    assert read_notes(store) == []
+    store.write("trials/trial_0001/trial.json", note)
+    assert read_notes(store) == [] == Books(store, sweep).begun()
 
 
-def test_a_lost_process_is_told_once_for_each_failure(store: Store, sweep: Sweep):
+@pytest.mark.parametrize("note", [None, b'{"name": '])
+def test_a_trial_whose_note_is_lost_goes_on_with_the_knobs_of_its_run(store: Store, sweep: Sweep, note: bytes | None):
+    books = Books(store, sweep)
+    for number in (1, 2):
+        books.started(number, sweep.point(number), {})
+        train(store, sweep, number)
+        books.ended(number, "finished", "")
+    store.delete("trials/trial_0002/trial.json") if note is None else store.write("trials/trial_0002/trial.json", note)
+    told: list[dict[str, Any]] = []
+    again = Books(store, sweep, show=told.append)
+    again.tell_what_is_kept()
+    (lost,) = again.begun()
+    assert (lost.name, lost.knobs, lost.run) == ("trial_0002", sweep.point(2), "trial_0002")
+    assert [event["event"] for event in told] == ["kept", "warning"]
+    assert told[1]["text"] == (
+        f"The note of trial_0002, {store.path('trials/trial_0002/trial.json')}, is lost or damaged; the trial goes on "
+        "from its newest checkpoint."
+    )
+    again.write_results()
+    assert not again.all_ended()
+
+
+def test_of_a_lost_note_of_a_population_the_last_stretch_is_known(store: Store, sweep: Sweep):
+    train(store, sweep, 1)
+    other = sweep.config_of({"langevin.step_size": 1.25})
+    launch.debug(other, storage_path=store.path("trials"), name="trial_0001.2", use_gpu=False)
+    (lost,) = Books(store, sweep).begun()
+    assert (lost.name, lost.run, lost.knobs) == ("trial_0001", "trial_0001.2", {"langevin.step_size": 1.25})
+
+
+def test_a_sweep_has_ended_when_all_of_its_trials_have(store: Store, sweep: Sweep):
+    books = Books(store, sweep)
+    for number in (1, 2, 3):
+        assert not books.all_ended()
+        books.started(number, sweep.point(number), {})
+        books.ended(number, "pruned", "")
+    assert books.all_ended() and not Books(store, replace(sweep, num_trials=4)).all_ended()
+
+
+def test_every_failure_is_told_and_kept(store: Store, sweep: Sweep):
     told: list[dict[str, Any]] = []
     books = Books(store, sweep, show=told.append)
-    for num_failures in (0, 0, 1, 1, 2):
-        books.started(1, {}, {}, num_failures=num_failures)
+    for why in ("Its process 7 died.", "Its process 8 died."):
+        books.started(1, {}, {})
+        books.failed(1, why)
     assert [event["event"] for event in told] == ["started", "again", "again"]
+    books.ended(1, "failed", "")
+    (trial,) = Books(store, sweep).trials()
+    assert trial.failures == ("Its process 7 died.", "Its process 8 died.")
 
 
 def test_a_trial_that_goes_on_from_another_is_another_run(store: Store, sweep: Sweep):

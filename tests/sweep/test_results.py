@@ -91,6 +91,47 @@ def test_best_yaml_trains_with_the_best_settings_on_all_training_images(tmp_path
     assert header[1].endswith("mean over grids: 20.0 ± 1.5 (deviation over draws of samples).")
 
 
+def test_best_yaml_trains_as_long_as_its_base_and_says_how_long_the_trial_did(tmp_path: Path):
+    short = {"learning.num_updates": 60, "learning.warmup": 10}
+
+    class Short(MadeSweep):
+        def config_of(self, trial: Trial):
+            return changed(super().config_of(trial), short)
+
+    written(tmp_path, [replace(finished("t", 0.02), updates=60)], Short(num_updates=60))
+    config, text = load_config(str(tmp_path / "best.yaml")), (tmp_path / "best.yaml").read_text()
+    assert (config.learning.num_updates, config.learning.warmup) == (500, 50)
+    assert (
+        "# The trial trained for 60 updates, 10 of them warming up; this file trains for 500, 50 of them warming up, "
+        "for which its settings have not been tried.\n"
+    ) in text
+    assert "20.0 ± 1.5" in text
+    assert ", 500 updates; the trial had 60." in (tmp_path / "report.html").read_text()
+
+
+def test_the_last_settings_of_a_population_are_said_to_be_the_last(tmp_path: Path):
+    written(tmp_path, [finished("t", 0.02, run=str(tmp_path / "trials" / "t.3"))])
+    assert (
+        "# Its settings changed while it trained; these are the last of them.\n" in (tmp_path / "best.yaml").read_text()
+    )
+
+
+def test_failures_that_trials_went_on_after_are_counted_in_the_report(tmp_path: Path):
+    trials = [finished(f"t{n}", 0.1, failures=(f"Its process {n} died.",) * n) for n in range(3)]
+    store = written(tmp_path, trials)
+    assert read_results(store) == trials
+    text = store.read("report.html").decode()
+    assert "Failures that trials went on after" in text and "Its process 1 died." in text and "t1, t2" in text
+    assert ranking.failures(trials) == [("Its process 1 died.", 3, ["t1", "t2"])]
+
+
+def test_results_of_a_version_that_counted_no_failures_are_read(tmp_path: Path):
+    store = written(tmp_path, [finished("t", 0.1)])
+    table = pq.read_table(store.path("results.parquet")).drop_columns(["failures"])
+    pq.write_table(table, store.path("results.parquet"))
+    assert read_results(store) == [finished("t", 0.1)]
+
+
 def test_a_comment_of_best_yaml_stays_one_whatever_the_sweep_is_called(tmp_path: Path):
     written(tmp_path, [finished("t", 0.02)], MadeSweep(name="two\nlines: [", base="digits\r\nx"))
     assert load_config(str(tmp_path / "best.yaml")).learning.num_updates == 500

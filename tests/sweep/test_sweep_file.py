@@ -49,7 +49,11 @@ def test_a_sweep_chooses_on_validation_images_unless_told_otherwise(tmp_path: Pa
 
 
 def test_the_best_settings_are_trained_as_the_base_is(tmp_path: Path):
-    sweep, base = read(tmp_path, HEAD + STEP, "learning.ema=0.5"), load_config(str(TINY), ["learning.ema=0.5"])
+    """As long, too, with the warm-up of that length, though trials are shorter."""
+    changes = ["learning.ema=0.5", "learning.num_updates=500", "learning.warmup=50"]
+    text = HEAD.replace("updates: 12", "updates: 12, warmup: 3") + STEP
+    sweep, base = read(tmp_path, text, *changes), load_config(str(TINY), changes)
+    assert (sweep.config_of({}).learning.num_updates, sweep.config_of({}).learning.warmup) == (12, 3)
     preset = sweep.preset_of({"langevin.step_size": 0.7})
     assert preset.langevin.step_size == 0.7
     assert (preset.data, preset.learning, preset.evaluate, preset.watch) == (
@@ -58,6 +62,10 @@ def test_the_best_settings_are_trained_as_the_base_is(tmp_path: Path):
         base.evaluate,
         base.watch,
     )
+
+
+def test_the_best_settings_are_trained_no_shorter_than_the_trials_were(tmp_path: Path):
+    assert read(tmp_path, HEAD + STEP).preset_of({}).learning.num_updates == 12  # tiny.yaml has 6
 
 
 def test_settings_and_changes_go_to_all_trials_and_changes_win(tmp_path: Path):
@@ -179,7 +187,7 @@ def test_schedules_are_only_compared_at_sizes_that_are_named(tmp_path: Path):
         ("budget: {updates: 10}", 2, "samples must be a whole number from 2 up, but is None"),
         ("budget: {updates: ten, samples: 8}", 2, "updates must be a whole number from 1 up, but is 'ten'"),
         ("budget: {update: 10}", 2, "(did you mean 'updates'?)"),
-        ("budget: 5", 2, "budget must hold updates, evaluations, samples, draws"),
+        ("budget: 5", 2, "budget must hold updates, warmup, evaluations, samples, draws"),
     ],
 )
 def test_a_mistake_in_the_budget_is_told_by_its_line(tmp_path: Path, head: str, line: int, said: str):
