@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from distmgcd.bench.all_reduce import measure_link
@@ -67,14 +68,21 @@ def bench_predict(
         )
     with _one_thread_on(device):
         machine, (images, note) = describe(device), training_pixels(config)
-        measured = measure_phases(config, images, device)
+        timed = TimedPhases(config, images, device)
+        source = "given" if link else f"measured: two local processes, {'nccl' if device.type == 'cuda' else 'gloo'}"
+        link = link or measure_link(sum(gradient_bytes(make_model(config))), use_gpu=device.type == "cuda")
+        timed.take(_NUM_ROUNDS)
+        runs: dict[int, list[float]] = {count: [] for count in check_with}
+        for _ in range(num_rounds if check_with else 0):
+            for count in check_with:
+                runs[count].append(rate_of_run(config, count, num_updates=num_updates, use_gpu=device.type == "cuda"))
+            timed.take(_NUM_ROUNDS)  # again, so that a machine whose speed drifts treats both alike
+    measured = timed.medians()
     model = fit(config, measured)
-    source = "given" if link else f"measured: two local processes, {'nccl' if device.type == 'cuda' else 'gloo'}"
-    link = link or measure_link(sum(gradient_bytes(make_model(config))), use_gpu=device.type == "cuda")
-    runs = run_for_real(config, check_with, device, num_rounds=num_rounds, num_updates=num_updates)
     return {
         "machine": machine,
-        "protocol": protocol() | {"rounds": _NUM_ROUNDS, "threads_a_worker": machine["threads"]},
+        "protocol": protocol()
+        | {"rounds": _NUM_ROUNDS, "rounds_of_runs": num_rounds, "threads_a_worker": machine["threads"]},
         "batch": batch_size,
         "measured_s": {str(size): sum(phases.values()) for size, phases in measured.items()},
         "fit_largest_error": max(
@@ -96,24 +104,39 @@ def bench_predict(
     }
 
 
-def measure_phases(config: Config, images: Any, device: torch.device) -> dict[int, Phases]:
-    """{images of a worker: seconds of every phase of an update}, in turn, medians over rounds."""
-    whole = config.learning.global_batch_size
-    batches = [
-        Batch(config, images, device, size) for size in sorted({max(1, whole // fraction) for fraction in _FRACTIONS})
-    ]
-    learner, method = make_learner(config, LocalWorker(device)), make_method(config)
-    rounds: list[list[Phases]] = []
-    for number in range(1 + _NUM_ROUNDS):
-        rounds.append([])
-        for batch in batches:
-            clock = Clock(device)
-            learn_by_phase(learner, batch, number, method, clock)
-            rounds[-1].append(clock.seconds())
-    return {
-        len(batch): {phase: statistics.median(each[place][phase] for each in rounds[1:]) for phase in rounds[1][place]}
-        for place, batch in enumerate(batches)
-    }
+class TimedPhases:
+    """Seconds of every phase of an update, of batches of several sizes in turn."""
+
+    def __init__(self, config: Config, images: np.ndarray, device: torch.device):
+        whole = config.learning.global_batch_size
+        sizes = sorted({max(1, whole // fraction) for fraction in _FRACTIONS})
+        self._batches = [Batch(config, images, device, size) for size in sizes]
+        self._learner, self._method, self._device = (
+            make_learner(config, LocalWorker(device)),
+            make_method(config),
+            device,
+        )
+        self._rounds: list[list[Phases]] = []
+
+    def take(self, num_rounds: int) -> None:
+        """Of which a first one only warms up."""
+        for number in range(1 + num_rounds):
+            times = []
+            for batch in self._batches:
+                clock = Clock(self._device)
+                learn_by_phase(self._learner, batch, number, self._method, clock)
+                times.append(clock.seconds())
+            self._rounds += [times] if number else []
+
+    def medians(self) -> dict[int, Phases]:
+        """{images in the batch: the median round of every phase}."""
+        return {
+            len(batch): {
+                phase: statistics.median(times[place][phase] for times in self._rounds)
+                for phase in self._rounds[0][place]
+            }
+            for place, batch in enumerate(self._batches)
+        }
 
 
 def fit(config: Config, measured: dict[int, Phases]) -> UpdateTime:
@@ -160,19 +183,12 @@ def shows_at(rows: Sequence[dict[str, Any]], name: str) -> int | None:
     return next((row["num_workers"] for row in rows if row[name]["communication"] > SHOWS), None)
 
 
-def run_for_real(
-    config: Config, worker_counts: Sequence[int], device: torch.device, *, num_rounds: int, num_updates: int
-) -> dict[int, list[float]]:
-    """{workers: images/s of every round} under torchrun, in turn."""
+def rate_of_run(config: Config, num_workers: int, *, num_updates: int, use_gpu: bool) -> float:
+    """Images/s of a short run of so many workers under torchrun."""
     short = loop_only(config, min(num_updates, config.learning.num_updates))
-    rates: dict[int, list[float]] = {count: [] for count in worker_counts}
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(num_rounds):
-            for count in worker_counts:
-                name = f"{count}-{number}"
-                under_torchrun(short, folder, name, num_workers=count, use_gpu=device.type == "cuda")
-                rates[count].append(median_rate(Path(folder) / name))
-    return rates
+        under_torchrun(short, folder, "run", num_workers=num_workers, use_gpu=use_gpu)
+        return median_rate(Path(folder) / "run")
 
 
 def _of_grid(config: Config, grid: GridTime, number: int, machine: dict[str, Any]) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ own cost is measured, too; it falls most on small operators, so theirs are upper
 import os
 import statistics
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,7 +19,7 @@ from distmgcd.bench import timing
 from distmgcd.bench.images import training_pixels
 from distmgcd.bench.kernels import CLASSES, times_of
 from distmgcd.bench.machine import describe, protocol
-from distmgcd.bench.phases import Clock, learn_by_phase
+from distmgcd.bench.phases import Around, Clock, learn_by_phase
 from distmgcd.bench.updates import Batch
 from distmgcd.config import Config
 from distmgcd.core.learning import learn
@@ -26,7 +27,8 @@ from distmgcd.training.assemble import make_learner, make_method
 from distmgcd.training.worker import LocalWorker, choose_device
 
 NUM_ROUNDS = 5
-_NUM_LARGEST = 12
+NUM_PROFILED = 3
+_NUM_LARGEST = 3  # operators that are named, of every kind of work
 
 
 def bench_profile(config: Config, *, use_gpu: bool | None = None) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def bench_profile(config: Config, *, use_gpu: bool | None = None) -> dict[str, A
             timing.seconds(lambda now=update: learn(learner, batch.read(), batch.indices, now, method), device)
         )
         times["parts"].append(
-            timing.seconds(lambda now=update: learn_by_phase(learner, batch, now, method, _nothing), device)
+            timing.seconds(lambda now=update: learn_by_phase(learner, batch, now, method, no_phase), device)
         )
         clock = Clock(device)
         times["timed"].append(
@@ -63,39 +65,46 @@ def bench_profile(config: Config, *, use_gpu: bool | None = None) -> dict[str, A
         "timers_over_none": statistics.median(a / b for a, b in zip(times["timed"], times["parts"], strict=True)),
         "phases_s": medians,
         "phase_shares": {phase: spent / sum(medians.values()) for phase, spent in medians.items()},
-        **by_class(lambda: learn_by_phase(learner, batch, 99, method, record_function), device, medians),
+        **by_class(lambda around: learn_by_phase(learner, batch, 99, method, around), device, set(medians)),
         "notes": [note] if note else [],
     }
 
 
-def by_class(update: timing.Task, device: torch.device, phases: dict[str, float]) -> dict[str, Any]:
-    """Shares of the kinds of work in an update under the profiler, and the operators that take longest."""
+def by_class(update: Callable[[Around], None], device: torch.device, phases: set[str]) -> dict[str, Any]:
+    """Shares of the kinds of work in updates under the profiler, and the operators of each that take longest."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it tells every start and stop, and of GPUs that are not there
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
-    with torch.profiler.profile(activities=activities) as profile:
-        profiled = timing.seconds(lambda: _named(update), device)
-    times = times_of(profile.events(), set(phases), on_cuda=on_cuda)
-    busy = sum(times.values())
+    times: dict[tuple[str, str], float] = defaultdict(float)
+    costs, wall = [], 0.0
+    for _ in range(NUM_PROFILED):
+        without = timing.seconds(lambda: update(no_phase), device)
+        with torch.profiler.profile(activities=activities) as profile:
+            profiled = timing.seconds(lambda: _named(update), device)
+        costs.append(profiled / without)
+        wall += profiled
+        for key, spent in times_of(profile.events(), phases, on_cuda=on_cuda).items():
+            times[key] += spent
     if on_cuda:  # what is left of the wall clock, the device waits for the host
-        times["other", "the device waits"] = max(0.0, profiled - busy)
+        times["other", "the device waits"] += max(0.0, wall - sum(times.values()))
     total = sum(times.values())
-    shares = dict.fromkeys(CLASSES, 0.0)
-    for (kind, _), spent in times.items():
-        shares[kind] += spent / total
-    largest = sorted(times.items(), key=lambda item: -item[1])[:_NUM_LARGEST]
+    shares = {kind: sum(spent for (of, _), spent in times.items() if of == kind) / total for kind in CLASSES}
+    largest = {
+        kind: sorted(((name, spent / total) for (of, name), spent in times.items() if of == kind), key=lambda x: -x[1])
+        for kind in CLASSES
+    }
     return {
         "class_shares": shares,
-        "largest": [{"class": kind, "name": name, "share": spent / total} for (kind, name), spent in largest],
-        "profiler_over_none": profiled / sum(phases.values()),
-        "profiled_share_of_wall": busy / profiled,
+        "largest": {kind: dict(named[:_NUM_LARGEST]) for kind, named in largest.items()},
+        "profiler_over_none": statistics.median(costs),
+        "accounted_for": total / wall,
     }
 
 
-def _named(update: timing.Task) -> None:
+def _named(update: Callable[[Around], None]) -> None:
     with record_function("update"):  # its own time is what Python takes between the operators
-        update()
+        update(record_function)
 
 
-def _nothing(phase: str) -> nullcontext[None]:
+def no_phase(name: str) -> nullcontext[None]:
     return nullcontext()

@@ -22,11 +22,8 @@ def of_speed(figures: dict[str, Any]) -> list[Any]:
     if figures["blocks"]:
         prices = ", ".join(f"{ratio:.2f} with {size}" for size, ratio in figures["blocks"].items())
         lines.append(f"learning.block_size: {prices} of the rate without")
-    on_device = (
-        f"; on the device {_bytes(memory['peak_device_bytes'])}, {_bytes(memory['peak_device_reserved_bytes'])} reserved"
-        if "peak_device_bytes" in memory
-        else ""
-    )
+    used, reserved = memory.get("peak_device_bytes"), memory.get("peak_device_reserved_bytes")
+    on_device = f"; on the device {_bytes(used)}, {_bytes(reserved)} reserved" if used else ""
     lines.append(
         f"memory of a process with two updates behind it: {_bytes(memory['peak_resident_bytes'])} at most, of which "
         f"{_bytes(memory['imports_bytes'])} before there was a model{on_device}"
@@ -84,22 +81,21 @@ def of_targets(targets: Sequence[dict[str, Any]]) -> list[Table]:
 
 
 def of_profile(figures: dict[str, Any]) -> list[Any]:
-    phases = _table(
-        f"one update of {figures['batch']} images: {1000 * figures['update_s']:,.1f} ms", "phase", "ms", "share"
-    )
+    phases = _table("", "phase", "ms", "share")
     for phase, spent in figures["phases_s"].items():
         phases.add_row(phase, f"{1000 * spent:,.2f}", _percent(figures["phase_shares"][phase]))
-    kinds = _table("the same by kind of work", "kind", "share", "mostly")
+    kinds = _table("", "kind", "share", "mostly")
     for kind, share in figures["class_shares"].items():
-        names = [row["name"] for row in figures["largest"] if row["class"] == kind]
-        kinds.add_row(kind, _percent(share), ", ".join(names[:2]))
+        kinds.add_row(kind, _percent(share), ", ".join(list(figures["largest"][kind])[:2]))
     return [
         *_heading(figures["machine"]),
+        f"one update of {figures['batch']} images: {1000 * figures['update_s']:,.1f} ms, by phase",
         phases,
+        "and by kind of work, under torch.profiler",
         kinds,
-        f"What measuring costs: an update cut into phases takes {figures['in_parts_over_whole']:.2f} times a whole one, "
-        f"with timers {figures['timers_over_none']:.2f} times one without, under torch.profiler "
-        f"{figures['profiler_over_none']:.2f} times one without.",
+        f"What measuring costs: an update cut into phases takes {figures['in_parts_over_whole']:.2f} of a whole one's "
+        f"time, with timers {figures['timers_over_none']:.2f} of that without, under torch.profiler "
+        f"{figures['profiler_over_none']:.2f} of that without.",
         *figures["notes"],
     ]
 
@@ -219,7 +215,7 @@ def _heading(machine: dict[str, Any]) -> list[str]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
+    table = Table(title=title or None, title_justify="left", caption_justify="left")
     for column in columns:
         table.add_column(column, justify="left" if column in ("", "phase", "kind", "mostly") else "right")
     return table
