@@ -23,7 +23,7 @@ CLASSES = (
 _OF_OPERATOR = (
     ("optimiser", r"_fused_adam|Optimizer|_foreach_lerp"),
     ("convolution", r"conv"),
-    ("random/integer", r"bitwise|shift|randn|rand|random|normal_|uniform_|bernoulli|arange"),
+    ("random/integer", r"bitwise|shift|__(and|or|xor)__|randn|rand|random|normal_|uniform_|bernoulli|arange"),
     ("matrix product", r"^aten::(mm|addmm|bmm|baddbmm|addmv|mv|dot|matmul|linear|mkldnn_linear)$"),
     ("reduction", r"^aten::(sum|mean|amax|amin|max|min|norm|linalg_vector_norm|_foreach_norm|all|any|avg_pool2d)$"),
     (

@@ -79,6 +79,7 @@ def bench_predict(
             timed.take(_NUM_ROUNDS)  # again, so that a machine whose speed drifts treats both alike
     measured = timed.medians()
     model = fit(config, measured)
+    alone = batch_size / model.computing(batch_size)
     return {
         "machine": machine,
         "protocol": protocol()
@@ -94,10 +95,12 @@ def bench_predict(
         },
         "rest": {"fixed_s": model.rest.fixed, "s_per_image": model.rest.per_image},
         "link": {"bytes_per_s": link.bytes_per_s, "latency_s": link.latency, "source": source},
-        "fixed_batch": [predict(model, link, count, batch_size) for count in WORKERS if count <= batch_size],
-        "fixed_share": [predict(model, link, count, batch_size * count) for count in WORKERS],
+        "one_worker_images_per_s": alone,
+        "fixed_batch": [predict(model, link, count, batch_size, alone) for count in WORKERS if count <= batch_size],
+        "fixed_share": [predict(model, link, count, batch_size * count, alone) for count in WORKERS],
         "checked": [
-            predict(model, link, count, batch_size) | {"measured_images_per_s": rates} for count, rates in runs.items()
+            predict(model, link, count, batch_size, alone) | {"measured_images_per_s": rates}
+            for count, rates in runs.items()
         ],
         "assumptions": list(ASSUMPTIONS),
         "notes": [note] if note else [],
@@ -164,8 +167,11 @@ def gradient_bytes(model: MultiGridEnergy) -> list[int]:
     return [sum(p.numel() * p.element_size() for p in grid.parameters()) for grid in model.grids]
 
 
-def predict(model: UpdateTime, link: Link, num_workers: int, batch_size: int) -> dict[str, Any]:
-    """Images/s of so many workers together, and which part of an update communication is."""
+def predict(model: UpdateTime, link: Link, num_workers: int, batch_size: int, alone: float) -> dict[str, Any]:
+    """Images/s of so many workers together, beside what as many on their own would do, `alone` images/s each.
+
+    communication: the part of an update that is nothing else.
+    """
     share = math.ceil(batch_size / num_workers)
     row: dict[str, Any] = {"num_workers": num_workers, "share": share}
     for name, overlap in (("without_overlap", False), ("with_overlap", True)):
@@ -173,7 +179,7 @@ def predict(model: UpdateTime, link: Link, num_workers: int, batch_size: int) ->
         row[name] = {
             "images_per_s": batch_size / seconds,
             "communication": 1.0 - model.computing(share) / seconds,
-            "efficiency": (batch_size / seconds) / (num_workers * share / model.computing(share)),
+            "of_ideal": batch_size / seconds / (num_workers * alone),
         }
     return row
 

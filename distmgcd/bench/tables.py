@@ -165,18 +165,8 @@ def _checked(figures: dict[str, Any]) -> Table:
 
 def _predicted(title: str, rows: Sequence[dict[str, Any]]) -> list[Any]:
     if not rows:
-        return [f"{title}: no row, for the fewest workers predicted are more than the images of a batch"]
-    table = _table(
-        title,
-        "workers",
-        "images each",
-        "images/s",
-        "communication",
-        "efficiency",
-        "overlapped",
-        "communication",
-        "eff.",
-    )
+        return [f"{title}: no row, for even the fewest workers predicted are more than the images of a batch"]
+    table = _table(title, "workers", "each", "images/s", "comm.", "of ideal", "overlapped", "comm.", "of ideal")
     for row in rows:
         cells = [
             cell
@@ -184,15 +174,15 @@ def _predicted(title: str, rows: Sequence[dict[str, Any]]) -> list[Any]:
             for cell in (
                 f"{row[name]['images_per_s']:,.0f}",
                 _percent(row[name]["communication"]),
-                f"{row[name]['efficiency']:.2f}",
+                f"{row[name]['of_ideal']:.2f}",
             )
         ]
         table.add_row(f"{row['num_workers']:,}", str(row["share"]), *cells)
     without, overlapped = (shows_at(rows, name) for name in ("without_overlap", "with_overlap"))
-    table.caption = (
-        f"communication is more than {SHOWS:.0%} of an update {_from(without)}; with overlap {_from(overlapped)}"
-    )
-    return [table]
+    return [
+        table,
+        f"Communication is more than {SHOWS:.0%} of an update {_from(without)}, with overlap {_from(overlapped)}.",
+    ]
 
 
 def _from(count: int | None) -> str:
