@@ -10,39 +10,55 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from distmgcd.bench.machine import describe
 from distmgcd.config import Config, to_yaml
+from distmgcd.data import check_shares
 from distmgcd.launch import train
 from distmgcd.runs.run import METRICS_FILE, Run
+from distmgcd.training.worker import choose_device
 
 
 def bench_scaling(
-    config: Config, *, num_workers: int, use_gpu: bool = False, num_rounds: int = 3, num_updates: int = 60
+    config: Config,
+    *,
+    worker_counts: Sequence[int],
+    use_gpu: bool = False,
+    num_rounds: int = 3,
+    num_updates: int = 60,
 ) -> dict[str, Any]:
-    """Images/s of every round: {"one": [...], "torchrun": [...], "ray": [...]}, and the medians of their ratios."""
+    """Images/s of every round with 1 and so many workers under torchrun, and with the most of them under Ray Train.
+
+    {"images_per_s": {"torchrun": {"1": [...], "4": [...]}, "ray": {"4": [...]}}, "speed_up": the same, of one worker}
+    """
+    machine = describe(choose_device(use_gpu))
     short = loop_only(config, min(num_updates, config.learning.num_updates))
-    ways: dict[str, Callable[[str, str], None]] = {
-        "one": lambda folder, name: under_torchrun(short, folder, name, num_workers=1, use_gpu=use_gpu),
-        "torchrun": lambda folder, name: under_torchrun(short, folder, name, num_workers=num_workers, use_gpu=use_gpu),
-        "ray": lambda folder, name: under_ray(short, folder, name, num_workers=num_workers, use_gpu=use_gpu),
-    }
-    rates: dict[str, list[float]] = {way: [] for way in ways}
+    counts = sorted({1, *worker_counts})
+    for count in counts:
+        check_shares(config.learning.global_batch_size, count, count, block=config.learning.block_size or 1)
+    ways = [("torchrun", count) for count in counts] + [("ray", counts[-1])]
+    rates: dict[str, dict[str, list[float]]] = {"torchrun": {}, "ray": {}}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(num_rounds):
-            for way, run in ways.items():
-                run(folder, f"{way}{number}")
-                rates[way].append(median_rate(Path(folder) / f"{way}{number}"))
+            for way, count in ways:
+                run, name = under_torchrun if way == "torchrun" else under_ray, f"{way}-{count}-{number}"
+                run(short, folder, name, num_workers=count, use_gpu=use_gpu)
+                rates[way].setdefault(str(count), []).append(median_rate(Path(folder) / name))
+    one, most = rates["torchrun"]["1"], str(counts[-1])
     return {
-        "num_workers": num_workers,
+        "machine": machine,
         "images_per_s": rates,
-        "speed_up": _median_ratio(rates["torchrun"], rates["one"]),
-        "speed_up_on_ray": _median_ratio(rates["ray"], rates["one"]),
-        "ray_to_torchrun": _median_ratio(rates["ray"], rates["torchrun"]),
+        "speed_up": {
+            way: {count: _median_ratio(values, one) for count, values in of_way.items()}
+            for way, of_way in rates.items()
+        },
+        "ray_to_torchrun": _median_ratio(rates["ray"][most], rates["torchrun"][most]),
+        "num_rounds": num_rounds,
+        "num_updates": short.learning.num_updates,
+        "threads_a_worker": 1,
     }
 
 
@@ -81,25 +97,6 @@ def median_rate(run: Path) -> float:
     """Images/s of the records but the first, which holds the start."""
     records = [json.loads(line) for line in (run / "log" / METRICS_FILE).read_text().splitlines()]
     return statistics.median([r["images_per_s"] for r in records if "images_per_s" in r][1:])
-
-
-def table_of_scaling(figures: dict[str, Any]) -> list[Any]:
-    """The figures for a person."""
-    num, rates = figures["num_workers"], figures["images_per_s"]
-    table = Table(title=f"images/s, {len(rates['one'])} rounds, one thread a worker", title_justify="left")
-    for column in ("", "median", "from", "to", "of one worker"):
-        table.add_column(column, justify="right" if column else "left")
-    ways = {"one": ("1 worker, torchrun", 1.0), "torchrun": (f"{num} workers, torchrun", figures["speed_up"])}
-    ways["ray"] = (f"{num} workers, Ray Train", figures["speed_up_on_ray"])
-    for way, (title, ratio) in ways.items():
-        values = rates[way]
-        table.add_row(
-            title, *(f"{value:,.0f}" for value in (statistics.median(values), min(values), max(values))), f"{ratio:.2f}"
-        )
-    return [
-        table,
-        f"Ray Train runs the loop at {figures['ray_to_torchrun']:.3f} of torchrun's rate (median of rounds).",
-    ]
 
 
 def _median_ratio(a: list[float], b: list[float]) -> float:

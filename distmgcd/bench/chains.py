@@ -1,0 +1,158 @@
+"""How fast the chains of every grid run: our executions, a textbook's loops, and other libraries where installed.
+
+chain-steps/s   Langevin steps of single images: a step of a batch of B counts B
+peak            fraction of this machine's measured matrix product in the same precision; a chain-step costs 4 FLOP a
+                multiply-add of the network: forward and gradient of the image
+
+All contenders walk from the same images through the same network with the same number of steps, step size and noise
+deviation, and none of them records anything on the way.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distmgcd.bench import timing
+from distmgcd.bench.peers import drive
+from distmgcd.bench.timing import Contender
+from distmgcd.config import Config
+from distmgcd.config.cost import multiply_adds
+from distmgcd.core.energy import ConvEnergy, frozen
+from distmgcd.core.fast import Speed, Walker, walker_of
+from distmgcd.core.langevin import Langevin, run_chain
+from distmgcd.core.synthesis import ChainNoise
+from distmgcd.training.assemble import make_langevin, make_model
+
+_LEAST_STEPS = 3  # of a measured chain whose steps are slow
+PEERS_BATCH_ON_CPU = 32  # at most, beside other libraries
+
+
+# Whatever stands here is measured everywhere that it can run. Training takes auto if nothing is said.
+AUTO = "auto"
+EXECUTIONS = {
+    "plain": Speed("plain", "fp32", False),
+    "traced": Speed("traced", "fp32", False),
+    "compiled": Speed("compiled", "fp32", False),
+    "captured": Speed("captured", "fp32", False),
+    AUTO: Speed(),
+}
+
+
+def executions(device: torch.device) -> dict[str, tuple[Walker, str]]:
+    """{name: (what walks the chains, precision of the network)} of those that this device can run."""
+    runnable = {name: speed for name, speed in EXECUTIONS.items() if name != "captured" or device.type == "cuda"}
+    return {name: (walker_of(speed), speed.on(device).precision) for name, speed in runnable.items()}
+
+
+def bench_chains(
+    config: Config, device: torch.device, peaks: dict[str, float], *, with_peers: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """{size of the grid: figures}, and a sentence for every library that could not be driven."""
+    batch = config.learning.global_batch_size
+    if with_peers and device.type == "cpu":
+        batch = min(batch, PEERS_BATCH_ON_CPU)
+    model, figures, notes = make_model(config).to(device), {}, []
+    for grid, (size, settings) in enumerate(zip(config.grids.sizes, make_langevin(config), strict=True)):
+        x = torch.rand(batch, config.data.channels, size, size, device=device) * 2 - 1
+        settings = settings._replace(num_steps=affordable_steps(model.grids[grid], x, settings))
+        contenders = contenders_of(model.grids[grid], x, grid, settings)
+        if with_peers:
+            peers, missing = drive(model.grids[grid], x, settings)
+            contenders |= peers
+            notes += [note for note in missing if note not in notes]
+        flop = 4.0 * multiply_adds(config, grid)
+        figures[str(size)] = compare(contenders, device, batch=batch, settings=settings, flop=flop, peaks=peaks)
+    return figures, notes
+
+
+def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) -> dict[str, Contender]:
+    """Our executions, and the loop as a textbook has it: on frozen weights, and on live ones."""
+    noise = ChainNoise(torch.arange(len(x), device=x.device), seed=0)
+
+    def ours(walker: Walker) -> None:
+        with frozen(energy):
+            walker.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+
+    def textbook() -> None:
+        with frozen(energy):
+            textbook_chain(energy, x, settings)
+
+    return {
+        **{
+            name: Contender("ours", lambda walker=walker: ours(walker), precision)
+            for name, (walker, precision) in executions(x.device).items()
+        },
+        "textbook, frozen": Contender("textbook", textbook),
+        "textbook, live": Contender("textbook", lambda: live_chain(energy, x, settings)),
+    }
+
+
+def compare(
+    contenders: dict[str, Contender],
+    device: torch.device,
+    *,
+    batch: int,
+    settings: Langevin,
+    flop: float,
+    peaks: dict[str, float],
+) -> dict[str, Any]:
+    """The figures of one grid."""
+    first_calls = {name: timing.seconds(contender.task, device) for name, contender in contenders.items()}
+    times = timing.in_turn({name: contender.task for name, contender in contenders.items()}, device)
+    chain_steps = batch * settings.num_steps
+    rows = {}
+    for name, contender in contenders.items():
+        rate = timing.rates(chain_steps, times[name])
+        rows[name] = {
+            "kind": contender.kind,
+            "precision": contender.precision,
+            "chain_steps_per_s": rate,
+            "of_textbook": timing.times_as_fast(times[name], times["textbook, frozen"]),
+            "fraction_of_peak": flop * rate["median"] / peaks[contender.precision],
+            "first_call_s": first_calls[name],  # with what it compiles or captures
+        }
+    ours = [name for name, contender in contenders.items() if contender.kind == "ours"]
+    peers = [name for name, contender in contenders.items() if contender.kind == "peer"]
+    return {
+        "batch": batch,
+        "num_steps": settings.num_steps,
+        "num_rounds": len(times["textbook, frozen"]),
+        "flop_per_chain_step": flop,
+        "contenders": rows,
+        "of_peers": {name: {peer: timing.times_as_fast(times[name], times[peer]) for peer in peers} for name in ours},
+    }
+
+
+def affordable_steps(energy: ConvEnergy, x: Tensor, settings: Langevin) -> int:
+    """As many steps as the config has, or as a round has time for: a step's time does not depend on their number."""
+    one = settings._replace(num_steps=1)
+    noise = ChainNoise(torch.arange(len(x), device=x.device), seed=0)
+
+    def step() -> None:
+        run_chain(energy, x, noise(0, tuple(x.shape[1:]), 1), one)
+
+    with frozen(energy):
+        step()
+        once = timing.seconds(step, x.device)
+    return min(settings.num_steps, max(_LEAST_STEPS, round(timing.SECONDS_EACH / once)))
+
+
+def textbook_chain(energy: Callable[[Tensor], Tensor], x: Tensor, settings: Langevin) -> Tensor:
+    """x <- x - (s^2 / 2) grad U + s sqrt(T) z, as one would write it in a notebook."""
+    for _ in range(settings.num_steps):
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(energy(x).sum(), x)
+        x = x.detach() - settings.drift_scale * gradient + settings.noise_std * torch.randn_like(x)
+    return x
+
+
+def live_chain(energy: ConvEnergy, x: Tensor, settings: Langevin) -> Tensor:
+    """The same as much research code has it: backward() on live weights, whose gradients nobody wants."""
+    for _ in range(settings.num_steps):
+        x = x.detach().requires_grad_()
+        energy(x).sum().backward()
+        x = x.detach() - settings.drift_scale * x.grad + settings.noise_std * torch.randn_like(x)
+    energy.zero_grad()
+    return x

@@ -1,0 +1,106 @@
+"""The Langevin samplers of other libraries, driven on our network; the project does not depend on them.
+
+    ours                     x <- x - (s^2 / 2) grad U + s sqrt(T) z
+    ebmkit (MIT)             x <- x - e grad U + sigma z                   e = s^2 / 2, sigma = s sqrt(T)
+    torchebm (MIT)           x <- x - e grad U + n sqrt(2 e) z             e = s^2 / 2, n = sqrt(T)
+
+Each by its documented way: ebm.LangevinDynamics.sample, torchebm.samplers.LangevinDynamics.sample, without trajectory
+or diagnostics. ebmkit freezes the weights itself; for torchebm they are frozen here, which can only help it. Both
+clamp at every step or never, so a clamp after the chain is done to their result. On CUDA torchebm runs a second time in
+its mixed precision (bf16 autocast). Its fused Triton step (torchebm.cuda, by its own words a proof of concept) cannot
+be reached from its sampler.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distmgcd.bench.machine import version_of
+from distmgcd.bench.timing import Contender, Task
+from distmgcd.core.energy import ConvEnergy, frozen
+from distmgcd.core.langevin import Langevin, chain_end
+
+Sampler = Callable[[Tensor], Tensor]  # where chains start [B, C, s, s] to where they end
+
+
+class Peer(NamedTuple):
+    package: str
+    make: Callable[[ConvEnergy, Langevin, torch.device], Sampler]
+    precision: str = "fp32"  # bf16: by its mixed precision, which is for CUDA only
+
+
+def ebmkit(energy: ConvEnergy, settings: Langevin, device: torch.device) -> Sampler:
+    import ebm
+
+    sampler = ebm.LangevinDynamics(
+        step_size=settings.drift_scale,
+        steps=settings.num_steps,
+        noise_scale=settings.noise_std,
+        clamp=(-1.0, 1.0) if settings.clamp == "step" else None,
+    )
+    return lambda x: chain_end(sampler.sample(energy, x), settings)
+
+
+def torchebm(energy: ConvEnergy, settings: Langevin, device: torch.device, *, bf16: bool = False) -> Sampler:
+    from torchebm.core import BaseModel
+    from torchebm.samplers import LangevinDynamics
+
+    class Model(BaseModel):
+        def __init__(self) -> None:
+            super().__init__(device=device)
+            self.energy = energy
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.energy(x)
+
+    model = Model()
+    sampler = LangevinDynamics(
+        model,
+        step_size=settings.drift_scale,
+        noise_scale=math.sqrt(settings.temperature),
+        clamp=(-1.0, 1.0) if settings.clamp == "step" else None,
+        device=device,
+    )
+    for part in (model, sampler) if bf16 else ():
+        part.setup_mixed_precision(True, torch.bfloat16)
+    return lambda x: chain_end(sampler.sample(x=x, n_steps=settings.num_steps), settings)
+
+
+PEERS = (
+    Peer("ebmkit", ebmkit),
+    Peer("torchebm", torchebm),
+    Peer("torchebm", lambda *arguments: torchebm(*arguments, bf16=True), "bf16"),
+)
+
+
+def drive(energy: ConvEnergy, x: Tensor, settings: Langevin) -> tuple[dict[str, Contender], list[str]]:
+    """{name and version: a run of the chain} of every library that is installed, and a sentence for each other one."""
+    contenders, notes = {}, []
+    for peer in PEERS:
+        if peer.precision == "bf16" and x.device.type != "cuda":
+            continue
+        if (version := version_of(peer.package)) is None:
+            notes.append(
+                f"{peer.package} is not installed, so it is not compared; pip install 'distmgcd[benchmark]' brings it."
+            )
+            continue
+        name = f"{peer.package} {version}" + (" bf16" if peer.precision == "bf16" else "")
+        try:
+            task = _task(peer.make(energy, settings, x.device), energy, x)
+            task()
+        except Exception as error:  # another version of it, say: the others can be compared all the same
+            notes.append(f"{name} could not be driven ({type(error).__name__}: {error}), so it is not compared.")
+        else:
+            contenders[name] = Contender("peer", task, peer.precision)
+    return contenders, notes
+
+
+def _task(sample: Sampler, energy: ConvEnergy, x: Tensor) -> Task:
+    def run() -> Tensor:
+        with frozen(energy):
+            return sample(x)
+
+    return run

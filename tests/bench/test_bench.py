@@ -1,0 +1,163 @@
+"""The bench: what it counts is right, every figure is there, and a mistake is one sentence."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_runs import tiny_config
+
+from distmgcd.bench import chains, machine, timing
+from distmgcd.bench.images import training_pixels
+from distmgcd.bench.memory import most_resident
+from distmgcd.bench.targets import targets_of
+from distmgcd.config import load_config
+from distmgcd.config.cost import multiply_adds
+from distmgcd.core.fast import Speed
+
+CPU = torch.device("cpu")
+
+
+def test_multiply_adds_are_those_of_the_published_networks():
+    config = load_config("paper64")
+    counts = [multiply_adds(config, grid) / 1e6 for grid in range(3)]
+    assert [round(counts[0], 1), *map(round, counts[1:])] == [1.7, 102, 162]  # method.md's table
+
+
+def test_bench_prints_and_writes_every_figure(tmp_path, tiny, command, monkeypatch):
+    monkeypatch.setattr(chains, "EXECUTIONS", {"plain": Speed("plain"), "another": Speed("plain"), "auto": Speed()})
+    status, out, _ = command("bench", tiny, "--json", tmp_path / "bench.json", "--cpu")
+    assert status == 0 and "chain-steps/s" in out and "images/s" in out and "another" in out
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert figures["machine"]["versions"]["torch"] == torch.__version__ and figures["protocol"]["order"]
+    for grid in figures["chains"].values():
+        assert grid["contenders"].keys() == {"plain", "another", "auto", "textbook, frozen", "textbook, live"}
+        for row in grid["contenders"].values():
+            rate = row["chain_steps_per_s"]
+            assert 0 < rate["slowest"] <= rate["median"] <= rate["fastest"] and row["first_call_s"] > 0
+            assert 0 < row["fraction_of_peak"] < 1
+        assert grid["contenders"]["textbook, frozen"]["of_textbook"] == 1
+    assert figures["updates"]["images_per_s"]["median"] > 0 and figures["updates"]["of_textbook"] > 0.1
+    assert figures["blocks"].keys() == {"4", "2", "1"} and all(0.01 < ratio < 3 for ratio in figures["blocks"].values())
+    assert "learning.block_size:" in out and "with 4" in out
+    assert 0 < figures["memory"]["imports_bytes"] <= figures["memory"]["peak_resident_bytes"]
+
+
+def test_in_a_round_everybody_runs_and_the_next_one_begins_with_the_next(monkeypatch):
+    calls = []
+    tasks = {name: lambda name=name: calls.append(name) for name in "abc"}
+    monkeypatch.setattr(timing, "SECONDS_EACH", 0.0)  # once each
+    times = timing.in_turn(tasks, CPU)
+    assert {name: len(each) for name, each in times.items()} == {"a": 3, "b": 3, "c": 3}
+    assert "".join(calls) == "abc" + "abc" + "abc" + "bca" + "cab"  # to warm up, to see how long, three rounds
+
+
+def test_ratios_are_taken_inside_a_round():
+    assert timing.times_as_fast([1.0, 10.0, 2.0], [2.0, 20.0, 5.0]) == 2.0
+    assert timing.rates(6.0, [1.0, 3.0, 2.0]) == {"median": 3.0, "slowest": 2.0, "fastest": 6.0}
+
+
+def test_without_images_pixels_are_made_up_and_that_is_said(tmp_path):
+    images, note = training_pixels(tiny_config(f"data.path={tmp_path / 'none.parquet'}"))
+    assert images.shape == (8, 1, 8, 8) and images.std() > 50
+    assert note.startswith("Pixels are random numbers") and "none.parquet" in note
+    assert training_pixels(tiny_config())[1] is None
+
+
+def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
+    """getrusage of a child begins with its parent's."""
+    ballast = torch.ones(2**28)  # 1 GiB
+    code = "from distmgcd.bench.memory import most_resident; print(most_resident())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert int(done.stdout) < ballast.nbytes <= most_resident()
+
+
+def test_a_slow_product_of_matrices_is_not_made_larger(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(machine, "_MATRIX_SIZES", (512, 1024))
+    monkeypatch.setattr(machine, "seconds", lambda task, device: sizes.append(len(task())) or 1.0)
+    assert machine.matrix_product_rate(CPU, "fp32") == 2.0 * 512**3
+    assert set(sizes) == {512}
+
+
+PEAKS = {"fp32": 100.0, "bf16": 300.0}
+
+
+def grid(plain: float, fast: float, peers: dict[str, float]):
+    """Figures of a grid whose chain-step costs 2 FLOP, with 10 steps of 10 images, 3 s of compiling."""
+    rates = {"plain": ("ours", "fp32", plain), "auto": ("ours", "bf16", fast)}
+    rates |= {name: ("peer", "fp32", rate) for name, rate in peers.items()}
+    return {
+        "batch": 10,
+        "flop_per_chain_step": 2.0,
+        "contenders": {
+            name: {
+                "kind": kind,
+                "precision": precision,
+                "chain_steps_per_s": {"median": rate},
+                "of_textbook": rate / 10,
+                "first_call_s": 3.0,
+            }
+            for name, (kind, precision, rate) in rates.items()
+        },
+        "of_peers": {ours: {peer: rates[ours][2] / rate for peer, rate in peers.items()} for ours in ("plain", "auto")},
+    }
+
+
+def test_targets_take_the_fastest_peer_and_the_fastest_product():
+    figures = {
+        "machine": {"matrix_product_flop_per_s": PEAKS},
+        "chains": {"16": grid(10, 30, {"a": 10, "b": 20}), "64": grid(10, 120, {"a": 9, "b": 8})},
+    }
+    config = load_config("paper64", ["langevin.num_steps=10"])
+    rows = {row["what"]: (row["reached"], row["wanted"], row["met"]) for row in targets_of(figures, config)}
+    assert rows["grid 16: auto, of the fastest peer (b)"] == (1.5, 2.0, False)
+    assert rows["grid 16: plain, of the fastest peer, both in fp32"] == (0.5, 1.0, False)
+    assert rows["grid 64: auto, of the fastest peer (a)"] == (pytest.approx(120 / 9), 2.0, True)
+    assert rows["grid 64: auto, of the bf16 matrix product"] == (0.8, 0.85, False)
+    # A chain has 100 chain-steps: 10 s plain and 10 / 3 s with auto at grid 16.
+    paid = rows["grid 16: auto, updates until its first call is paid back (at most)"]
+    assert paid == (pytest.approx(3 / (10 - 10 / 3)), 200, True)
+    assert targets_of(figures, load_config("digits")) == []
+
+
+def test_an_execution_that_is_slower_never_pays_back():
+    figures = {"machine": {"matrix_product_flop_per_s": PEAKS}, "chains": {"16": grid(10, 5, {})}}
+    (row,) = targets_of(figures, load_config("paper64"))
+    assert row["reached"] is None and row["met"] is False
+
+
+def test_on_a_gpu_the_targets_are_those_of_the_update_and_of_grid_4():
+    figures = {
+        "machine": {"matrix_product_flop_per_s": PEAKS | {"tf32": 200.0}},
+        "chains": {"4": grid(10, 120, {}), "64": grid(10, 120, {})},
+        "updates": {"of_textbook": 3.0},
+    }
+    rows = {
+        row["what"]: (row["reached"], row["wanted"], row["met"]) for row in targets_of(figures, load_config("paper64"))
+    }
+    assert rows["grid 4: auto, of the eager fp32 loop"] == (12.0, 10.0, True)
+    assert rows["whole update, of the eager fp32 update"] == (3.0, 4.0, False)
+    assert rows["grid 64: auto, of the bf16 matrix product"] == (0.8, None, None)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--peers", "--profile"], "--peers and --profile are two benches; run one after the other."),
+        (["--profile", "--workers", "2"], "--workers is not for --profile"),
+        (["--scaling", "--workers", "2:4"], "--workers must be numbers from 1 up such as 4 or 1,2,4, but is '2:4'"),
+        (["--scaling", "--workers", "0"], "--workers must be numbers from 1 up"),
+        (["--scaling", "--workers", "3"], "must divide learning.global_batch_size, but 3 does not divide 8"),
+        (["--bandwidth", "3"], "--predict is not given"),
+        (["--predict", "--bandwidth", "3"], "--bandwidth alone says half of what a link is; give --latency, too"),
+        (["--predict", "--bandwidth", "0", "--latency", "1"], "--bandwidth must be above 0"),
+        (["--predict", "learning.global_batch_size=1"], "learning.global_batch_size is 1"),
+        (["--predict", "--workers", "3"], "must divide learning.global_batch_size, but 3 does not divide 8"),
+    ],
+)
+def test_mistakes_are_one_sentence(options, sentence, tiny, command):
+    status, out, error = command("bench", tiny, *options, "--cpu")
+    assert status == 2 and sentence in error and error.count("\n") == 1 and not out
