@@ -68,8 +68,9 @@ class ConvEnergy(nn.Module):
                 spectral_norm(module)
 
     def forward(self, x: Tensor) -> Tensor:
-        """U(x): [B, C, s, s] to [B], in fp32."""
-        energy = -self.network(x).squeeze(1).float()
+        """U(x): [B, C, s, s] to [B], in fp32, or in fp64 where the images are."""
+        energy = -self.network(x).squeeze(1)
+        energy = energy.to(torch.promote_types(energy.dtype, torch.float32))
         if math.isfinite(self.reference_sigma):
             energy = energy + x.square().flatten(1).sum(1) / (2.0 * self.reference_sigma**2)
         return energy

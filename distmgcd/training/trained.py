@@ -1,6 +1,8 @@
 """A trained model, ready to draw samples: `distmgcd.load(run).sample(64)`."""
 
+import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,15 +17,22 @@ from distmgcd.training.assemble import make_model
 from distmgcd.training.assess import sample_in_batches
 
 
+Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
+_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
+
+
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint of a run: averaged weights and the distribution of 1x1 starts."""
+    """A checkpoint of a run: averaged weights, or raw ones, and the distribution of 1x1 starts."""
 
     config: Config
     update: int  # updates done
     model: MultiGridEnergy
     starts: StartDistribution
     device: torch.device
+    checkpoint: str = ""  # its name
+    weights: Weights = "ema"
+    checksum: str = ""  # SHA-256 of the file of the weights
 
     def sample(self, num: int, *, seed: int = 0) -> Tensor:
         """Fresh samples [num, C, S, S] in [-1, 1], on the CPU. Sample i is a function of (seed, i)."""
@@ -37,7 +46,9 @@ class TrainedModel:
         return [level.clamp(-1.0, 1.0).cpu() for level in levels]
 
 
-def load(run: str, *, which: str = "newest", device: torch.device | str | None = None) -> TrainedModel:
+def load(
+    run: str, *, which: str = "newest", device: torch.device | str | None = None, weights: Weights = "ema"
+) -> TrainedModel:
     """Load a run by the path of its folder (a local path, s3://, ...).
 
     which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
@@ -55,5 +66,14 @@ def load(run: str, *, which: str = "newest", device: torch.device | str | None =
             f"(checkpoint.every={config.checkpoint.every} updates)."
         )
     model = make_model(config)
-    checkpoint.load_weights(model, found, "ema.safetensors")
-    return TrainedModel(config, found.progress.update, model.to(device).eval(), found.starts(), device)
+    checkpoint.load_weights(model, found, _FILES[weights])
+    return TrainedModel(
+        config,
+        found.progress.update,
+        model.to(device).eval(),
+        found.starts(),
+        device,
+        checkpoint=found.name,
+        weights=weights,
+        checksum=hashlib.sha256(found.files[_FILES[weights]]).hexdigest(),
+    )
