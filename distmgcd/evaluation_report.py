@@ -19,7 +19,7 @@ def tables_of(record: dict[str, Any]) -> list[Table | str]:
     if rows := [row for name, of in _ROWS.items() if name in results for row in of(results[name])]:
         shown.append(_table(title, ("", "samples", "data"), rows))
     if "chains" in results:
-        shown += [_table_of_chains(results["chains"]), _notes(results["chains"])]
+        shown.append(_table_of_chains(results["chains"]))
     not_finite = max((m["samples_not_finite"] or 0 for m in record["measured"].values()), default=0)
     if not_finite:
         shown.append(f"{not_finite} of the samples are not finite; where they are not, they count as black.")
@@ -71,36 +71,31 @@ def _spread(found: dict[str, Any], who: str, factor: float = 1.0) -> str:
 
 
 def _table_of_chains(found: dict[str, Any]) -> Table:
-    rows = []
-    for size, grid in found["grids"].items():
-        for steps, at in grid["steps"].items():
-            acceptance = "-" if at["acceptance"] is None else f"{at['acceptance']:.3g}"
-            rows.append(
-                (
-                    f"{size}x{size}",
-                    steps,
-                    f"{_number(at['energy'])} ± {_number(at['energy_error'])}",
-                    _number(grid["energy_of_held_out"]),
-                    f"{_number(at['drift_rms'])} / {_number(grid['noise'])}",
-                    f"{100 * at['saturation']:.1f} %",
-                    acceptance,
-                    f"{_number(at['swd'] and 1000 * at['swd'])} ({1000 * grid['swd_of_data']:.1f})",
-                )
-            )
-    columns = ("grid", "steps", "energy", "of data", "drift / noise", "saturated", "acceptance", "1000 x SWD (data)")
-    return _table("Longer chains, each grid's going on by itself", columns, rows)
+    rows = [
+        (
+            f"{size}x{size}",
+            steps,
+            _number(at["energy"]),
+            _number(grid["energy_of_held_out"]),
+            _number(at["drift_rms"] / grid["noise"] if at["drift_rms"] and grid["noise"] else None),
+            f"{100 * at['saturation']:.0f} %",
+            _number(at["acceptance"]),
+            _number(at["swd"] and 1000 * at["swd"]),
+            _number(1000 * grid["swd_of_data"]),
+        )
+        for size, grid in found["grids"].items()
+        for steps, at in grid["steps"].items()
+    ]
+    columns = ("", "steps", "energy", "of data", "drift/\nnoise", "satu-\nrated", "accep-\nted", "1000\nSWD", "of\ndata")
+    return _table("Longer chains, each grid's going on by itself from where samples are taken", columns, rows)
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _notes(found: dict[str, Any]) -> str:
-    return f"chains: {found['protocol']['chains']}"
-
-
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:

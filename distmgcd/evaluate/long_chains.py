@@ -42,21 +42,21 @@ def go_on(
     multiples: Sequence[int],
 ) -> Iterator[Mark]:
     """The samples at every grid, G of [B, C, s, s], and their chains at these multiples of num_steps, in rising order."""
-    with frozen(model):
-        exact = deepcopy(model).double()
-        for grid, (energy, x, settings) in enumerate(zip(model.grids, samples, langevin, strict=True)):
-            num_steps = settings.num_steps
-            marks = [num_steps * (multiple - 1) for multiple in multiples]  # steps after the sample
-            of_all_steps = noise(grid, tuple(x.shape[1:]), num_steps + marks[-1] + 1)
-            ahead: Iterator[Tensor] = islice(iter(of_all_steps), num_steps, None)
-            done = 0
-            for multiple, mark in zip(multiples, marks, strict=True):
+    # Not inside frozen(model): torch keeps the cached weights of a spectral norm under the module it was copied from.
+    exact = deepcopy(model).double().requires_grad_(False).eval()
+    for grid, (energy, x, settings) in enumerate(zip(model.grids, samples, langevin, strict=True)):
+        num_steps = settings.num_steps
+        marks = [num_steps * (multiple - 1) for multiple in multiples]  # steps after the sample
+        of_all_steps = noise(grid, tuple(x.shape[1:]), num_steps + marks[-1] + 1)
+        ahead: Iterator[Tensor] = islice(iter(of_all_steps), num_steps, None)
+        done = 0
+        for multiple, mark in zip(multiples, marks, strict=True):
+            with frozen(model):
                 for x, _ in walk(energy, x, islice(ahead, mark - done), settings):
                     pass
-                done = mark
-                next_noise = next(ahead)
-                yield _look(exact.grids[grid], x, next_noise, settings, grid, multiple)
-                ahead = chain([next_noise], ahead)
+            done, next_noise = mark, next(ahead)
+            yield _look(exact.grids[grid], x, next_noise, settings, grid, multiple)
+            ahead = chain([next_noise], ahead)
 
 
 def _look(
@@ -65,4 +65,3 @@ def _look(
     found = probe(energy, x, noise, langevin)
     saturation = (x.abs() >= 1.0).flatten(1).double().mean(1)
     return Mark(grid, multiple, chain_end(x, langevin), *found, saturation)
-

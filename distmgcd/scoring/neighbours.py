@@ -20,7 +20,7 @@ _BATCH = 128  # training images at a time
 def nearest_training_images(subject: Subject, samples: Collected, held_out: Collected, worker: Worker) -> dict | None:
     """For each space the distances and numbers [Q, K] of samples and of held-out images; in the first worker.
 
-    All training images are gone over, by all workers, a batch at a time.
+    Distances in pixels are rms per value, pixels in [-1, 1]; in features they are Euclidean. All training images are gone over, by all workers, a batch at a time.
     """
     queries, num_samples = _queries(samples, held_out, worker)
     found = {space: Nearest(rows.to(worker.device), K) for space, rows in queries.items()}
@@ -31,6 +31,7 @@ def nearest_training_images(subject: Subject, samples: Collected, held_out: Coll
     merged = {space: _merged(nearest, worker) for space, nearest in found.items()}
     if worker.rank != 0:
         return None
+    merged["pixels"].distances /= 128.0 * subject.images.images[0].size ** 0.5  # rms per value, pixels in [-1, 1]
     return {
         space: {"samples": _rows(nearest, slice(0, num_samples)), "held_out": _rows(nearest, slice(num_samples, None))}
         for space, nearest in merged.items()
@@ -61,12 +62,9 @@ def _rows(nearest: Nearest, rows: slice) -> tuple[Tensor, Tensor]:
 
 
 def measure_neighbours(subject: Subject, found: dict) -> dict[str, Any]:
-    """Distances per value in pixels that span [-1, 1] (rms), and plain Euclidean ones in features."""
-    num_values = subject.images.images[0].size
-    units = {"pixels": 1.0 / (128.0 * num_values**0.5), "features": 1.0}
     results = {}
     for space, of in found.items():
-        nearest = [of[who][0][:, 0] * units[space] for who in ("samples", "held_out")]
+        nearest = [of[who][0][:, 0] for who in ("samples", "held_out")]
         results[space] = memorisation(*nearest)._asdict() | {"least": float(nearest[0].min())}
     return {
         **results,
@@ -84,7 +82,7 @@ def neighbour_strips(subject: Subject, samples: Collected, found: dict, space: s
     """The samples that are nearest to a training image, and the first ones, each beside its neighbours."""
     distances, numbers = found[space]["samples"]
     by_distance = distances[:, 0].argsort(stable=True)[:_NUM_SHOWN].tolist()
-    titles = (f"The samples nearest to a training image, in {space}: distances", f"The first samples, in {space}")
+    titles = (f"The samples nearest to a training image, in {space}", f"The first samples, in {space}")
     first = range(min(_NUM_SHOWN, len(distances)))
     return [
         Strip(title, [_row(subject, samples, number, distances, numbers) for number in chosen])

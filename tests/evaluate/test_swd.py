@@ -189,3 +189,11 @@ def test_a_pixel_that_is_not_a_number_shows(distances):
 def test_sets_that_cannot_be_compared_are_told_apart(samples, data):
     with pytest.raises(ValueError, match="one shape"):
         sliced_wasserstein(torch.zeros(samples), torch.zeros(data))
+
+
+@pytest.mark.parametrize(("n", "m"), [(30, 30), (17, 40)])
+def test_projections_made_in_batches_give_the_same_distance(n: int, m: int):
+    x, y = smooth_images(n, channels=3), smooth_images(m, channels=3, seed=1)
+    along = swd.directions(3 * 16 * 16, 512, 0).T
+    projected = [torch.cat([part.flatten(1) @ along for part in images.split(7)]) for images in (x, y)]
+    assert swd.distance_of_projections(*projected) == pytest.approx(sliced_wasserstein(x, y), rel=1e-5)
