@@ -86,7 +86,17 @@ def _table_of_chains(found: dict[str, Any]) -> Table:
         for size, grid in found["grids"].items()
         for steps, at in grid["steps"].items()
     ]
-    columns = ("", "steps", "energy", "of data", "drift/\nnoise", "satu-\nrated", "accep-\nted", "1000\nSWD", "of\ndata")
+    columns = (
+        "",
+        "steps",
+        "energy",
+        "of data",
+        "drift/\nnoise",
+        "satu-\nrated",
+        "accep-\nted",
+        "1000\nSWD",
+        "of\ndata",
+    )
     return _table("Longer chains, each grid's going on by itself from where samples are taken", columns, rows)
 
 

@@ -14,7 +14,7 @@ _ROWS_AT_ONCE = 512
 
 
 def mean_pairwise_distance(x: Tensor) -> float:
-    """Euclidean, of all pairs of different rows of [N, D], uint8 or floating-point. Raises ValueError of fewer than 2."""
+    """Euclidean, of all pairs of different rows of [N, D], uint8 or floating-point. Raises ValueError below 2."""
     if len(x) < 2:
         raise ValueError(f"Pairs need at least 2 images, but there is {len(x)}.")
     total = sum(_sum_of_distances(x[rows], x[rows[0] :]) for rows in torch.arange(len(x)).split(_ROWS_AT_ONCE))

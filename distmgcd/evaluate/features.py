@@ -13,6 +13,7 @@ code, and nothing is downloaded unless the caller asks for it.
 import hashlib
 import importlib.util
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def open_features(name: str, *, device: torch.device | str = "cpu", download: bo
         return _of_file(_inception_file(download), name, device)
     if not Path(name).is_file():
         raise UserError(
-            f"--features must be {', '.join(NAMES)}, or a weight file, but {name!r} is none of these names and no file; "
+            f"--features must be {', '.join(NAMES)}, or a weight file, but {name!r} is no such name and no file; "
             "write --features random for one that needs no file."
         )
     return _of_file(Path(name), name, device)
@@ -109,7 +110,8 @@ def _random(device: torch.device | str) -> FeatureNetwork:
 def _of_file(file: Path, name: str, device: torch.device | str) -> FeatureNetwork:
     content = file.read_bytes()
     try:
-        weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of a file that is refused below
+            weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle that wants code, a damaged archive, a text: torch raises almost any type
         raise UserError(
             f"The feature weights {file} cannot be read as tensors alone ({type(error).__name__}); give a state dict "

@@ -47,7 +47,7 @@ class Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """The distance of the Gaussians with these moments; also of singular covariances (fewer images than features)."""
     roots = [_root(moments.covariance) for moments in (a, b)]
-    # tr (S_a S_b)^(1/2) is the nuclear norm of S_a^(1/2) S_b^(1/2), which loses no digits where a covariance is singular.
+    # tr (S_a S_b)^(1/2) is the nuclear norm of S_a^(1/2) S_b^(1/2), which loses no digits where one is singular.
     cross = torch.linalg.svdvals(roots[0] @ roots[1]).sum()
     gap = (a.mean - b.mean).square().sum()
     distance = gap + a.covariance.trace() + b.covariance.trace() - 2.0 * cross

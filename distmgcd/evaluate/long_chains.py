@@ -12,7 +12,6 @@ from copy import deepcopy
 from itertools import chain, islice
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen
@@ -41,7 +40,7 @@ def go_on(
     langevin: Sequence[Langevin],
     multiples: Sequence[int],
 ) -> Iterator[Mark]:
-    """The samples at every grid, G of [B, C, s, s], and their chains at these multiples of num_steps, in rising order."""
+    """The samples at every grid, G of [B, C, s, s], and their chains at these multiples of num_steps, rising."""
     # Not inside frozen(model): torch keeps the cached weights of a spectral norm under the module it was copied from.
     exact = deepcopy(model).double().requires_grad_(False).eval()
     for grid, (energy, x, settings) in enumerate(zip(model.grids, samples, langevin, strict=True)):
@@ -52,8 +51,8 @@ def go_on(
         done = 0
         for multiple, mark in zip(multiples, marks, strict=True):
             with frozen(model):
-                for x, _ in walk(energy, x, islice(ahead, mark - done), settings):
-                    pass
+                for y, _ in walk(energy, x, islice(ahead, mark - done), settings):
+                    x = y
             done, next_noise = mark, next(ahead)
             yield _look(exact.grids[grid], x, next_noise, settings, grid, multiple)
             ahead = chain([next_noise], ahead)

@@ -26,9 +26,8 @@ class Probe(NamedTuple):
 
 
 def probe(energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin) -> Probe:
-    """At x [B, C, H, W], with the standard normal noise of the next step. The energy is one of fp64 with frozen weights.
-
-    fp64, because U / T of a cold chain spends the digits of fp32.
+    """At x [B, C, H, W], with the standard normal noise of the next step; the energy is of frozen weights and fp64,
+    because U / T of a cold chain spends the digits of fp32.
     """
     x, noise = x.double(), noise.double()
     u, drift = _energy_and_drift(energy, x, langevin)

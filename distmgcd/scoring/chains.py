@@ -61,7 +61,9 @@ def measure_chains(subject: Subject, chains: Chains) -> dict[str, Any]:
     """Means over chains, per grid and number of steps, beside the energy of as many held-out images."""
     config, num = subject.trained.config, len(chains.values[0, subject.request.multiples[0]])
     settings, grids = make_langevin(config), {}
-    data, other = (_images(choose(images, num, key=key)) for key, images in enumerate((subject.held_out, subject.images)))
+    data, other = (
+        _images(choose(images, num, key=key)) for key, images in enumerate((subject.held_out, subject.images))
+    )
     for grid, size in enumerate(config.grids.sizes):
         data_here = pool(data, size)
         with torch.no_grad():
@@ -91,12 +93,12 @@ def _images(chosen: Chosen) -> Tensor:
 
 def _protocol(subject: Subject, num: int) -> dict[str, Any]:
     return {
-        "chains": f"those of samples 0 to {num - 1}, each grid's going on by itself from where a sample is taken; means",
+        "chains": f"those of samples 0 to {num - 1}, each grid's going on by itself from where samples are taken",
         "multiples of K": list(subject.request.multiples),
         "energy_error": "standard error of the mean energy over chains",
         "drift_rms": "of (s^2 / 2) grad U at the next step; pixels span [-1, 1]",
-        "acceptance": "mean of min(1, Metropolis-Hastings ratio) of the next step as a proposal for exp(-U / T) without "
-        "the clamp, in fp64; null at temperature 0",
+        "acceptance": "mean of min(1, Metropolis-Hastings ratio) of the next step as a proposal for exp(-U / T), "
+        "without the clamp, in fp64; null at temperature 0",
         "saturation": "share of values at or beyond -1 and 1",
         "swd": f"sliced Wasserstein distance of these {num} pictures to {num} images of {subject.held_out.name}; "
         f"swd_of_data: of {num} images of {subject.images.name} to the same",

@@ -25,7 +25,11 @@ _SECONDS_BETWEEN_LINES = 10.0
 Tell = Callable[[str], None]
 
 
-def measure(subject: Subject, worker: Worker, tell: Tell = lambda _: None) -> dict[str, Any] | None:
+def silent(text: str) -> None:
+    """A Tell for those who want none; processes can be given it."""
+
+
+def measure(subject: Subject, worker: Worker, tell: Tell = silent) -> dict[str, Any] | None:
     """All workers call it; the first one writes what is found and returns it. Raises UserError if it cannot write."""
     start, request = time.perf_counter(), subject.request
     results: dict[str, Any] = {}

@@ -1,8 +1,8 @@
-"""One function a metric: of what was collected of samples, of data and of held-out images, to numbers with their protocol.
+"""One function a metric: from what was collected of samples, data and held-out images to numbers with their protocol.
 
-    samples    N of the model
-    data       N training images: what a perfect model would score, but for chance
-    held out   N images of the held-out split, with which both are compared
+samples    N of the model
+data       N training images: what a perfect model would score, but for chance
+held out   N images of the held-out split, with which both are compared
 """
 
 from collections.abc import Callable

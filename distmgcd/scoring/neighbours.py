@@ -20,7 +20,8 @@ _BATCH = 128  # training images at a time
 def nearest_training_images(subject: Subject, samples: Collected, held_out: Collected, worker: Worker) -> dict | None:
     """For each space the distances and numbers [Q, K] of samples and of held-out images; in the first worker.
 
-    Distances in pixels are rms per value, pixels in [-1, 1]; in features they are Euclidean. All training images are gone over, by all workers, a batch at a time.
+    Distances in pixels are rms per value, pixels in [-1, 1]; in features they are Euclidean. All training images are
+    gone over, by all workers, a batch at a time.
     """
     queries, num_samples = _queries(samples, held_out, worker)
     found = {space: Nearest(rows.to(worker.device), K) for space, rows in queries.items()}

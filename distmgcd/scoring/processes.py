@@ -1,5 +1,6 @@
 """A run measured in this process, or by several of this machine that share the work."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from distmgcd.errors import UserError
-from distmgcd.scoring.evaluation import Tell, measure
+from distmgcd.scoring.evaluation import Tell, measure, silent
 from distmgcd.scoring.request import Request
 from distmgcd.scoring.subject import open_subject
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, choose_device
@@ -22,7 +23,7 @@ def evaluate_run(
     *,
     num_workers: int = 1,
     use_gpu: bool | None = None,
-    tell: Tell = lambda _: None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Measure the run at this path; returns what its file in RUN/evaluation holds. Raises UserError.
 
@@ -39,7 +40,7 @@ def evaluate_run(
     del subject
     with tempfile.TemporaryDirectory(prefix="distmgcd-evaluate-") as folder:
         mp.spawn(_one_of_many, args=(num_workers, folder, run, asked, device.type, tell), nprocs=num_workers)
-        return torch.load(Path(folder) / "record", weights_only=True)
+        return json.loads((Path(folder) / "record.json").read_text())
 
 
 def _one_of_many(rank: int, num_workers: int, folder: str, run: str, request: Request, kind: str, tell: Tell) -> None:
@@ -49,8 +50,8 @@ def _one_of_many(rank: int, num_workers: int, folder: str, run: str, request: Re
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_workers)
     try:
         worker = ProcessGroupWorker(device)
-        record = measure(open_subject(run, request, device), worker, tell if rank == 0 else lambda _: None)
+        record = measure(open_subject(run, request, device), worker, tell if rank == 0 else silent)
         if rank == 0:
-            torch.save(record, Path(folder) / "record")
+            (Path(folder) / "record.json").write_text(json.dumps(record))
     finally:
         dist.destroy_process_group()

@@ -41,8 +41,8 @@ def write(
         store.write(f"{stem}.json", json.dumps(record, indent=1, allow_nan=False).encode())
     except OSError as error:
         raise UserError(
-            f"The evaluation cannot be written to {store.path(FOLDER)} ({error.strerror or error}); free space there, or "
-            "copy the run to where you may write."
+            f"The evaluation cannot be written to {store.path(FOLDER)} ({error.strerror or error}); free space "
+            "there, or copy the run to where you may write."
         ) from None
     return {**record, "file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
 
@@ -73,7 +73,7 @@ def identity_of(subject: Subject) -> dict[str, Any]:
         "held_out": f"{request.num} random images of {subject.held_out.name}",
         "data_fingerprints": [subject.images.fingerprint, subject.held_out.fingerprint],
         "features": subject.network.protocol() if subject.network else None,
-        "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"distmgcd": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
 
 

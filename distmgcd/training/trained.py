@@ -16,7 +16,6 @@ from distmgcd.runs.run import Run
 from distmgcd.training.assemble import make_model
 from distmgcd.training.assess import sample_in_batches
 
-
 Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
 _FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
 

@@ -54,10 +54,10 @@ def test_the_mean_at_equilibrium_is_that_of_quadrature(step_size: float):
 
 def test_many_dimensions_meet_the_known_limit():
     """Step s^2 = l^2 / D^(1/3) on a normal: acceptance tends to 2 Phi(-l^3 / 8) (Roberts, Rosenthal 1998)."""
-    l, size = 1.65, 24  # 576 dimensions
-    settings = chain(l / size ** (1 / 3))
+    scale, size = 1.65, 24  # 576 dimensions
+    settings = chain(scale / size ** (1 / 3))
     acceptance = probe(energy, *at_equilibrium(1000, size, settings), settings).acceptance
-    limit = math.erfc(l**3 / 8 / math.sqrt(2))
+    limit = math.erfc(scale**3 / 8 / math.sqrt(2))
     assert float(acceptance.mean()) == pytest.approx(limit, abs=0.03) and 0.5 < limit < 0.65
 
 
