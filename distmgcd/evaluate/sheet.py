@@ -67,10 +67,14 @@ def to_levels(images: Tensor | np.ndarray) -> np.ndarray:
     """
     if len(images) == 0 or images.shape[1] not in (1, 3):
         raise ValueError(f"A sheet needs images [N, C, s, s] with N >= 1 and C = 1 or 3, but got {list(images.shape)}.")
-    images = torch.as_tensor(images).detach().cpu()
-    if images.dtype != torch.uint8:
-        images = ((images.float() + 1.0) * 128.0).nan_to_num(0.0).floor().clamp(0, 255).to(torch.uint8)
-    return images.permute(0, 2, 3, 1).numpy()
+    return as_levels(torch.as_tensor(images).detach().cpu()).permute(0, 2, 3, 1).numpy()
+
+
+def as_levels(images: Tensor) -> Tensor:
+    """uint8 of any shape: which of 256 equal cells of [-1, 1] a value is in. uint8 stays as it is."""
+    if images.dtype == torch.uint8:
+        return images
+    return ((images.float() + 1.0) * 128.0).nan_to_num(0.0).floor().clamp(0, 255).to(torch.uint8)
 
 
 def _enlarge(tiles: np.ndarray, scale: int) -> np.ndarray:

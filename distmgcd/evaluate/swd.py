@@ -110,13 +110,26 @@ def sliced_wasserstein(samples: Tensor, data: Tensor, *, num_directions: int = 5
     x, y = samples.flatten(1).float(), data.flatten(1).float().to(samples.device)
     if x.isnan().any() or y.isnan().any():
         return math.nan  # sorting would hide it among the largest values
-    at_once = max(1, _PROJECTIONS_AT_ONCE // (len(x) + len(y)))
-    chunks = _directions(x.shape[1], num_directions, seed).to(x.device).split(at_once)
-    total = sum(_wasserstein(directions @ x.T, directions @ y.T).sum() for directions in chunks)
+    chunks = directions(x.shape[1], num_directions, seed).to(x.device).split(_at_once(len(x) + len(y)))
+    total = sum(_wasserstein(some @ x.T, some @ y.T).sum() for some in chunks)
     return float(total) / num_directions
 
 
-def _directions(num_values: int, num_directions: int, seed: int) -> Tensor:
+def distance_of_projections(x: Tensor, y: Tensor) -> float:
+    """The same from values along the directions: [N, num_directions] and [M, num_directions].
+
+    They are all that a distance needs of images: much less than these, and they can be made a batch at a time.
+    """
+    chunks = zip(*(values.T.split(_at_once(len(x) + len(y))) for values in (x, y)), strict=True)
+    return float(sum(_wasserstein(a.contiguous(), b.contiguous()).sum() for a, b in chunks)) / x.shape[1]
+
+
+def _at_once(num_images: int) -> int:
+    """Directions."""
+    return max(1, _PROJECTIONS_AT_ONCE // num_images)
+
+
+def directions(num_values: int, num_directions: int, seed: int) -> Tensor:
     """Uniform unit vectors [num_directions, num_values], the same on every device."""
     normal = torch.randn(num_directions, num_values, generator=torch.Generator().manual_seed(seed))
     return normal / normal.norm(dim=1, keepdim=True)

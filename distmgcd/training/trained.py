@@ -1,6 +1,8 @@
 """A trained model, ready to draw samples: `distmgcd.load(run).sample(64)`."""
 
+import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,16 +17,22 @@ from distmgcd.runs.run import Run
 from distmgcd.training.assemble import make_model
 from distmgcd.training.assess import sample_in_batches
 
+Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
+_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
+
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint of a run: averaged weights, the distribution of 1x1 starts, and persistent chains if it has some."""
+    """A checkpoint of a run: weights, the distribution of 1x1 starts, and persistent chains if it has some."""
 
     config: Config
     update: int  # updates done
     model: MultiGridEnergy
     starts: StartDistribution
     device: torch.device
+    checkpoint: str = ""  # its name
+    weights: Weights = "ema"
+    checksum: str = ""  # SHA-256 of the file of the weights
     bank: Tensor | None = None  # [M, C, S, S] on the CPU: where the run's persistent chains ended, if it has some
 
     def sample(self, num: int, *, seed: int = 0) -> Tensor:
@@ -39,7 +47,9 @@ class TrainedModel:
         return [level.clamp(-1.0, 1.0).cpu() for level in levels]
 
 
-def load(run: str, *, which: str = "newest", device: torch.device | str | None = None) -> TrainedModel:
+def load(
+    run: str, *, which: str = "newest", device: torch.device | str | None = None, weights: Weights = "ema"
+) -> TrainedModel:
     """Load a run by the path of its folder (a local path, s3://, ...).
 
     which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
@@ -57,7 +67,16 @@ def load(run: str, *, which: str = "newest", device: torch.device | str | None =
             f"(checkpoint.every={config.checkpoint.every} updates)."
         )
     model = make_model(config)
-    checkpoint.load_weights(model, found, "ema.safetensors")
+    checkpoint.load_weights(model, found, _FILES[weights])
     of_run = config.start.kind == "persistent"
-    pictures = bank(found.chains(), channels=config.data.channels, size=config.image_size) if of_run else None
-    return TrainedModel(config, found.progress.update, model.to(device).eval(), found.starts(), device, pictures)
+    return TrainedModel(
+        config,
+        found.progress.update,
+        model.to(device).eval(),
+        found.starts(),
+        device,
+        checkpoint=found.name,
+        weights=weights,
+        checksum=hashlib.sha256(found.files[_FILES[weights]]).hexdigest(),
+        bank=bank(found.chains(), channels=config.data.channels, size=config.image_size) if of_run else None,
+    )

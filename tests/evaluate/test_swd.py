@@ -55,14 +55,14 @@ def test_a_shifted_gaussian_is_as_far_as_the_mean_shadow_of_the_shift():
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 7), (5, 5), (6, 4), (13, 29), (100, 64)])
 def test_it_agrees_with_brute_force_along_every_direction(n, m):
     x, y = normal(n, 3, 2, 2), normal(m, 3, 2, 2, seed=1) * 0.5 + 0.3
-    directions = swd._directions(12, 20, 0).numpy()
+    directions = swd.directions(12, 20, 0).numpy()
     brute = [wasserstein_distance(x.flatten(1).numpy() @ d, y.flatten(1).numpy() @ d) for d in directions]
     assert sliced_wasserstein(x, y, num_directions=20) == pytest.approx(np.mean(brute), rel=1e-5)
     assert sliced_wasserstein(y, x, num_directions=20) == pytest.approx(np.mean(brute), rel=1e-5)
 
 
 def test_directions_are_unit_vectors_all_round():
-    directions = swd._directions(5, 4000, 3)
+    directions = swd.directions(5, 4000, 3)
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(4000))
     torch.testing.assert_close(directions.T @ directions / 4000, torch.eye(5) / 5, rtol=0, atol=0.02)
 
@@ -189,3 +189,11 @@ def test_a_pixel_that_is_not_a_number_shows(distances):
 def test_sets_that_cannot_be_compared_are_told_apart(samples, data):
     with pytest.raises(ValueError, match="one shape"):
         sliced_wasserstein(torch.zeros(samples), torch.zeros(data))
+
+
+@pytest.mark.parametrize(("n", "m"), [(30, 30), (17, 40)])
+def test_projections_made_in_batches_give_the_same_distance(n: int, m: int):
+    x, y = smooth_images(n, channels=3), smooth_images(m, channels=3, seed=1)
+    along = swd.directions(3 * 16 * 16, 512, 0).T
+    projected = [torch.cat([part.flatten(1) @ along for part in images.split(7)]) for images in (x, y)]
+    assert swd.distance_of_projections(*projected) == pytest.approx(sliced_wasserstein(x, y), rel=1e-5)

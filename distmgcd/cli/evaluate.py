@@ -1,0 +1,56 @@
+"""evaluate: what a trained run is worth, in numbers with their protocol."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from distmgcd.cli.common import Gpu, app, fail, print_all
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
+    metrics: Annotated[
+        str | None, typer.Option(metavar="swd,fd,...", help="Some of swd, fd, kd, is, pr, nn, diversity, chains.")
+    ] = None,
+    num: Annotated[
+        int | None, typer.Option(help="Samples, and images. [default: 10000, or as many as are held out]")
+    ] = None,
+    steps: Annotated[str, typer.Option(help="Where long chains are looked at; K is the config's num_steps.")] = (
+        "K,2K,10K"
+    ),
+    features: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="efficientnet-lite0, inception, random, pixels, or a weight file.")
+    ] = "efficientnet-lite0",
+    download: Annotated[bool, typer.Option("--download", help="Fetch inception's weights if they are absent.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that share the work; 1 is this one.")] = 1,
+    checkpoint: Annotated[
+        str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
+    ] = "newest",
+    weights: Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")] = "ema",
+    gpu: Gpu = None,
+) -> None:
+    """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""
+    from distmgcd.evaluation_report import tables_of
+    from distmgcd.scoring.processes import evaluate_run
+    from distmgcd.scoring.request import Request, parse_metrics, parse_steps
+
+    request = Request(
+        metrics=parse_metrics(metrics),
+        num=num,
+        multiples=parse_steps(steps),
+        features=features,
+        download=download,
+        seed=seed,
+        checkpoint=checkpoint,
+        weights=weights,
+    )
+    try:
+        record = evaluate_run(run, request, num_workers=workers, use_gpu=gpu, tell=print)
+    except KeyboardInterrupt:
+        fail("Stopped. Nothing was written.", status=130)
+    print_all(*tables_of(record))
+    for sheet in record["sheets"]:
+        typer.echo(f"pictures       {sheet}")
+    typer.echo(f"numbers        {record['file']}")

@@ -1,0 +1,65 @@
+"""The nearest of many references to each of some queries, from a stream: has the model learned its images by heart?
+
+    memorisation ratio = median_i d(sample_i, train) / median_j d(held-out_j, train)        d to the nearest one
+
+About 1: samples stand to the training images as unseen images do. Well below 1: they are copies, or blander than
+images are; look at the sheet. fp64 throughout, so that a copy is at distance 0 up to 1e-8 of its length, and that of
+pixel levels is exact.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_QUERIES_AT_ONCE = 512  # in fp64: 50 MB of 64x64 colour images
+
+
+class Nearest:
+    """The k nearest references so far of every query, nearest first."""
+
+    def __init__(self, queries: Tensor, k: int):
+        """queries: [Q, D], uint8 or floating-point."""
+        self._queries = queries
+        self.distances = torch.full((len(queries), k), torch.inf, dtype=torch.float64)  # Euclidean
+        self.numbers = torch.full((len(queries), k), -1)  # of the references, as they were given; -1: none yet
+
+    def add(self, references: Tensor, numbers: Tensor) -> None:
+        """references: [R, D]; numbers: int64 [R], who they are."""
+        references = references.double()
+        for rows in torch.arange(len(self._queries)).split(_QUERIES_AT_ONCE):
+            squares = squared_distances(self._queries[rows].double(), references)
+            nearest, columns = squares.topk(min(self.numbers.shape[1], len(references)), largest=False)
+            self._take(rows, nearest.sqrt().cpu(), numbers[columns.cpu()])
+
+    def merge(self, distances: Tensor, numbers: Tensor) -> None:
+        """What another of the same queries has found among other references."""
+        self._take(torch.arange(len(self._queries)), distances, numbers)
+
+    def _take(self, rows: Tensor, distances: Tensor, numbers: Tensor) -> None:
+        distances = torch.cat([self.distances[rows], distances], 1)
+        numbers = torch.cat([self.numbers[rows], numbers], 1)
+        order = distances.argsort(dim=1, stable=True)[:, : self.numbers.shape[1]]  # of equals, the one that came first
+        self.distances[rows], self.numbers[rows] = distances.gather(1, order), numbers.gather(1, order)
+
+
+class Memorisation(NamedTuple):
+    """Of nearest distances to the training images."""
+
+    median: float  # of samples
+    median_of_held_out: float
+    ratio: float
+    share_very_near: float  # of samples that are nearer than the nearest hundredth of the held-out images; 0.01 of data
+
+
+def memorisation(of_samples: Tensor, of_held_out: Tensor) -> Memorisation:
+    """Distances to the nearest training image, fp64 [N] and [M]."""
+    median, held_out = of_samples.quantile(0.5), of_held_out.quantile(0.5)
+    very_near = (of_samples < of_held_out.quantile(0.01)).double().mean()
+    return Memorisation(*map(float, (median, held_out, median / held_out, very_near)))
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j|^2: [N, D] and [M, D] to [N, M]; of a row to itself 0 up to rounding, never below."""
+    lengths = x.square().sum(1)[:, None] + y.square().sum(1)
+    return torch.addmm(lengths, x, y.T, alpha=-2.0).clamp_(min=0.0)

@@ -1,0 +1,113 @@
+"""What a user sees of an evaluation: a table of the samples beside the data, and one of long chains."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+Row = tuple[str, str, str]
+
+
+def tables_of(record: dict[str, Any]) -> list[Table | str]:
+    """Of a record as distmgcd.scoring.record writes it."""
+    identity, results = record["identity"], record["results"]
+    title = (
+        f"Update {identity['update']} of {identity['run']}, weights {identity['weights']}: {identity['num']} samples "
+        f"(seed {identity['seed']}) against as many held-out images"
+    )
+    shown: list[Table | str] = []
+    if rows := [row for name, of in _ROWS.items() if name in results for row in of(results[name])]:
+        shown.append(_table(title, ("", "samples", "data"), rows))
+    if "chains" in results:
+        shown.append(_table_of_chains(results["chains"]))
+    not_finite = max((m["samples_not_finite"] or 0 for m in record["measured"].values()), default=0)
+    if not_finite:
+        shown.append(f"{not_finite} of the samples are not finite; where they are not, they count as black.")
+    return shown
+
+
+def _swd(found: dict[str, Any]) -> Iterator[Row]:
+    for size, value in found["samples"].items():
+        yield f"1000 x SWD at {size}x{size}", f"{1000 * value:.1f}", f"{1000 * found['data'][size]:.1f}"
+
+
+def _fd(found: dict[str, Any]) -> Iterator[Row]:
+    yield found["name"], f"{found['samples']:.4g}", f"{found['data']:.4g}"
+
+
+def _kd(found: dict[str, Any]) -> Iterator[Row]:
+    yield f"1000 x {found['name']}", *(_spread(found, who, 1000) for who in ("samples", "data"))
+
+
+def _is(found: dict[str, Any]) -> Iterator[Row]:
+    yield found["name"], *(_spread(found, who) for who in ("samples", "data"))
+
+
+def _pr(found: dict[str, Any]) -> Iterator[Row]:
+    for what in ("precision", "recall"):
+        label = f"{what} ({found['protocol']['features']})"
+        yield label, *(f"{found[who][what]:.3f}" for who in ("samples", "data"))
+
+
+def _nn(found: dict[str, Any]) -> Iterator[Row]:
+    for space in ("pixels", "features"):
+        of = found[space]
+        yield f"nearest training image, {space}", f"{of['median']:.4g}", f"{of['median_of_held_out']:.4g} (held out)"
+        yield f"memorisation ratio, {space}", f"{of['ratio']:.3f}", "1"
+        yield f"share very near to one, {space}", f"{of['share_very_near']:.3f}", "0.01"
+
+
+def _diversity(found: dict[str, Any]) -> Iterator[Row]:
+    for space in ("pixels", "features"):
+        samples, data, ratio = (found[key][space] for key in ("samples", "data", "ratio"))
+        yield f"diversity, {space}", f"{samples:.4g} (x {ratio:.3f})", f"{data:.4g}"
+
+
+_ROWS = {"swd": _swd, "fd": _fd, "kd": _kd, "is": _is, "pr": _pr, "nn": _nn, "diversity": _diversity}
+
+
+def _spread(found: dict[str, Any], who: str, factor: float = 1.0) -> str:
+    return f"{factor * found[who]:.4g} ± {factor * found[f'{who}_deviation']:.2g}"
+
+
+def _table_of_chains(found: dict[str, Any]) -> Table:
+    rows = [
+        (
+            f"{size}x{size}",
+            steps,
+            _number(at["energy"]),
+            _number(grid["energy_of_held_out"]),
+            _number(at["drift_rms"] / grid["noise"] if at["drift_rms"] and grid["noise"] else None),
+            f"{100 * at['saturation']:.0f} %",
+            _number(at["acceptance"]),
+            _number(at["swd"] and 1000 * at["swd"]),
+            _number(1000 * grid["swd_of_data"]),
+        )
+        for size, grid in found["grids"].items()
+        for steps, at in grid["steps"].items()
+    ]
+    columns = (
+        "",
+        "steps",
+        "energy",
+        "of data",
+        "drift/\nnoise",
+        "satu-\nrated",
+        "accep-\nted",
+        "1000\nSWD",
+        "of\ndata",
+    )
+    return _table("Longer chains, each grid's going on by itself from where samples are taken", columns, rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,95 @@
+"""What was measured, in a file beside the run: every number with the protocol it was taken by.
+
+    RUN/evaluation/update_000500-ema-EfficientNetLite0-n359-seed0.json
+    RUN/evaluation/...-samples.png, -neighbours-pixels.png, -neighbours-features.png, -chains.png
+
+Measured again with other metrics, the file holds both, as long as all that numbers depend on is the same.
+"""
+
+import json
+import math
+import platform
+from typing import Any
+
+import torch
+
+from distmgcd import __version__
+from distmgcd.errors import UserError
+from distmgcd.runs.store import Store
+from distmgcd.scoring.subject import Subject
+
+FOLDER = "evaluation"
+
+
+def write(
+    subject: Subject, results: dict[str, Any], measured: dict[str, Any], sheets: dict[str, bytes]
+) -> dict[str, Any]:
+    """Returns what the file then holds, and its place as "file". Raises UserError."""
+    store, stem = subject.run.store, stem_of(subject)
+    identity, results = _plain(identity_of(subject)), _plain(results)
+    before = _read(store, f"{stem}.json")
+    same = before is not None and before.get("identity") == identity
+    earlier = before if same else {"results": {}, "measured": {}}
+    record = {
+        "identity": identity,
+        "measured": earlier["measured"] | dict.fromkeys(results, _plain(measured)),
+        "results": earlier["results"] | results,
+    }
+    try:
+        for name, picture in sheets.items():
+            store.write(f"{stem}-{name}.png", picture)
+        store.write(f"{stem}.json", json.dumps(record, indent=1, allow_nan=False).encode())
+    except OSError as error:
+        raise UserError(
+            f"The evaluation cannot be written to {store.path(FOLDER)} ({error.strerror or error}); free space "
+            "there, or copy the run to where you may write."
+        ) from None
+    return {**record, "file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
+
+
+def stem_of(subject: Subject) -> str:
+    request, trained = subject.request, subject.trained
+    features = [subject.network.label] if subject.network else []
+    parts = [trained.checkpoint, trained.weights, *features, f"n{request.num}", f"seed{request.seed}"]
+    return f"{FOLDER}/{'-'.join(parts)}"
+
+
+def identity_of(subject: Subject) -> dict[str, Any]:
+    """All that every number depends on, the metric's own protocol apart."""
+    trained, request = subject.trained, subject.request
+    config = trained.config
+    return {
+        "run": subject.run.name,
+        "checkpoint": trained.checkpoint,
+        "update": trained.update,
+        "weights": {"ema": "averaged over updates (ema)", "raw": "as the last update left them (raw)"}[trained.weights],
+        "weights_sha256": trained.checksum,
+        "num": request.num,
+        "seed": request.seed,
+        "samples": f"numbers 0 to {request.num - 1}: fresh chains from drawn starts, rounded to 8 bits as the data are",
+        "steps": dict(zip(map(str, config.grids.sizes), config.per_grid("langevin.num_steps"), strict=True)),
+        **{key: config.per_grid(f"langevin.{key}") for key in ("step_size", "temperature", "clamp")},
+        "data": f"{request.num} random images of {subject.images.name}",
+        "held_out": f"{request.num} random images of {subject.held_out.name}",
+        "data_fingerprints": [subject.images.fingerprint, subject.held_out.fingerprint],
+        "features": subject.network.protocol() if subject.network else None,
+        "versions": {"distmgcd": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    }
+
+
+def _read(store: Store, name: str) -> dict[str, Any] | None:
+    """An earlier record; None if there is none, or no whole one."""
+    try:
+        found = json.loads(store.read(name))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"results", "measured"} <= found.keys() else None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back; a number that is not finite is null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

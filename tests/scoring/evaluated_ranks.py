@@ -1,0 +1,59 @@
+"""What each of several processes does in a test of merging; a file is their meeting place, so no port can collide."""
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distmgcd.evaluate.features import open_features
+from distmgcd.scoring.collect import Collected, Wanted, collect
+from distmgcd.scoring.merge import from_first, in_order, own_batches, summed
+from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
+
+EVERYTHING = Wanted(projections=True, moments=True, features=True, classes=True, pixels=True)
+NUM, BATCH, SHAPE = 45, 4, (1, 8, 8)
+
+
+def image_of(numbers: Tensor) -> Tensor:
+    """A picture of each number's own."""
+    pictures = [
+        torch.randint(0, 256, SHAPE, dtype=torch.uint8, generator=torch.Generator().manual_seed(int(number)))
+        for number in numbers
+    ]
+    return torch.stack(pictures)
+
+
+def collected(worker: Worker, features: str, num: int = NUM) -> Collected:
+    return collect(
+        image_of,
+        num,
+        EVERYTHING,
+        shape=SHAPE,
+        sizes=(2, 8),
+        network=open_features(features),
+        batch_size=BATCH,
+        worker=worker,
+    )
+
+
+def alone(features: str, num: int = NUM) -> Collected:
+    return collected(LocalWorker(torch.device("cpu")), features, num)
+
+
+def run_rank(rank: int, num_ranks: int, folder: str, features: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
+    try:
+        worker = ProcessGroupWorker(torch.device("cpu"))
+        few = in_order(torch.cat([torch.arange(0), *own_batches(3, 4, worker)]), worker)  # one worker has none
+        found = {
+            "few": few,
+            "sum": summed(torch.tensor([rank + 1.5], dtype=torch.float64), worker),
+            "first": from_first(torch.tensor([7]) if rank == 0 else None, worker),
+            "all": collected(worker, features),
+            "of_one_batch": collected(worker, features, num=BATCH),
+        }
+        torch.save(found, Path(folder) / f"found{rank}")
+    finally:
+        dist.destroy_process_group()
