@@ -71,7 +71,7 @@ class ConvEnergy(nn.Module):
         """U(x): [B, C, s, s] to [B], in fp32, or in fp64 where the weights are."""
         dtype = next(self.network.parameters()).dtype  # the network may be in bf16, its images are not
         energy = -self.network(x.to(dtype)).squeeze(1)
-        energy = energy.to(torch.promote_types(dtype, torch.float32))
+        energy = energy if dtype == torch.float64 else energy.float()
         if math.isfinite(self.reference_sigma):
             energy = energy + x.square().flatten(1).sum(1) / (2.0 * self.reference_sigma**2)
         return energy
