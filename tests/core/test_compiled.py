@@ -13,9 +13,7 @@ from distmgcd.core.noise import Purpose, normals
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own
 @pytest.mark.parametrize("norm", ["none", "layer"])
-def test_a_compiled_chain_is_the_plain_one_and_keeps_up_with_the_weights(
-    norm: str, caplog: pytest.LogCaptureFixture
-):
+def test_a_compiled_chain_is_the_plain_one_and_keeps_up_with_the_weights(norm: str, caplog: pytest.LogCaptureFixture):
     torch.manual_seed(0)
     say_once.cache_clear()
     energy, x = small_energy(4, norm=norm), torch.rand(6, 1, 4, 4) * 2 - 1
