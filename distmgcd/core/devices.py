@@ -1,4 +1,4 @@
-"""What the arithmetic of a device offers to a chain. Never a timing: every worker and every restart must decide alike."""
+"""What the arithmetic of a device offers to a chain: never a timing, for every worker and restart must decide alike."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        found = torch.cpu.get_capabilities()
+        found = getattr(torch.cpu, "get_capabilities", dict)()  # a torch that does not tell stays with fp32
         return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     return False
 

@@ -5,8 +5,8 @@
     compiled   the same list through torch.compile
     captured   on CUDA, the same list K times as one graph that is launched at once (captured.py)
 
-Everything but plain may run the network in bf16; state, drift and noise stay fp32 (as does the noise's sum: near 1.0 a
-bf16 number's neighbour is 0.008 away, more than a step's noise).
+Everything but plain may run the network in bf16. State, drift and noise stay fp32: near 1.0 the neighbour of a bf16
+number is 0.008 away, as far as a step's noise goes.
 """
 
 import logging
@@ -89,7 +89,7 @@ class FastWalker:
     def __init__(self, speed: Speed):
         self._speed = speed
         self._traced: WeakKeyDictionary[ConvEnergy, dict[tuple, _Traced | None]] = WeakKeyDictionary()
-        self._captured: WeakKeyDictionary[ConvEnergy, dict[tuple, CapturedChain]] = WeakKeyDictionary()
+        self._captured: WeakKeyDictionary[ConvEnergy, dict[tuple, CapturedChain | None]] = WeakKeyDictionary()
 
     def walk(
         self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
@@ -106,10 +106,12 @@ class FastWalker:
         """The end of the chain from x, as langevin.run_chain; where it is captured, noise is as long as the chain."""
         traced = self._traced_for(energy, x)
         if traced and traced.speed.execution == "captured":
-            return self._captured_for(energy, x, langevin, traced)(x, noise, traced.prepare(energy), langevin)
-        info = None
-        for x, info in self.walk(energy, x, noise, langevin):
-            pass
+            captured = self._captured_for(energy, x, langevin, traced)
+            if captured:
+                return captured(x, noise, traced.prepare(energy), langevin)
+        slope, info = self._slope(energy, x), None
+        for z in noise:
+            x, info = move(x, *slope(x), z, langevin)
         return chain_end(x, langevin), info
 
     def _slope(self, energy: ConvEnergy, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -124,10 +126,13 @@ class FastWalker:
             of_shape[key] = _trace(energy, x, self._speed.on(x.device)) if len(x) else None
         return of_shape[key]
 
-    def _captured_for(self, energy: ConvEnergy, x: Tensor, langevin: Langevin, traced: "_Traced") -> CapturedChain:
+    def _captured_for(
+        self, energy: ConvEnergy, x: Tensor, langevin: Langevin, traced: "_Traced"
+    ) -> CapturedChain | None:
+        """None where it cannot be captured."""
         captured = self._captured.setdefault(energy, {})
         if (key := (x.shape, x.device, langevin.num_steps, langevin.clamp)) not in captured:
-            captured[key] = CapturedChain(traced.step, x, traced.prepare(energy), langevin)
+            captured[key] = _capture(traced, energy, x, langevin)
         return captured[key]
 
 
@@ -155,6 +160,14 @@ def _trace(energy: ConvEnergy, x: Tensor, speed: Speed) -> _Traced | None:
         return _Traced(energy, x, speed)
     except Exception as error:  # whatever torch raises of a network that it cannot trace
         say_once(f"A network cannot be traced ({_first_line(error)}): its chains are walked plain, in fp32.")
+        return None
+
+
+def _capture(traced: _Traced, energy: ConvEnergy, x: Tensor, langevin: Langevin) -> CapturedChain | None:
+    try:
+        return CapturedChain(traced.step, x, traced.prepare(energy), langevin)
+    except Exception as error:  # whatever CUDA raises
+        say_once(f"A chain cannot be captured as a CUDA graph ({_first_line(error)}): it is traced.")
         return None
 
 

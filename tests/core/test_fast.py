@@ -1,7 +1,7 @@
 """Every execution walks the same chain, with the weights as they are when it starts."""
 
-import logging
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -174,6 +174,38 @@ def test_a_captured_chain_is_the_plain_one_whatever_weights_and_numbers(clamp: s
                         parameter.add_(0.3 * torch.randn_like(parameter))
     assert len(captures) == 1  # and all of it on the same memory, or a graph would not see it
     assert memory == [t.data_ptr() for t in (captured._start, captured._noise, captured._end, *captured._prepared)]
+
+
+@pytest.fixture
+def as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Speed, "on", lambda self, device: self)
+    monkeypatch.setattr(fast, "CapturedChain", partial(CapturedChain, capture=lambda work: work))
+
+
+def test_every_model_and_shape_has_a_capture_of_its_own_and_no_update_needs_another(as_if_on_a_gpu: None):
+    learner, walker = small_learner(), FastWalker(Speed("captured", "fp32", False))
+    pixels, indices = random_pixels(6)
+    for update in range(3):
+        for energy in (learner.model.grids[0], learner.ema.grids[0]):
+            for num in (6, 4):
+                assert_same_chain(walker, energy, starts(4, num=num))
+        learn(learner, pixels, indices, update, method(walker=walker, learning_rate=(0.05, 0.05), warmup=1))
+    assert len(walker._captured[learner.ema.grids[0]]) == 2
+    assert len(walker._captured[learner.model.grids[0]]) == 3  # also the shorter chains of learning
+
+
+def test_where_a_capture_fails_chains_are_traced_and_that_is_said_once(
+    as_if_on_a_gpu: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fails(*args: object) -> None:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(fast, "CapturedChain", fails)
+    walker = FastWalker(Speed("captured", "fp32", False))
+    for _ in range(2):
+        assert_same_chain(walker, small_energy(4), starts(4))
+    (said,) = caplog.messages
+    assert "not permitted when stream is capturing): it is traced" in said
 
 
 def test_what_a_captured_chain_gives_is_not_overwritten_by_the_next():
