@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test test-faults lint clean
+.PHONY: train test test-faults test-cluster lint clean
 
 train: $(READY)
 	$(VENV)/bin/distmgcd train digits
@@ -15,6 +15,10 @@ test: $(READY)
 # Workers, nodes and drivers that are killed, frozen or taken away, for real.
 test-faults: $(READY)
 	$(VENV)/bin/python -m pytest tests/faults -m "slow or not slow"
+
+# Jobs on a cluster of three hosts, played by network namespaces of this one: needs root on Linux.
+test-cluster: $(READY)
+	$(VENV)/bin/python -m pytest tests/cluster_rehearsal -m "slow or not slow"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check distmgcd tests
