@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test test-faults test-slow test-gpu lint clean
+.PHONY: train test test-faults test-cluster test-slow test-gpu lint clean
 
 train: $(READY)
 	$(VENV)/bin/distmgcd train digits
@@ -16,7 +16,11 @@ test: $(READY)
 test-faults: $(READY)
 	$(VENV)/bin/python -m pytest tests/faults -m "slow or not slow"
 
-# All that takes half a minute or more: the faults, nodes of a cluster, Slurm where it is installed, the real compiler.
+# Jobs on a cluster of three hosts, played by network namespaces of this one: needs root on Linux.
+test-cluster: $(READY)
+	$(VENV)/bin/python -m pytest tests/cluster_rehearsal -m "slow or not slow"
+
+# All that takes half a minute or more: the above, Slurm where it is installed, the real compiler.
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
 

@@ -12,6 +12,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray  # noqa: E402  (telemetry must be off before)
 
+from distmgcd.on_ray.job_note import keep_package  # noqa: E402
+
 
 @contextmanager
 def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[bool]:
@@ -43,6 +45,7 @@ def node_cpus() -> list[int]:
 def _start(on_cluster: bool, *, num_cpus: int, log_to_driver: bool) -> None:
     if on_cluster:
         ray.init(log_to_driver=True)
+        keep_package()
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens outside the loopback
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # no node of ours is pre-empted

@@ -1,9 +1,10 @@
-"""What a job has got to, in its own metadata, where `distmgcd jobs list` and Ray's dashboard show it."""
+"""What a job tells the cluster of itself: what it has got to, where `distmgcd jobs list` and the dashboard show it."""
 
 import json
 import os
 import time
 from contextlib import suppress
+from typing import Any
 
 from ray.experimental import internal_kv as store
 
@@ -11,6 +12,7 @@ from distmgcd.on_ray.board import RunBoard
 
 _NAMESPACE = b"job"  # of Ray, as is the key
 _SECONDS_BETWEEN = 5.0
+_SECONDS_KEPT = 3600  # it lies in the memory of the cluster's head
 _KEY = "_ray_internal_job_info_{}"
 
 
@@ -47,7 +49,22 @@ def note_update(text: str) -> None:
         store._internal_kv_put(key, json.dumps(found).encode(), overwrite=True, namespace=_NAMESPACE)
 
 
+def keep_package() -> None:
+    """Let the cluster keep for a while what this job was sent with, so that the next submission need not send it.
+
+    Else it is deleted as soon as no job uses it.
+    """
+    package = _job_config().get("runtime_env", {}).get("working_dir", "")
+    if package.startswith("gcs://"):
+        with suppress(Exception):  # it is sent again then
+            store._pin_runtime_env_uri(package, expiration_s=_SECONDS_KEPT)
+
+
 def _job() -> str | None:
     """The id under which this process was submitted."""
-    config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-    return config.get("metadata", {}).get("job_submission_id")
+    return _job_config().get("metadata", {}).get("job_submission_id")
+
+
+def _job_config() -> dict[str, Any]:
+    """What Ray tells the process of a job; empty in any other."""
+    return json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))

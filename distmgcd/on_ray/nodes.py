@@ -3,7 +3,7 @@
 import secrets
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distmgcd.errors import UserError
@@ -16,13 +16,16 @@ def check_nodes(store: Store, data_path: str) -> None:
     """Raise UserError if a node that may hold workers cannot, and name it; before any worker starts."""
     mark = f"{_MARK}{secrets.token_hex(4)}"
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    store.write(mark, b"")
+    try:
+        store.write(mark, b"")
+    except OSError as error:
+        raise UserError(f"On the node of this command {_not_written(store.location, error)}") from None
     try:
         asked = {node["NodeID"]: _ask(node["NodeID"], store.location, mark, data_path) for node in nodes}
         for node in nodes:
             try:
                 mistake = ray.get(asked[node["NodeID"]])
-            except RayError:  # it has left meanwhile; who takes its place is not known
+            except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):  # it has left meanwhile
                 continue
             if mistake:
                 raise UserError(f"On node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {mistake}")
@@ -40,8 +43,8 @@ def _mistake_here(location: str, mark: str, own_mark: str, data_path: str) -> st
     """What this node cannot do, in a sentence."""
     from distmgcd.data.address import open_source
 
-    store = Store(location)
     try:
+        store = Store(location)
         if not store.exists(mark):
             return (
                 f"--storage-path leads to another {location} than elsewhere; choose a folder that all nodes share, or "
@@ -50,10 +53,16 @@ def _mistake_here(location: str, mark: str, own_mark: str, data_path: str) -> st
         store.write(own_mark, b"")
         store.delete(own_mark)
     except OSError as error:
-        reason = error.strerror or error
-        return f"the run {location} cannot be written ({reason}); choose a --storage-path that every node can write."
+        return _not_written(location, error)
+    except UserError as mistake:
+        return str(mistake)
     try:
         open_source(data_path)
     except UserError as mistake:
         return str(mistake)
     return None
+
+
+def _not_written(location: str, error: OSError) -> str:
+    reason = error.strerror or error
+    return f"the run {location} cannot be written ({reason}); choose a --storage-path that every node can write."

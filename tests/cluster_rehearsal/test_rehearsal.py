@@ -19,7 +19,7 @@ from tiny_runs import TINY  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not_here()), reason=str(why_not_here()))]
 
 NUM_UPDATES = 400
-LONG = (f"learning.num_updates={NUM_UPDATES}", "checkpoint.every=20", "langevin.num_steps=8", "log.every=2")
+LONG = (f"learning.num_updates={NUM_UPDATES}", "checkpoint.every=20", "langevin.num_steps=8", "log.every=1")
 LONG = (*LONG, "learning.global_batch_size=512")
 
 
@@ -109,7 +109,7 @@ def test_a_run_on_two_hosts_loses_one_and_gets_it_back(cluster: Cluster):
     process = train(cluster, "elastic", *LONG, "--workers", "1:2")
     wait_until(lambda: bool(cluster.records("elastic")), process)
     print(f"{time.monotonic() - since:.1f} s from submit to the first record")
-    wait_until(lambda: len(cluster.records("elastic")) > 20, process)
+    wait_until(lambda: len(cluster.records("elastic")) > 40, process)
     wait_until(lambda: all('run="elastic"' in node.metrics() for node in cluster.workers), process, seconds=60)
     ranks = {rank for node in cluster.workers for rank in "01" if f'rank="{rank}",run="elastic"' in node.metrics()}
     assert ranks == {"0", "1"}
@@ -128,7 +128,7 @@ def test_a_run_on_two_hosts_loses_one_and_gets_it_back(cluster: Cluster):
     assert done.status == 0, done.out + done.err
     assert "bytes sent" in done.out and f"Finished {NUM_UPDATES} updates" in done.out
     assert "with 1 worker (had 2)." in done.out and "with 2 workers (had 1)." in done.out
-    assert had and [r["update"] for r in cluster.records("elastic")] == list(range(2, NUM_UPDATES + 1, 2))
+    assert had and [r["update"] for r in cluster.records("elastic")] == list(range(1, NUM_UPDATES + 1))
     assert cluster.jobs()[0][5] == f"{NUM_UPDATES}/{NUM_UPDATES}"
     checked = finish(cluster.run("verify", str(cluster.storage / "elastic")))
     assert checked.status == 0 and f"update_{NUM_UPDATES:06d}" in checked.out, checked
@@ -139,9 +139,9 @@ def test_a_run_on_two_hosts_loses_one_and_gets_it_back(cluster: Cluster):
 
 
 def test_a_sweep_on_two_hosts(cluster: Cluster):
-    (cluster.laptop / "try.yaml").write_text(
-        "base: my.yaml\nsettings: {learning.global_batch_size: 64, langevin.num_steps: 10}\n"
-        "budget: {updates: 40, evaluations: 2, samples: 8}\nnum_trials: 3\n"
+    (cluster.laptop / "try.yaml").write_text(  # trials long enough that two run beside each other
+        "base: my.yaml\nsettings: {learning.global_batch_size: 64, langevin.num_steps: 30}\n"
+        "budget: {updates: 300, evaluations: 2, samples: 8}\nnum_trials: 4\n"
         "space: {langevin.step_size: {uniform: [0.5, 1.5]}}\n"
     )
     done = finish(cluster.submit("--", "tune", "try.yaml", "--storage-path", str(cluster.storage), "--cpu"))
@@ -150,7 +150,7 @@ def test_a_sweep_on_two_hosts(cluster: Cluster):
     assert (sweep / "results.parquet").exists() and (sweep / "best.yaml").exists() and (sweep / "report.html").exists()
     hosts = {trial.read_text().split()[-1] for trial in (sweep / "trials").glob("*/lock")}
     assert hosts == {node.name for node in cluster.workers}
-    assert cluster.jobs()[0][2:7] == ["tune", "try.yaml", "try", "3/3", "trials"]
+    assert cluster.jobs()[0][2:7] == ["tune", "try.yaml", "try", "4/4", "trials"]
 
 
 def test_without_the_token_nothing_is_taken(cluster: Cluster):
@@ -164,7 +164,7 @@ def test_without_the_token_nothing_is_taken(cluster: Cluster):
 
 def test_ctrl_c_leaves_a_job_and_stop_saves_it(cluster: Cluster):
     process = train(cluster, "stopped", *LONG, "learning.num_updates=100000", "--workers", "2")
-    wait_until(lambda: len(cluster.records("stopped")) > 2, process)
+    wait_until(lambda: len(cluster.records("stopped")) > 4, process)
     process.send_signal(signal.SIGINT)
     left = finish(process)
     job = cluster.jobs()[0]
