@@ -16,12 +16,13 @@ from distmgcd.on_ray.job_note import keep_package  # noqa: E402
 
 
 @contextmanager
-def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[bool]:
+def connected(*, num_cpus: int, log_to_driver: bool, dashboard: bool = True) -> Iterator[bool]:
     """Inside, Ray is there: the cluster of RAY_ADDRESS (then it gives True), or a local one with num_cpus logical CPUs.
 
     The local one is started with a dashboard on a free port of the loopback, because Ray Train asks it
     whether a run is still alive; two runs on one machine then do not take each other's for their own.
-    log_to_driver: print here what its workers print. Those of a cluster always do.
+    log_to_driver: print here what its workers print. Those of a cluster always do. dashboard: false where no Ray
+    Train run is to come; it holds 0.2 GB.
     """
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if ray.is_initialized():
@@ -29,7 +30,7 @@ def connected(*, num_cpus: int, log_to_driver: bool) -> Iterator[bool]:
         return
     try:
         with _our_signal_handlers():
-            _start(on_cluster, num_cpus=num_cpus, log_to_driver=log_to_driver)
+            _start(on_cluster, num_cpus=num_cpus, log_to_driver=log_to_driver, dashboard=dashboard)
         yield on_cluster
     finally:
         ray.shutdown()
@@ -42,22 +43,24 @@ def node_cpus() -> list[int]:
     return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
 
 
-def _start(on_cluster: bool, *, num_cpus: int, log_to_driver: bool) -> None:
+def _start(on_cluster: bool, *, num_cpus: int, log_to_driver: bool, dashboard: bool) -> None:
     if on_cluster:
         ray.init(log_to_driver=True)
         keep_package()
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens outside the loopback
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # no node of ours is pre-empted
-        port = _free_port()
-        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+        at = {}
+        if dashboard:
+            at["dashboard_port"] = _free_port()
+            os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{at['dashboard_port']}"
         ray.init(
             address="local",
             num_cpus=num_cpus,
-            include_dashboard=True,
-            dashboard_port=port,
+            include_dashboard=dashboard,
             logging_level=logging.WARNING,
             log_to_driver=log_to_driver,
+            **at,
         )
 
 

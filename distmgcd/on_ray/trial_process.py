@@ -14,9 +14,10 @@ from distmgcd.config import Config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.metrics import Meter
-from distmgcd.runs import checkpoint, lock, retention
+from distmgcd.runs import checkpoint, lock
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
+from distmgcd.sweep.objective import value_of
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.reading import history_of, records_of, trial_of
 from distmgcd.sweep.room import Room
@@ -96,10 +97,11 @@ class _Trial:
             if update <= newest and update < self.sweep.budget.updates:
                 self.say(update, objective)
 
-    def evaluated(self, update: int, swd: dict[str, float]) -> None:
+    def evaluated(self, record: dict[str, Any]) -> None:
         """Tell Tune, once the checkpoint that goes with it is there: who is stopped here can be taken up here."""
+        update = record["update"]
         _wait_for(lambda: self.store.exists(f"{checkpoint.FOLDER}/{checkpoint.name_of(update)}"))
-        self.say(update, retention.score(swd, self.sweep.objective))
+        self.say(update, value_of(record, self.sweep.objective))
 
     def say(self, update: int, objective: float | None, **more: Any) -> None:
         """Tune may end the trial here, by SystemExit."""
@@ -175,20 +177,20 @@ def _train_here(config: Config, run: Run, trial: _Trial, room: Room, asked_to_st
     class TrialWorker(LocalWorker):
         """Reports what it was last shown of an evaluation when the loop has done with it."""
 
-        found: tuple[int, dict[str, float]] | None = None
+        found: dict[str, Any] | None = None
         metrics = Meter(_label(run), 0)
 
         def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
             self.metrics(record, images_per_s)
 
         def show(self, record: dict[str, Any]) -> None:
-            if "swd" in record:
-                self.found = (record["update"], record["swd"])
+            if value_of(record, trial.sweep.objective) is not None:
+                self.found = record
 
         def before_update(self, update: int) -> Request:
             if self.found:
                 found, self.found = self.found, None
-                trial.evaluated(*found)
+                trial.evaluated(found)
             return super().before_update(update)
 
     torch.set_num_threads(room.threads)
@@ -208,8 +210,9 @@ def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room, ask
 
     def pass_on() -> bool:
         for record in records_of(run.store):
-            if "swd" in record and trial.updates < record["update"] < config.learning.num_updates:
-                trial.evaluated(record["update"], record["swd"])
+            new = trial.updates < record["update"] < config.learning.num_updates
+            if new and value_of(record, trial.sweep.objective) is not None:
+                trial.evaluated(record)
         return asked_to_stop()
 
     def note_failure(event: dict[str, Any]) -> None:

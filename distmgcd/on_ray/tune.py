@@ -56,7 +56,8 @@ def tune_on_ray(
     """
     here = room if isinstance(room, Room) else None
     books = begin(here) if here else None
-    with _quiet(), connected(num_cpus=here.cpus if here else 0, log_to_driver=False):
+    dashboard = sweep.workers_per_trial > 0  # else nobody asks it
+    with _quiet(), connected(num_cpus=here.cpus if here else 0, log_to_driver=False, dashboard=dashboard):
         if books is None:
             room = room.wait(even_if_never=wait_for_resources, show=show)
             books = begin(room)

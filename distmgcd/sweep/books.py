@@ -11,6 +11,7 @@ from distmgcd.errors import UserError
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.notes import ENDED, TRIALS, Note, location_of, lost_trials, read_notes, write_note
+from distmgcd.sweep.objective import factor_of, label_of
 from distmgcd.sweep.plan import Sweep, flat_of, name_of
 from distmgcd.sweep.reading import trial_of
 from distmgcd.sweep.results import write_results
@@ -191,8 +192,9 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 def reason_of_pruning(sweep: Sweep, trials: Sequence[Trial], metrics: dict[str, Any]) -> str:
     """Why the scheduler stopped a trial, as far as can be seen from outside."""
     best = best_of(trials)
-    beside = f"; the best so far ended at {1000 * best.objective:.1f}" if best else ""
+    factor = factor_of(sweep.objective)
+    beside = f"; the best so far ended at {factor * best.objective:.1f}" if best else ""
     return (
-        f"{sweep.scheduler.kind} stopped it after {metrics['updates']} of {sweep.budget.updates} updates, at 1000 x "
-        f"{sweep.objective} = {1000 * metrics['objective']:.1f}{beside}."
+        f"{sweep.scheduler.kind} stopped it after {metrics['updates']} of {sweep.budget.updates} updates, at "
+        f"{label_of(sweep.objective)} = {factor * metrics['objective']:.1f}{beside}."
     )

@@ -14,6 +14,7 @@ from distmgcd.sweep import plan
 from distmgcd.sweep.check import check
 from distmgcd.sweep.domains import PerGrid, WrongDomain, is_domain, plain_number, read_domain
 from distmgcd.sweep.marked import Marked, Place, read_marked
+from distmgcd.sweep.objective import names as objective_names
 from distmgcd.sweep.plan import Budget, Scheduler, Sweep, flat_of, keys_of, nested
 from distmgcd.sweep.space import ONE_OF, SIZES, Space, grid_points
 
@@ -161,9 +162,13 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
         sizes = list(base.evaluation_sizes)
     if not isinstance(sizes, list) or not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise marked.error(("objective", "sizes"), f"sizes must be a list of sizes such as [4, 16], but is {sizes!r}.")
-    metric, known = written.get("metric", "swd"), ["swd", *(f"swd/{size}" for size in sizes)]
+    metric, known = written.get("metric", "swd"), objective_names(sizes)
     if metric not in known:
-        raise marked.error(("objective", "metric"), f"objective must be one of {', '.join(known)}, but is {metric!r}.")
+        raise marked.error(
+            ("objective", "metric"),
+            f"objective must be one of {', '.join(known)}, but is {metric!r}; nothing else is measured while trials "
+            "train.",
+        )
     return {"objective": metric, "sizes": tuple(sizes)}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import Axis, is_number, make_axis, spans_decades
 from distmgcd.sweep.findings import Findings
+from distmgcd.sweep.objective import factor_of
 from distmgcd.sweep.trial import Trial
 
 _PER_GRID = ("langevin.", "learning.learning_rate")  # lists of these have one value a grid; others are one choice
@@ -43,7 +44,7 @@ def objective_of(trial: Trial, objective: str) -> float | str:
     """As it is shown: scaled, or a word in its place."""
     value = ranking.result(trial)
     if value is not None:
-        return value * ranking.factor_of(objective)
+        return value * factor_of(objective)
     return trial.state if trial.state != "finished" else "no number"
 
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from distmgcd.sweep.objective import factor_of
 from distmgcd.sweep.trial import State, Trial
 
 STATES: tuple[State, ...] = ("finished", "pruned", "running", "waiting", "diverged", "failed")
@@ -96,26 +97,6 @@ def _kind_of(reason: str) -> str:
     return re.sub(r"[-+]?(\d[\d.,]*(e[-+]?\d+)?|\binf\b|\bnan\b)", "#", reason)
 
 
-def objective_in_words(objective: str) -> str:
-    """ "1000 x sliced Wasserstein distance, mean over grids" for swd."""
-    if objective == "swd":
-        return "1000 x sliced Wasserstein distance, mean over grids"
-    if objective.startswith("swd/"):
-        size = objective.removeprefix("swd/")
-        return f"1000 x sliced Wasserstein distance at {size}x{size}"
-    return objective
-
-
-def label_of(objective: str) -> str:
-    """The same where there is little room."""
-    return f"1000 x {objective}" if objective.startswith("swd") else objective
-
-
-def factor_of(objective: str) -> float:
-    """What an objective is multiplied by where it is shown."""
-    return 1000.0 if objective.startswith("swd") else 1.0
-
-
 def spread_of(trial: Trial, objective: str) -> float | None:
     """The standard deviation of the objective over draws of samples, unscaled; of a mean over grids a bound on it.
 
@@ -134,7 +115,8 @@ def in_words(value: float | None, objective: str) -> str:
     """An objective as it is shown, without its spread."""
     if value is None:
         return "-"
-    return f"{1000 * value:.1f}" if factor_of(objective) == 1000.0 else f"{value:.4g}"
+    factor = factor_of(objective)
+    return f"{factor * value:.1f}" if factor != 1.0 else f"{value:.4g}"
 
 
 def with_spread(trial: Trial, objective: str) -> str:

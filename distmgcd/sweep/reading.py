@@ -7,9 +7,10 @@ from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.runs import lock, retention
+from distmgcd.runs import lock
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
+from distmgcd.sweep.objective import value_of
 from distmgcd.sweep.trial import State, Trial
 
 Record = dict[str, Any]
@@ -71,11 +72,12 @@ def _measured(config: Config, records: Sequence[Record], result: Record | None, 
     speeds = [record["images_per_s"] for record in records if "grids" in record]
     evaluations = [record for record in records if "swd" in record]
     history = history_of(records, objective)
-    swd, spread = (evaluations[-1]["swd"], evaluations[-1]["swd_spread"]) if evaluations else ({}, {})
+    latest = evaluations[-1] if evaluations else {}
+    swd, spread = latest.get("swd", {}), latest.get("swd_spread", {})
     if result:
         swd, spread = result["swd"]["samples"], result["swd_spread"]["samples"]
     return {
-        "objective": retention.score(swd, objective),
+        "objective": value_of({**latest, "swd": swd}, objective),
         "swd": swd,
         "swd_spread": spread,
         "gradient_evaluations": sum(config.per_grid("langevin.num_steps")),
@@ -95,7 +97,7 @@ def history_of(records: Sequence[Record], objective: str) -> tuple[tuple[int, fl
     for record in records:
         if "rate_scale" in record:
             history = [entry for entry in history if entry[0] <= record["update"]]
-        elif "swd" in record and (value := retention.score(record["swd"], objective)) is not None:
+        elif (value := value_of(record, objective)) is not None:
             history = [entry for entry in history if entry[0] < record["update"]] + [(record["update"], value)]
     return tuple(history)
 

@@ -8,6 +8,7 @@ from distmgcd.sweep.axes import is_number, number_text, text_of
 from distmgcd.sweep.findings import Findings
 from distmgcd.sweep.knob_axes import paths_of
 from distmgcd.sweep.markup import Markup, element, join
+from distmgcd.sweep.objective import label_of
 from distmgcd.sweep.trial import Trial
 
 _KNOBS_IN_TIP = 8
@@ -45,9 +46,7 @@ def _columns(findings: Findings) -> list[Column]:
     return [
         Column("trial", lambda t: t.name, lambda t: t.name, None),
         Column("state", _state, lambda t: t.state, None),
-        Column(
-            ranking.label_of(objective), lambda t: ranking.with_spread(t, objective), lambda t: t.objective, "number"
-        ),
+        Column(label_of(objective), lambda t: ranking.with_spread(t, objective), lambda t: t.objective, "number"),
         *(_of_grid(size) for size in sizes),
         Column("gradient evaluations", lambda t: t.gradient_evaluations or "-", lambda t: t.gradient_evaluations),
         Column("images/s", lambda t: _rounded(t.images_per_s), lambda t: t.images_per_s),
@@ -92,7 +91,7 @@ def _tip(trial: Trial, objective: str) -> str:
     return "\n".join(
         [
             f"{trial.name}: {trial.state}",
-            f"{ranking.label_of(objective)} = {ranking.with_spread(trial, objective)}",
+            f"{label_of(objective)} = {ranking.with_spread(trial, objective)}",
             *knobs,
             *([f"and {more} more"] if more > 0 else []),
         ]

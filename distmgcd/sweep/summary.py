@@ -7,6 +7,7 @@ from distmgcd.sweep.axes import number_text, text_of
 from distmgcd.sweep.findings import Findings
 from distmgcd.sweep.knob_axes import paths_of
 from distmgcd.sweep.markup import Markup, element, join
+from distmgcd.sweep.objective import objective_in_words
 from distmgcd.sweep.trial import Trial
 
 
@@ -16,7 +17,7 @@ def summary(findings: Findings) -> Markup:
         element("h1", f"Sweep {sweep.name}"),
         element("p", _in_a_sentence(findings)),
         *(element("p", warning, class_="note") for warning in findings.warnings),
-        element("p", f"Objective: {ranking.objective_in_words(sweep.objective)}; smaller is better.", class_="muted"),
+        element("p", f"Objective: {objective_in_words(sweep.objective)}; smaller is better.", class_="muted"),
         element("div", _settings(findings), _distances(findings), class_="columns"),
         _trust(findings),
         _ends(findings),

@@ -10,6 +10,7 @@ from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text, text_of
 from distmgcd.sweep.best import BEST_FILE, SHEETS_FILE
 from distmgcd.sweep.knob_axes import names_of
+from distmgcd.sweep.objective import label_of, objective_in_words
 from distmgcd.sweep.parquet import FILE
 from distmgcd.sweep.trial import Trial
 
@@ -20,11 +21,11 @@ def table_of(trials: Sequence[Trial], *, objective: str = "swd", num: int = 10) 
     """The best so many trials, best first, with the settings in which trials differ."""
     ranked = ranking.ranked(trials)
     counted = ", ".join(f"{number} {state}" for state, number in ranking.counts(ranked).items())
-    title = f"{ranking.objective_in_words(objective)}: the best of {len(ranked)} trials ({counted or 'none yet'})"
+    title = f"{objective_in_words(objective)}: the best of {len(ranked)} trials ({counted or 'none yet'})"
     table = Table(title=Text(title), title_justify="left")
     for name in ("trial", "state"):
         table.add_column(name, no_wrap=True)
-    for name in (ranking.label_of(objective), "steps", "images/s"):
+    for name in (label_of(objective), "steps", "images/s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("settings", overflow="fold")
     names = names_of(_differing(ranked))

@@ -28,7 +28,7 @@ def two_gpus() -> Iterator[None]:
     from distmgcd.on_ray.cluster import connected
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning, which is an error here
         init = ray.init
         patch.setattr(ray, "init", lambda **settings: init(**settings, num_gpus=2))
         with connected(num_cpus=4, log_to_driver=False):

@@ -56,7 +56,7 @@ def test_a_killed_trial_goes_on_and_others_are_pruned_with_their_reason(tmp_path
     assert [swept.note(f"trial_000{n}")["state"] for n in (1, 2, 3)] == ["finished", "pruned", "pruned"]
     for name in ("trial_0002", "trial_0003"):
         last = [record for record in records_of(trials, name) if "swd" in record][-1]["update"]
-        assert f"asha stopped it after {last} of 90 updates" in swept.note(name)["reason"]
+        assert f"asha stopped it after {last} of 90 updates, at 1000 x swd = " in swept.note(name)["reason"]
         assert checkpoint.names(Store(str(trials / name)))[-1] == checkpoint.name_of(last)
         assert not [found for found in verify(str(trials / name)) if found.damage]
 
@@ -82,16 +82,26 @@ def test_trials_with_workers_find_what_trials_without_find(tmp_path: Path):
         ]
 
 
-def test_in_a_population_the_worst_go_on_from_the_best(tmp_path: Path):
-    """Four trials take turns on two CPUs. Two step sizes are hopeless, so somebody must go on from somebody else."""
+@pytest.mark.parametrize(
+    ("steps", "how"),
+    [
+        ([0.5, 0.6, 2.5, 3.0], ("--concurrent", "2")),  # four trials take turns on two CPUs
+        ([0.5, 2.5], ("--workers-per-trial", "2")),  # a Ray Train run for every stretch of a trial
+    ],
+    ids=["by themselves", "with workers"],
+)
+def test_in_a_population_the_worst_go_on_from_the_best(tmp_path: Path, steps: list[float], how: tuple[str, ...]):
+    """Half of the step sizes are hopeless, so somebody must go on from somebody else."""
     text = HEAD + (
         "budget: {updates: 60, evaluations: 6, samples: 64}\nscheduler: {kind: pbt, every: 2, quantile: 0.5}\n"
-        "num_trials: 4\nspace: {langevin.step_size: {grid: [0.5, 0.6, 2.5, 3.0]}}\n"
+        f"num_trials: {len(steps)}\nspace: {{langevin.step_size: {{grid: {steps}}}}}\n"
     )
-    swept = sweep_of(tmp_path, text, "--concurrent", "2")
+    swept = sweep_of(tmp_path, text, *how)
     trials = swept.folder / "trials"
-    moved = [note for n in (1, 2, 3, 4) if (note := swept.note(f"trial_000{n}"))["start"]]
-    assert moved and all(swept.note(f"trial_000{n}")["state"] == "finished" for n in (1, 2, 3, 4))
+    notes = [swept.note(f"trial_000{number}") for number, _ in enumerate(steps, start=1)]
+    moved = [note for note in notes if note["start"]]
+    assert moved and all(note["state"] == "finished" for note in notes)
+    assert swept.err == ""  # no advice of Ray's
     for note in moved:
         run, start = note["run"], note["start"]
         assert Run.open(str(trials / run)).config().langevin.step_size == note["knobs"]["langevin.step_size"]

@@ -21,7 +21,7 @@ from distmgcd.sweep.notes import read_notes
 
 # The third trial diverges at once, for no step is that large; the others take a few seconds each.
 TEXT = (
-    HEAD
+    HEAD.replace("num_steps: 10", "num_steps: 5")
     + """\
 budget: {updates: 60, evaluations: 6, samples: 16}
 search: grid
@@ -136,7 +136,7 @@ def test_a_sweep_that_has_ended_is_told_without_starting_ray(story: Story, monke
 def test_the_whole_sweep_can_be_read_from_its_folder(story: Story):
     sweep = read_sweep(str(story.swept.folder / "sweep.yaml"))
     assert sweep.num_trials == 4 and sweep.point(4) == {"langevin.step_size": 0.7}
-    assert yaml.safe_load((story.swept.folder / "sweep.yaml").read_text())["base"]["langevin"]["num_steps"] == 10
+    assert yaml.safe_load((story.swept.folder / "sweep.yaml").read_text())["base"]["langevin"]["num_steps"] == 5
 
 
 def test_no_process_of_ray_is_left_behind(story: Story):
