@@ -53,7 +53,7 @@ def test_the_mean_over_subsets_has_a_deviation_and_repeats():
     found = kernel_distance(x, y, seed=3)
     assert found == kernel_distance(x, y, seed=3) and found.subset_size == 100
     assert found.mean == pytest.approx(squared_mmd(x, y), abs=2 * found.deviation)
-    assert 0 < found.deviation < found.mean
+    assert found.mean / 20 < found.deviation < found.mean
 
 
 def test_too_few_images_are_refused():

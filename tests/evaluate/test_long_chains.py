@@ -51,6 +51,7 @@ def test_a_chain_goes_on_with_the_noise_of_its_later_steps(model: MultiGridEnerg
         walked = list(islice(noise, chain.num_steps, chain.num_steps * mark.multiple))
         expected, _ = run_chain(model.grids[mark.grid], x, walked, chain)
         torch.testing.assert_close(mark.pictures, expected, rtol=1e-5, atol=1e-6)
+        assert mark.energy.dtype == mark.acceptance.dtype == torch.float64
         if clamp != "end":  # else the chain itself goes on unclamped
             here = probe(deepcopy(model.grids[mark.grid]).double(), expected, noise[-1], chain)
             torch.testing.assert_close(mark.energy, here.energy, rtol=1e-4, atol=1e-5)
