@@ -1,8 +1,8 @@
 """How fast the chains of every grid run: our executions, a textbook's loops, and other libraries where installed.
 
 chain-steps/s   Langevin steps of single images: a step of a batch of B counts B
-peak            fraction of this machine's measured matrix product in the same precision; a chain-step costs 4 FLOP a
-                multiply-add of the network: forward and gradient of the image
+peak            fraction of this machine's matrix product in the same precision, measured in the same rounds; a
+                chain-step costs 4 FLOP a multiply-add of the network: forward and gradient of the image
 
 All contenders walk from the same images through the same network with the same number of steps, step size and noise
 deviation, and none of them records anything on the way.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from distmgcd.bench import timing
+from distmgcd.bench.machine import matrix_product
 from distmgcd.bench.peers import drive
 from distmgcd.bench.timing import Contender
 from distmgcd.config import Config
@@ -47,7 +48,7 @@ def executions(device: torch.device) -> dict[str, tuple[Walker, str]]:
 
 
 def bench_chains(
-    config: Config, device: torch.device, peaks: dict[str, float], *, with_peers: bool = False
+    config: Config, device: torch.device, machine: dict[str, Any], *, with_peers: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """{size of the grid: figures}, and a sentence for every library that could not be driven."""
     batch = config.learning.global_batch_size
@@ -63,7 +64,8 @@ def bench_chains(
             contenders |= peers
             notes += [note for note in missing if note not in notes]
         flop = 4.0 * multiply_adds(config, grid)
-        figures[str(size)] = compare(contenders, device, batch=batch, settings=settings, flop=flop, peaks=peaks)
+        products = products_beside(contenders, device, machine)
+        figures[str(size)] = compare(contenders, products, device, batch=batch, settings=settings, flop=flop)
     return figures, notes
 
 
@@ -89,18 +91,40 @@ def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) 
     }
 
 
+class Product(NamedTuple):
+    task: timing.Task
+    flop: float
+
+
+def products_beside(
+    contenders: dict[str, Contender], device: torch.device, machine: dict[str, Any]
+) -> dict[str, Product]:
+    """{precision: a matrix product} of every precision that is used, and of the one that is fastest here."""
+    rates, sizes = machine["matrix_product_flop_per_s"], machine["matrix_product_size"]
+    used = {contender.precision for contender in contenders.values()} | {fastest_precision(rates)}
+    return {
+        precision: Product(matrix_product(device, precision, sizes[precision]), 2.0 * sizes[precision] ** 3)
+        for precision in sorted(used)
+    }
+
+
+def fastest_precision(rates: dict[str, float]) -> str:
+    """Of bf16 and fp32, whichever a matrix product is faster in on this machine."""
+    return max(("bf16", "fp32"), key=rates.__getitem__)
+
+
 def compare(
     contenders: dict[str, Contender],
+    products: dict[str, Product],
     device: torch.device,
     *,
     batch: int,
     settings: Langevin,
     flop: float,
-    peaks: dict[str, float],
 ) -> dict[str, Any]:
-    """The figures of one grid."""
+    """The figures of one grid. flop: of one chain-step."""
     first_calls = {name: timing.seconds(contender.task, device) for name, contender in contenders.items()}
-    times = timing.in_turn({name: contender.task for name, contender in contenders.items()}, device)
+    times = timing.in_turn({name: one.task for name, one in (contenders | products).items()}, device)
     chain_steps = batch * settings.num_steps
     rows = {}
     for name, contender in contenders.items():
@@ -110,7 +134,10 @@ def compare(
             "precision": contender.precision,
             "chain_steps_per_s": rate,
             "of_textbook": timing.times_as_fast(times[name], times["textbook, frozen"]),
-            "fraction_of_peak": flop * rate["median"] / peaks[contender.precision],
+            "fraction_of_peak": {
+                precision: flop * chain_steps / product.flop * timing.times_as_fast(times[name], times[precision])
+                for precision, product in products.items()
+            },
             "first_call_s": first_calls[name],  # with what it compiles or captures
         }
     ours = [name for name, contender in contenders.items() if contender.kind == "ours"]

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 
 import distmgcd
-from distmgcd.bench.timing import NUM_ROUNDS, SECONDS_EACH, seconds
+from distmgcd.bench.timing import NUM_ROUNDS, SECONDS_EACH, Task, seconds
 
 PEER_PACKAGES = ("ebmkit", "torchebm")
 _MATRIX_SIZES = (512, 1024, 2048, 4096, 8192)
 _LONGEST_PRODUCT = 0.2  # seconds; where a product takes longer, a larger one is not tried
-_NUM_PRODUCTS = 8
+_NUM_PRODUCTS = 9
 
 
 def describe(device: torch.device) -> dict[str, Any]:
     """The machine, the versions, and how busy it is now."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "distmgcd": distmgcd.__version__}
     versions |= {name: found for name in PEER_PACKAGES if (found := version_of(name))}
+    products = {name: matrix_product_rate(device, name) for name in _precisions(device)}
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {_processor()}",
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -29,7 +30,8 @@ def describe(device: torch.device) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "platform": platform.platform(),
         "versions": versions,
-        "matrix_product_flop_per_s": {name: matrix_product_rate(device, name) for name in _precisions(device)},
+        "matrix_product_flop_per_s": {name: rate for name, (rate, _) in products.items()},
+        "matrix_product_size": {name: size for name, (_, size) in products.items()},
         "convolutions_in_tf32": device.type == "cuda" and torch.backends.cudnn.allow_tf32,  # torch's default
     }
 
@@ -45,22 +47,31 @@ def protocol() -> dict[str, Any]:
     }
 
 
-def matrix_product_rate(device: torch.device, precision: str) -> float:
-    """FLOP/s of a square matrix product, the best of several of the sizes that take no longer than 0.2 s."""
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    best = 0.0
-    try:
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        for size in _MATRIX_SIZES:
-            a, b = torch.randn(2, size, size, device=device).to(_DTYPES[precision])
-            once = seconds(lambda a=a, b=b: a @ b, device)
-            times = [once, *(seconds(lambda a=a, b=b: a @ b, device) for _ in range(_NUM_PRODUCTS))]
-            best = max(best, 2.0 * size**3 / min(times))
-            if min(times) > _LONGEST_PRODUCT:
-                break
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+def matrix_product_rate(device: torch.device, precision: str) -> tuple[float, int]:
+    """FLOP/s of a square matrix product, the best of several, and of which size; products end where one takes 0.2 s."""
+    best = (0.0, 0)
+    for size in _MATRIX_SIZES:
+        product = matrix_product(device, precision, size)
+        fastest = min(seconds(product, device) for _ in range(_NUM_PRODUCTS))
+        best = max(best, (2.0 * size**3 / fastest, size))
+        if fastest > _LONGEST_PRODUCT:
+            break
     return best
+
+
+def matrix_product(device: torch.device, precision: str, size: int) -> Task:
+    """A product of two square matrices; fp32 takes no TF32."""
+    a, b = torch.randn(2, size, size, device=device).to(_DTYPES[precision])
+    settings = torch.backends.cuda.matmul
+
+    def product() -> torch.Tensor:
+        allowed, settings.allow_tf32 = settings.allow_tf32, precision == "tf32"
+        try:
+            return a @ b
+        finally:
+            settings.allow_tf32 = allowed
+
+    return product
 
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}

@@ -17,7 +17,7 @@ def bench(config: Config, *, use_gpu: bool | None = None, num_workers: int = 0) 
     """Chains, updates, block sizes, memory; num_workers > 0 also times the loop under Ray Train against this one."""
     device = choose_device(use_gpu)
     figures: dict[str, Any] = {"machine": describe(device), "protocol": protocol()}
-    figures["chains"], notes = bench_chains(config, device, figures["machine"]["matrix_product_flop_per_s"])
+    figures["chains"], notes = bench_chains(config, device, figures["machine"])
     images, note = training_pixels(config)
     figures["updates"] = bench_updates(config, images, device)
     figures["blocks"], left_out = bench_blocks(config, images, device)
@@ -33,7 +33,6 @@ def bench_peers(config: Config, *, use_gpu: bool | None = None) -> dict[str, Any
     """The chains only, beside the samplers of other libraries."""
     device = choose_device(use_gpu)
     figures: dict[str, Any] = {"machine": describe(device), "protocol": protocol()}
-    peaks = figures["machine"]["matrix_product_flop_per_s"]
-    figures["chains"], figures["notes"] = bench_chains(config, device, peaks, with_peers=True)
+    figures["chains"], figures["notes"] = bench_chains(config, device, figures["machine"], with_peers=True)
     figures["targets"] = targets_of(figures, config)
     return figures

@@ -61,7 +61,7 @@ def of_chains(chains: dict[str, Any]) -> Table:
                 name,
                 *(f"{rate[which]:,.0f}" for which in ("median", "slowest", "fastest")),
                 f"{row['of_textbook']:.2f}",
-                f"{row['fraction_of_peak']:.2f} {row['precision']}",
+                f"{row['fraction_of_peak'][row['precision']]:.2f} {row['precision']}",
             )
         table.add_section()
     rounds = ", ".join(f"{grid['num_rounds']} x {grid['num_steps']} steps" for grid in chains.values())

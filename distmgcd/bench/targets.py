@@ -7,7 +7,7 @@ eager fp32 loop on grid 4, and a stated fraction of peak. Compiling or capturing
 
 from typing import Any
 
-from distmgcd.bench.chains import AUTO
+from distmgcd.bench.chains import AUTO, fastest_precision
 from distmgcd.config import Config
 
 _GRIDS_BESIDE_PEERS = ("64", "16")
@@ -23,7 +23,7 @@ def targets_of(figures: dict[str, Any], config: Config) -> list[dict[str, Any]]:
     rows = [row for size in _GRIDS_BESIDE_PEERS if size in chains for row in _beside_peers(size, chains[size])]
     on_gpu = "tf32" in rates
     if "64" in chains:
-        rows.append(_of_peak(chains["64"], rates, wanted=None if on_gpu else 0.85))
+        rows.append(_of_peak(chains["64"], fastest_precision(rates), wanted=None if on_gpu else 0.85))
     if on_gpu and "4" in chains:
         ratio = chains["4"]["contenders"][AUTO]["of_textbook"]
         rows.append(_row(f"grid 4: {AUTO}, of the eager fp32 loop", ratio, 10.0))
@@ -54,12 +54,9 @@ def _beside_peers(size: str, grid: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _of_peak(grid: dict[str, Any], rates: dict[str, float], *, wanted: float | None) -> dict[str, Any]:
-    """Against the fastest product of bf16 and fp32, whichever that is on this machine."""
-    fastest = max(("bf16", "fp32"), key=rates.get)
-    chain_steps = grid["contenders"][AUTO]["chain_steps_per_s"]["median"]
-    fraction = grid["flop_per_chain_step"] * chain_steps / rates[fastest]
-    return _row(f"grid 64: {AUTO}, of the {fastest} matrix product", fraction, wanted)
+def _of_peak(grid: dict[str, Any], precision: str, *, wanted: float | None) -> dict[str, Any]:
+    fraction = grid["contenders"][AUTO]["fraction_of_peak"][precision]
+    return _row(f"grid 64: {AUTO}, of the {precision} matrix product", fraction, wanted)
 
 
 def _paid_back(size: str, grid: dict[str, Any], config: Config) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from distmgcd.bench.targets import targets_of
 from distmgcd.config import load_config
 from distmgcd.config.cost import multiply_adds
 from distmgcd.core.fast import Speed
+from distmgcd.core.langevin import Langevin
 
 CPU = torch.device("cpu")
 
@@ -37,7 +38,7 @@ def test_bench_prints_and_writes_every_figure(tmp_path, tiny, command, monkeypat
         for row in grid["contenders"].values():
             rate = row["chain_steps_per_s"]
             assert 0 < rate["slowest"] <= rate["median"] <= rate["fastest"] and row["first_call_s"] > 0
-            assert 0 < row["fraction_of_peak"] < 1
+            assert 0 < row["fraction_of_peak"]["fp32"] < 1
         assert grid["contenders"]["textbook, frozen"]["of_textbook"] == 1
     assert figures["updates"]["images_per_s"]["median"] > 0 and figures["updates"]["of_textbook"] > 0.1
     assert figures["blocks"].keys() == {"4", "2", "1"} and all(0.01 < ratio < 3 for ratio in figures["blocks"].values())
@@ -78,7 +79,7 @@ def test_a_slow_product_of_matrices_is_not_made_larger(monkeypatch):
     sizes = []
     monkeypatch.setattr(machine, "_MATRIX_SIZES", (512, 1024))
     monkeypatch.setattr(machine, "seconds", lambda task, device: sizes.append(len(task())) or 1.0)
-    assert machine.matrix_product_rate(CPU, "fp32") == 2.0 * 512**3
+    assert machine.matrix_product_rate(CPU, "fp32") == (2.0 * 512**3, 512)
     assert set(sizes) == {512}
 
 
@@ -98,6 +99,7 @@ def grid(plain: float, fast: float, peers: dict[str, float]):
                 "precision": precision,
                 "chain_steps_per_s": {"median": rate},
                 "of_textbook": rate / 10,
+                "fraction_of_peak": {"fp32": 2 * rate / PEAKS["fp32"], "bf16": 2 * rate / PEAKS["bf16"]},
                 "first_call_s": 3.0,
             }
             for name, (kind, precision, rate) in rates.items()
@@ -161,3 +163,23 @@ def test_on_a_gpu_the_targets_are_those_of_the_update_and_of_grid_4():
 def test_mistakes_are_one_sentence(options, sentence, tiny, command):
     status, out, error = command("bench", tiny, *options, "--cpu")
     assert status == 2 and sentence in error and error.count("\n") == 1 and not out
+
+
+def test_the_fraction_of_peak_is_taken_inside_a_round(monkeypatch):
+    """A chain of 2 images and 3 steps of 5 FLOP, beside a product of 60 FLOP that slows down with it."""
+    rounds = {"textbook, frozen": [2.0, 20.0, 3.0], "plain": [1.0, 10.0, 1.5], "fp32": [4.0, 40.0, 9.0]}
+    monkeypatch.setattr(timing, "in_turn", lambda tasks, device: {name: rounds[name] for name in tasks})
+    contenders = {name: timing.Contender("ours", lambda: None) for name in ("textbook, frozen", "plain")}
+    settings = Langevin(num_steps=3, step_size=1.0, temperature=0.0, clamp="none")
+    products = {"fp32": chains.Product(lambda: None, flop=60.0)}
+    rows = chains.compare(contenders, products, CPU, batch=2, settings=settings, flop=5.0)["contenders"]
+    assert rows["plain"]["fraction_of_peak"]["fp32"] == pytest.approx((30 / 1.0) / (60 / 4.0))
+    assert rows["textbook, frozen"]["fraction_of_peak"]["fp32"] == pytest.approx((30 / 2.0) / (60 / 4.0))
+    assert rows["plain"]["of_textbook"] == 2.0 and rows["plain"]["chain_steps_per_s"]["median"] == 6 / 1.5
+
+
+def test_a_product_is_timed_in_every_precision_that_is_used_and_in_the_fastest():
+    described = {"matrix_product_flop_per_s": {"fp32": 1.0, "bf16": 2.0}, "matrix_product_size": {"fp32": 4, "bf16": 8}}
+    products = chains.products_beside({"plain": timing.Contender("ours", lambda: None)}, CPU, described)
+    assert {name: product.flop for name, product in products.items()} == {"fp32": 2 * 4**3, "bf16": 2 * 8**3}
+    assert products["bf16"].task().dtype == torch.bfloat16
