@@ -9,7 +9,7 @@ deviation, and none of them records anything on the way.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
