@@ -1,9 +1,10 @@
 """What Tune says of its trials, passed on to the sweep's own books."""
 
 import re
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
@@ -79,10 +80,18 @@ def _number(trial: RayTrial) -> int:
 
 def _why(trial: RayTrial) -> str:
     """Why a trial's process was lost, in a sentence."""
-    error = trial.get_pickled_error()
-    text = str(error if error is not None else trial.get_error() or "Ray does not say why")
+    error = _error_of(trial)
+    text = str(error) if error is not None else "Ray does not say why"
     if isinstance(error, RayActorError):
         pid = re.search(r"\bpid: (\d+)", text)
         return f"Its process {f'{pid[1]} ' if pid else ''}died."
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"Its process failed: {lines[-1][:200].rstrip('.')}."
+
+
+def _error_of(trial: RayTrial) -> Exception | None:
+    """As Tune has just written it on this machine; trial.get_pickled_error() looks where it is copied to later."""
+    try:
+        return cloudpickle.loads(Path(trial.pickled_error_file or "").read_bytes())
+    except Exception:  # none was written, or it is of a class that is not known here
+        return None

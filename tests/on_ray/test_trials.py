@@ -5,9 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 from tiny_runs import TINY
 
+from distmgcd.on_ray import told
 from distmgcd.on_ray.schedulers import scheduler_of
 from distmgcd.on_ray.trials import Trials
 from distmgcd.runs.store import Store
@@ -124,3 +127,17 @@ def test_a_trial_of_a_population_takes_the_others_settings_moved_and_its_newest_
     assert worst.config["trial"]["knobs"] == {"langevin.step_size": 1.0}
     worst.config = {"trial": new}
     assert scheduler._get_new_config(worst, best)[0]["trial"]["run"] == "trial_0001.3"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RayActorError(actor_id="a", error_msg="The actor died.\n\tpid: 17\n\tip: h"), "Its process 17 died."),
+        (ValueError("odd\nnumber 3."), "Its process failed: number 3."),
+        (None, "Its process failed: Ray does not say why."),
+    ],
+)
+def test_why_a_process_was_lost_is_a_sentence(tmp_path: Path, error: Exception | None, said: str):
+    if error:
+        (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(error))
+    assert told._why(SimpleNamespace(pickled_error_file=error and str(tmp_path / "error.pkl"))) == said
