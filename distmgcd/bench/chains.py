@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distmgcd.bench import timing
-from distmgcd.bench.machine import matrix_product
+from distmgcd.bench.machine import eager_precision, fp32_products, matrix_product
 from distmgcd.bench.peers import drive
 from distmgcd.bench.timing import Contender
 from distmgcd.config import Config
@@ -33,7 +33,7 @@ class Execution(NamedTuple):
 
     # (energy, x, noise, grid, settings) to the chain's end and what its last step did, as core.langevin.run_chain
     run: Callable[[ConvEnergy, Tensor, NoiseOfGrid, int, Langevin], tuple[Tensor, StepInfo | None]]
-    precision: str = "fp32"  # of the network: fp32, tf32 or bf16
+    precision: str | None = None  # of the network: fp32, tf32 or bf16; None: torch's default
 
 
 def plain(
@@ -84,14 +84,20 @@ def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) 
         with frozen(energy):
             textbook_chain(energy, x, settings)
 
-    return {
-        **{
-            name: Contender("ours", lambda execution=execution: ours(execution), execution.precision)
-            for name, execution in EXECUTIONS.items()
-        },
-        "textbook, frozen": Contender("textbook", textbook),
-        "textbook, live": Contender("textbook", lambda: live_chain(energy, x, settings)),
+    def textbook_in_fp32() -> None:
+        with fp32_products(tf32=False):
+            textbook()
+
+    default = eager_precision(x.device)
+    contenders = {
+        name: Contender("ours", lambda execution=execution: ours(execution), execution.precision or default)
+        for name, execution in EXECUTIONS.items()
     }
+    contenders["textbook, frozen"] = Contender("textbook", textbook, default)
+    contenders["textbook, live"] = Contender("textbook", lambda: live_chain(energy, x, settings), default)
+    if default != "fp32":
+        contenders["textbook, fp32"] = Contender("textbook", textbook_in_fp32, "fp32")
+    return contenders
 
 
 class Product(NamedTuple):
@@ -129,6 +135,7 @@ def compare(
     first_calls = {name: timing.seconds(contender.task, device) for name, contender in contenders.items()}
     times = timing.in_turn({name: one.task for name, one in (contenders | products).items()}, device)
     chain_steps = batch * settings.num_steps
+    in_fp32 = "textbook, fp32" if "textbook, fp32" in times else "textbook, frozen"
     rows = {}
     for name, contender in contenders.items():
         rate = timing.rates(chain_steps, times[name])
@@ -137,6 +144,7 @@ def compare(
             "precision": contender.precision,
             "chain_steps_per_s": rate,
             "of_textbook": timing.times_as_fast(times[name], times["textbook, frozen"]),
+            "of_fp32_textbook": timing.times_as_fast(times[name], times[in_fp32]),
             "fraction_of_peak": {
                 precision: flop * chain_steps / product.flop * timing.times_as_fast(times[name], times[precision])
                 for precision, product in products.items()
