@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distmgcd.bench import timing
-from distmgcd.bench.machine import matrix_product
+from distmgcd.bench.machine import eager_precision, fp32_products, matrix_product
 from distmgcd.bench.peers import drive
 from distmgcd.bench.timing import Contender
 from distmgcd.config import Config
@@ -28,7 +28,6 @@ from distmgcd.training.assemble import make_langevin, make_model
 
 _LEAST_STEPS = 3  # of a measured chain whose steps are slow
 PEERS_BATCH_ON_CPU = 32  # at most, beside other libraries
-
 
 # Whatever stands here is measured everywhere that it can run. Training takes auto if nothing is said.
 AUTO = "auto"
@@ -81,14 +80,20 @@ def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) 
         with frozen(energy):
             textbook_chain(energy, x, settings)
 
-    return {
-        **{
-            name: Contender("ours", lambda walker=walker: ours(walker), precision)
-            for name, (walker, precision) in executions(x.device).items()
-        },
-        "textbook, frozen": Contender("textbook", textbook),
-        "textbook, live": Contender("textbook", lambda: live_chain(energy, x, settings)),
+    def textbook_in_fp32() -> None:
+        with fp32_products(tf32=False):
+            textbook()
+
+    default = eager_precision(x.device)
+    contenders = {
+        name: Contender("ours", lambda walker=walker: ours(walker), default if name == "plain" else precision)
+        for name, (walker, precision) in executions(x.device).items()
     }
+    contenders["textbook, frozen"] = Contender("textbook", textbook, default)
+    contenders["textbook, live"] = Contender("textbook", lambda: live_chain(energy, x, settings), default)
+    if default != "fp32":
+        contenders["textbook, fp32"] = Contender("textbook", textbook_in_fp32, "fp32")
+    return contenders
 
 
 class Product(NamedTuple):
@@ -126,6 +131,7 @@ def compare(
     first_calls = {name: timing.seconds(contender.task, device) for name, contender in contenders.items()}
     times = timing.in_turn({name: one.task for name, one in (contenders | products).items()}, device)
     chain_steps = batch * settings.num_steps
+    in_fp32 = "textbook, fp32" if "textbook, fp32" in times else "textbook, frozen"
     rows = {}
     for name, contender in contenders.items():
         rate = timing.rates(chain_steps, times[name])
@@ -134,6 +140,7 @@ def compare(
             "precision": contender.precision,
             "chain_steps_per_s": rate,
             "of_textbook": timing.times_as_fast(times[name], times["textbook, frozen"]),
+            "of_fp32_textbook": timing.times_as_fast(times[name], times[in_fp32]),
             "fraction_of_peak": {
                 precision: flop * chain_steps / product.flop * timing.times_as_fast(times[name], times[precision])
                 for precision, product in products.items()

@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "versions": versions,
         "matrix_product_flop_per_s": {name: rate for name, (rate, _) in products.items()},
         "matrix_product_size": {name: size for name, (_, size) in products.items()},
-        "convolutions_in_tf32": device.type == "cuda" and torch.backends.cudnn.allow_tf32,  # torch's default
+        "eager_precision": eager_precision(device),
     }
 
 
@@ -62,16 +64,31 @@ def matrix_product_rate(device: torch.device, precision: str) -> tuple[float, in
 def matrix_product(device: torch.device, precision: str, size: int) -> Task:
     """A product of two square matrices; fp32 takes no TF32."""
     a, b = torch.randn(2, size, size, device=device).to(_DTYPES[precision])
-    settings = torch.backends.cuda.matmul
 
     def product() -> torch.Tensor:
-        allowed, settings.allow_tf32 = settings.allow_tf32, precision == "tf32"
-        try:
+        with fp32_products(tf32=precision == "tf32"):
             return a @ b
-        finally:
-            settings.allow_tf32 = allowed
 
     return product
+
+
+@contextmanager
+def fp32_products(*, tf32: bool) -> Iterator[None]:
+    """Inside, products and convolutions of fp32 numbers on CUDA are of fp32, or of TF32."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "tf32" if tf32 else "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
+def eager_precision(device: torch.device) -> str:
+    """What torch does to an fp32 network if nobody says anything: on CUDA its convolutions are in TF32."""
+    return "tf32" if device.type == "cuda" and torch.backends.cudnn.conv.fp32_precision == "tf32" else "fp32"
 
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}

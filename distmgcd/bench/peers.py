@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distmgcd.bench.machine import version_of
+from distmgcd.bench.machine import eager_precision, version_of
 from distmgcd.bench.timing import Contender, Task
 from distmgcd.core.energy import ConvEnergy, frozen
 from distmgcd.core.langevin import Langevin, chain_end
@@ -29,7 +29,7 @@ Sampler = Callable[[Tensor], Tensor]  # where chains start [B, C, s, s] to where
 class Peer(NamedTuple):
     package: str
     make: Callable[[ConvEnergy, Langevin, torch.device], Sampler]
-    precision: str = "fp32"  # bf16: by its mixed precision, which is for CUDA only
+    mixed: bool = False  # in its mixed precision, which is for CUDA only
 
 
 def ebmkit(energy: ConvEnergy, settings: Langevin, device: torch.device) -> Sampler:
@@ -72,7 +72,7 @@ def torchebm(energy: ConvEnergy, settings: Langevin, device: torch.device, *, bf
 PEERS = (
     Peer("ebmkit", ebmkit),
     Peer("torchebm", torchebm),
-    Peer("torchebm", lambda *arguments: torchebm(*arguments, bf16=True), "bf16"),
+    Peer("torchebm", lambda *arguments: torchebm(*arguments, bf16=True), mixed=True),
 )
 
 
@@ -80,21 +80,21 @@ def drive(energy: ConvEnergy, x: Tensor, settings: Langevin) -> tuple[dict[str, 
     """{name and version: a run of the chain} of every library that is installed, and a sentence for each other one."""
     contenders, notes = {}, []
     for peer in PEERS:
-        if peer.precision == "bf16" and x.device.type != "cuda":
+        if peer.mixed and x.device.type != "cuda":
             continue
         if (version := version_of(peer.package)) is None:
             notes.append(
                 f"{peer.package} is not installed, so it is not compared; pip install 'distmgcd[benchmark]' brings it."
             )
             continue
-        name = f"{peer.package} {version}" + (" bf16" if peer.precision == "bf16" else "")
+        name = f"{peer.package} {version}" + (" bf16" if peer.mixed else "")
         try:
             task = _task(peer.make(energy, settings, x.device), energy, x)
             task()
         except Exception as error:  # another version of it, say: the others can be compared all the same
             notes.append(f"{name} could not be driven ({type(error).__name__}: {error}), so it is not compared.")
         else:
-            contenders[name] = Contender("peer", task, peer.precision)
+            contenders[name] = Contender("peer", task, "bf16" if peer.mixed else eager_precision(x.device))
     return contenders, notes
 
 

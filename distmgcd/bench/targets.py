@@ -25,10 +25,10 @@ def targets_of(figures: dict[str, Any], config: Config) -> list[dict[str, Any]]:
     if "64" in chains:
         rows.append(_of_peak(chains["64"], fastest_precision(rates), wanted=None if on_gpu else 0.85))
     if on_gpu and "4" in chains:
-        ratio = chains["4"]["contenders"][AUTO]["of_textbook"]
+        ratio = chains["4"]["contenders"][AUTO]["of_fp32_textbook"]
         rows.append(_row(f"grid 4: {AUTO}, of the eager fp32 loop", ratio, 10.0))
     if on_gpu and "updates" in figures:
-        rows.append(_row("whole update, of the eager fp32 update", figures["updates"]["of_textbook"], 4.0))
+        rows.append(_row("whole update, of the eager fp32 update", figures["updates"]["of_fp32_textbook"], 4.0))
     return rows + [row for size, grid in chains.items() for row in _paid_back(size, grid, config)]
 
 
@@ -37,21 +37,25 @@ def _row(what: str, reached: float | None, wanted: float | None) -> dict[str, An
 
 
 def _beside_peers(size: str, grid: dict[str, Any]) -> list[dict[str, Any]]:
-    """Our default against the fastest of all, and our fastest fp32 execution against the fastest in fp32."""
+    """Our default against the fastest of all, and our fastest against the fastest in the same precision."""
     rows, contenders, ours = [], grid["contenders"], AUTO
     if ratios := grid["of_peers"][ours]:
         peer = min(ratios, key=ratios.get)
         rows.append(_row(f"grid {size}: {ours}, of the fastest peer ({peer})", ratios[peer], 2.0))
-    in_fp32 = {
+    alike = {
         name: min(of_peers.values())
         for name, ratios in grid["of_peers"].items()
-        if contenders[name]["precision"] == "fp32"
-        and (of_peers := {peer: r for peer, r in ratios.items() if contenders[peer]["precision"] == "fp32"})
+        if (of_peers := {peer: r for peer, r in ratios.items() if _same_precision(contenders, name, peer)})
     }
-    if in_fp32:
-        name = max(in_fp32, key=in_fp32.get)
-        rows.append(_row(f"grid {size}: {name}, of the fastest peer, both in fp32", in_fp32[name], 1.0))
+    if alike:
+        name = max(alike, key=alike.get)
+        what = f"grid {size}: {name}, of the fastest peer, both in {contenders[name]['precision']}"
+        rows.append(_row(what, alike[name], 1.0))
     return rows
+
+
+def _same_precision(contenders: dict[str, Any], a: str, b: str) -> bool:
+    return contenders[a]["precision"] == contenders[b]["precision"]
 
 
 def _of_peak(grid: dict[str, Any], precision: str, *, wanted: float | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distmgcd.bench import timing
 from distmgcd.bench.chains import textbook_chain
+from distmgcd.bench.machine import eager_precision, fp32_products
 from distmgcd.config import Config
 from distmgcd.core.blocks import learn_in_blocks
 from distmgcd.core.energy import MultiGridEnergy, frozen
@@ -51,14 +52,21 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
         noise = ChainNoise(batch.indices, config.seed)
         synthesise(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, walker=method.walker)
 
-    times = timing.in_turn(
-        {
-            "learn": lambda: learn(learner, batch.pixels, batch.indices, 0, method),
-            "sampling": sampling,
-            "textbook": textbook_update(make_learner(config, LocalWorker(device)), batch.pixels, method),
-        },
-        device,
-    )
+    textbook = textbook_update(make_learner(config, LocalWorker(device)), batch.pixels, method)
+
+    def textbook_in_fp32() -> None:
+        with fp32_products(tf32=False):
+            textbook()
+
+    tasks: dict[str, timing.Task] = {
+        "learn": lambda: learn(learner, batch.pixels, batch.indices, 0, method),
+        "sampling": sampling,
+        "textbook": textbook,
+    }
+    if eager_precision(device) != "fp32":
+        tasks["textbook, fp32"] = textbook_in_fp32
+    times = timing.in_turn(tasks, device)
+    in_fp32 = times.get("textbook, fp32", times["textbook"])
     return {
         "batch": len(batch),
         "num_rounds": len(times["learn"]),
@@ -66,11 +74,12 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
         "share_of_sampling": timing.times_as_fast(times["learn"], times["sampling"]),
         "textbook_images_per_s": timing.rates(len(batch), times["textbook"]),
         "of_textbook": timing.times_as_fast(times["learn"], times["textbook"]),
+        "of_fp32_textbook": timing.times_as_fast(times["learn"], in_fp32),
     }
 
 
 def textbook_update(learner: Learner, pixels: Tensor, method: Method) -> Callable[[], None]:
-    """All grids' chains in eager fp32 on frozen weights, one loss, Adam: no metrics, no averaged weights."""
+    """All grids' chains in eager torch on frozen weights, one loss, Adam: no metrics, no averaged weights."""
 
     def update() -> None:
         x, *observed = pyramid(pixels / 127.5 - 1.0, (1, *method.sizes))

@@ -17,6 +17,7 @@ from distmgcd.config import load_config
 from distmgcd.config.cost import multiply_adds
 from distmgcd.core.fast import Speed
 from distmgcd.core.langevin import Langevin
+from distmgcd.training.assemble import make_model
 
 CPU = torch.device("cpu")
 
@@ -98,7 +99,7 @@ def grid(plain: float, fast: float, peers: dict[str, float]):
                 "kind": kind,
                 "precision": precision,
                 "chain_steps_per_s": {"median": rate},
-                "of_textbook": rate / 10,
+                "of_fp32_textbook": rate / 10,
                 "fraction_of_peak": {"fp32": 2 * rate / PEAKS["fp32"], "bf16": 2 * rate / PEAKS["bf16"]},
                 "first_call_s": 3.0,
             }
@@ -135,7 +136,7 @@ def test_on_a_gpu_the_targets_are_those_of_the_update_and_of_grid_4():
     figures = {
         "machine": {"matrix_product_flop_per_s": PEAKS | {"tf32": 200.0}},
         "chains": {"4": grid(10, 120, {}), "64": grid(10, 120, {})},
-        "updates": {"of_textbook": 3.0},
+        "updates": {"of_fp32_textbook": 3.0},
     }
     rows = {
         row["what"]: (row["reached"], row["wanted"], row["met"]) for row in targets_of(figures, load_config("paper64"))
@@ -163,6 +164,21 @@ def test_on_a_gpu_the_targets_are_those_of_the_update_and_of_grid_4():
 def test_mistakes_are_one_sentence(options, sentence, tiny, command):
     status, out, error = command("bench", tiny, *options, "--cpu")
     assert status == 2 and sentence in error and error.count("\n") == 1 and not out
+
+
+def test_where_torch_takes_tf32_the_textbook_runs_in_fp32_too(monkeypatch):
+    """As on CUDA, whose eager convolutions are in TF32: what is compared says in which precision it is."""
+    monkeypatch.setattr(chains, "eager_precision", lambda device: "tf32")
+    seen, settings = [], Langevin(num_steps=1, step_size=1.0, temperature=0.0, clamp="none")
+    monkeypatch.setattr(chains, "textbook_chain", lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    before = torch.backends.cudnn.conv.fp32_precision
+    energy = make_model(tiny_config()).grids[0]
+    contenders = chains.contenders_of(energy, torch.zeros(1, 1, 2, 2), 0, settings)
+    precisions = {name: contender.precision for name, contender in contenders.items()}
+    assert precisions.pop("textbook, fp32") == "fp32" and set(precisions.values()) == {"tf32"}
+    for name in ("textbook, fp32", "textbook, frozen"):
+        contenders[name].task()
+    assert seen == ["ieee", before] and torch.backends.cudnn.conv.fp32_precision == before
 
 
 def test_the_fraction_of_peak_is_taken_inside_a_round(monkeypatch):

@@ -13,7 +13,7 @@ from distmgcd.core.energy import ConvEnergy, ConvLayer
 from distmgcd.core.langevin import Langevin, chain_end, run_chain
 
 SETTINGS = Langevin(num_steps=5, step_size=0.4, temperature=1e-24, clamp="none")  # so cold that noise does not show
-ON_CPU = [peer for peer in PEERS if peer.precision == "fp32"]
+ON_CPU = [peer for peer in PEERS if not peer.mixed]
 
 
 def energy_and_start(num_images: int = 4):
