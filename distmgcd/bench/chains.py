@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from distmgcd.bench import timing
-from distmgcd.bench.machine import eager_precision, fp32_products, matrix_product
+from distmgcd.bench.machine import eager_precision, matrix_product
 from distmgcd.bench.peers import drive
 from distmgcd.bench.timing import Contender
 from distmgcd.config import Config
 from distmgcd.config.cost import multiply_adds
+from distmgcd.core.devices import fp32_products
 from distmgcd.core.energy import ConvEnergy, frozen
 from distmgcd.core.fast import Speed, Walker, walker_of
 from distmgcd.core.langevin import Langevin, run_chain

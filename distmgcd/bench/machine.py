@@ -2,8 +2,6 @@
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 
 import distmgcd
 from distmgcd.bench.timing import NUM_ROUNDS, SECONDS_EACH, Task, seconds
+from distmgcd.core.devices import fp32_products
 
 PEER_PACKAGES = ("ebmkit", "torchebm")
 _MATRIX_SIZES = (512, 1024, 2048, 4096, 8192)
@@ -70,20 +69,6 @@ def matrix_product(device: torch.device, precision: str, size: int) -> Task:
             return a @ b
 
     return product
-
-
-@contextmanager
-def fp32_products(*, tf32: bool) -> Iterator[None]:
-    """Inside, products and convolutions of fp32 numbers on CUDA are of fp32, or of TF32."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "tf32" if tf32 else "ieee"
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
 
 
 def eager_precision(device: torch.device) -> str:

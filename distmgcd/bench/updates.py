@@ -9,9 +9,10 @@ from torch import Tensor
 
 from distmgcd.bench import timing
 from distmgcd.bench.chains import textbook_chain
-from distmgcd.bench.machine import eager_precision, fp32_products
+from distmgcd.bench.machine import eager_precision
 from distmgcd.config import Config
 from distmgcd.core.blocks import learn_in_blocks
+from distmgcd.core.devices import fp32_products
 from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.grids import expand, pyramid
 from distmgcd.core.langevin import chain_end

@@ -17,14 +17,11 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 @contextmanager
-def fp32_products(device: torch.device, *, tf32: bool) -> Iterator[None]:
+def fp32_products(*, tf32: bool) -> Iterator[None]:
     """Inside, fp32 convolutions and matrix products of a GPU round their factors to 10 bits of fraction, or do not.
 
     Without this, torch lets convolutions do so and matrix products not.
     """
-    if device.type != "cuda":
-        yield
-        return
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:

@@ -11,6 +11,7 @@ number is 0.008 away, as far as a step's noise goes.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -147,7 +148,8 @@ class _Traced:
             self._step = _compiled(found.step, x, found.prepare(energy))
 
     def step(self, x: Tensor, *prepared: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad(), fp32_products(x.device, tf32=self.speed.precision == "tf32"):
+        products = fp32_products(tf32=self.speed.precision == "tf32") if x.is_cuda else nullcontext()
+        with torch.no_grad(), products:
             return self._step(x, *prepared)
 
     def slope(self, energy: ConvEnergy) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
