@@ -48,6 +48,14 @@ def test_an_energy_is_one_fp32_number_per_image(channels):
     assert u.shape == (5,) and u.dtype == torch.float32
 
 
+def test_an_energy_of_fp64_images_is_fp64():
+    exact = small_energy(8).double()
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = exact(x)
+    assert found.dtype == torch.float64
+    assert torch.equal(found, -exact.network(x).squeeze(1))
+
+
 @pytest.mark.parametrize("size", [3, 5, 7, 8])
 def test_same_padding_halves_odd_sizes_upwards(size):
     assert small_energy(size)(torch.zeros(2, 1, size, size)).shape == (2,)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from random_weights import write_efficientnet
 from sklearn.datasets import load_sample_image
 
 from distmgcd.core.grids import expand
@@ -29,13 +30,7 @@ def installed(name: str) -> FeatureNetwork:
 
 @pytest.fixture(scope="module")
 def weight_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """EfficientNet-Lite0 of random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        state = EfficientNetLite0().state_dict()
-    file = tmp_path_factory.mktemp("weights") / "random.pth"
-    torch.save(state, file)
-    return file
+    return write_efficientnet(tmp_path_factory.mktemp("weights") / "random.pth")
 
 
 def pictures(num: int, seed: int, *, channels: int = 1) -> torch.Tensor:
@@ -121,8 +116,9 @@ def test_our_efficientnet_is_that_of_its_package(weight_file: Path, size: int):
     with torch.no_grad():
         features, logits = ours.eval()(x)
         theirs = theirs.eval()
-        torch.testing.assert_close(logits, theirs(x), rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(features, theirs.extract_features(x).mean((2, 3)), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(logits, theirs(x), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(features, theirs.extract_features(x).mean((2, 3)), rtol=1e-3, atol=1e-4)
+    assert features.std() > 0.1 and logits.std() > 0.1
 
 
 def test_a_weight_file_is_known_by_what_is_in_it_and_carries_its_checksum(weight_file: Path):
@@ -140,7 +136,8 @@ def test_images_are_fed_as_the_network_was_trained(weight_file: Path):
     flat = torch.full((1, 1, 8, 8), 191, dtype=torch.uint8)
     with torch.no_grad():
         expected = ours.eval()(torch.full((1, 3, 64, 64), 0.5))[0]
-    torch.testing.assert_close(open_features(str(weight_file))(flat)[0], expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(open_features(str(weight_file))(flat)[0], expected, rtol=1e-4, atol=1e-4)
+    assert expected.std() > 0.1
 
 
 def test_the_installed_weights_see_a_stupa_in_a_temple():

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from distmgcd.evaluate.features import open_features
+from distmgcd.evaluate.features import FeatureNetwork
 from distmgcd.scoring.collect import Collected, Wanted, collect
 from distmgcd.scoring.merge import from_first, in_order, own_batches, summed
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
@@ -24,24 +24,32 @@ def image_of(numbers: Tensor) -> Tensor:
     return torch.stack(pictures)
 
 
-def collected(worker: Worker, features: str, num: int = NUM) -> Collected:
+def features_of(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    features = (pixels.float() / 128 - 1).flatten(1)
+    return features, 3 * features[:, :5]
+
+
+NETWORK = FeatureNetwork("tiny", "Tiny", "none", "none", features_of)
+
+
+def collected(worker: Worker, num: int = NUM) -> Collected:
     return collect(
         image_of,
         num,
         EVERYTHING,
         shape=SHAPE,
         sizes=(2, 8),
-        network=open_features(features),
+        network=NETWORK,
         batch_size=BATCH,
         worker=worker,
     )
 
 
-def alone(features: str, num: int = NUM) -> Collected:
-    return collected(LocalWorker(torch.device("cpu")), features, num)
+def alone(num: int = NUM) -> Collected:
+    return collected(LocalWorker(torch.device("cpu")), num)
 
 
-def run_rank(rank: int, num_ranks: int, folder: str, features: str) -> None:
+def run_rank(rank: int, num_ranks: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
     try:
@@ -51,8 +59,8 @@ def run_rank(rank: int, num_ranks: int, folder: str, features: str) -> None:
             "few": few,
             "sum": summed(torch.tensor([rank + 1.5], dtype=torch.float64), worker),
             "first": from_first(torch.tensor([7]) if rank == 0 else None, worker),
-            "all": collected(worker, features),
-            "of_one_batch": collected(worker, features, num=BATCH),
+            "all": collected(worker),
+            "of_one_batch": collected(worker, num=BATCH),
         }
         torch.save(found, Path(folder) / f"found{rank}")
     finally:

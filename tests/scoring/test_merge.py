@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from distmgcd.evaluate.efficientnet import EfficientNetLite0
 from distmgcd.evaluate.frechet import frechet_distance
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -16,20 +15,9 @@ from evaluated_ranks import BATCH, NUM, Collected, alone, run_rank  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def features(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A network with classes, of random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        state = EfficientNetLite0().state_dict()
-    file = tmp_path_factory.mktemp("weights") / "random.pth"
-    torch.save(state, file)
-    return str(file)
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, features: str) -> list[dict]:
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     folder = tmp_path_factory.mktemp("two")
-    mp.spawn(run_rank, args=(2, str(folder), features), nprocs=2)
+    mp.spawn(run_rank, args=(2, str(folder)), nprocs=2)
     return [torch.load(folder / f"found{rank}", weights_only=False) for rank in range(2)]
 
 
@@ -46,13 +34,13 @@ def assert_same(found: Collected, expected: Collected) -> None:
         torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
 
 
-def test_two_workers_gather_what_one_does(two: list[dict], features: str):
-    assert_same(two[0]["all"], alone(features))
-    assert two[0]["all"].features.shape == (NUM, 1280)
+def test_two_workers_gather_what_one_does(two: list[dict]):
+    assert_same(two[0]["all"], alone())
+    assert two[0]["all"].features.shape == (NUM, 64)
 
 
-def test_a_worker_without_a_share_adds_nothing(two: list[dict], features: str):
-    assert_same(two[0]["of_one_batch"], alone(features, num=BATCH))
+def test_a_worker_without_a_share_adds_nothing(two: list[dict]):
+    assert_same(two[0]["of_one_batch"], alone(num=BATCH))
     assert two[0]["few"].tolist() == [0, 1, 2] and two[1]["few"] is None
 
 
@@ -64,8 +52,8 @@ def test_sums_are_everywhere_rows_only_in_the_first(two: list[dict]):
     torch.testing.assert_close(other.moments.outer, two[0]["all"].moments.outer, rtol=0, atol=0)
 
 
-def test_the_distance_of_merged_moments_is_that_of_one_worker(two: list[dict], features: str):
-    whole = alone(features).moments
+def test_the_distance_of_merged_moments_is_that_of_one_worker(two: list[dict]):
+    whole = alone().moments
     shifted = replace(whole, total=whole.total + 0.1 * whole.count)
     merged = two[0]["all"].moments
     assert frechet_distance(merged, shifted) == pytest.approx(frechet_distance(whole, shifted), rel=1e-9)
