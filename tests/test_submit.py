@@ -1,11 +1,14 @@
 """Mistakes in a job's command line, found where it is typed: `command` has no Ray."""
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_cli import assert_one_sentence
 from tiny_runs import TINY
 
+from distmgcd.cli import jobs
 from distmgcd.cli.job_command import read_job_command
 
 STORAGE = ("--storage-path", "/shared/runs")
@@ -73,3 +76,45 @@ def test_uris_and_whole_paths_are_the_clusters(folder: Path):
         ["train", "digits", "data.path=s3://bucket/images", "--storage-path", "s3://bucket/runs"], folder=folder
     )
     assert job.preset == job.name == "digits" and job.files == ()
+
+
+class Interrupted:
+    """A cluster whose job is being followed when Ctrl-C comes."""
+
+    def __init__(self) -> None:
+        self.stopped: list[str] = []
+        self.num_followed = 0
+
+    def follow(self, job: str, write) -> None:
+        self.num_followed += 1
+        if self.num_followed == 1:
+            raise KeyboardInterrupt
+
+    def stop(self, job: str) -> bool:
+        self.stopped.append(job)
+        return True
+
+    def exit_status(self, job: str) -> int:
+        return 143
+
+    def details(self, job: str) -> SimpleNamespace:
+        return SimpleNamespace(status="STOPPED", driver_exit_code=None, message="Job was intentionally stopped.")
+
+
+@pytest.mark.parametrize(
+    ("on_terminal", "answer", "status", "stopped"),
+    [(True, "y\n", 143, ["a"]), (True, "\n", 130, []), (True, "", 130, []), (False, "y\n", 130, [])],
+    ids=["asked to stop", "asked to leave", "does not answer", "nobody to ask"],
+)
+def test_ctrl_c_asks_a_person_and_leaves_the_job_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys, on_terminal: bool, answer: str, status: int, stopped: list[str]
+):
+    stdin = io.StringIO(answer)
+    stdin.isatty = lambda: on_terminal
+    monkeypatch.setattr("sys.stdin", stdin)
+    cluster = Interrupted()
+    with pytest.raises(SystemExit) as end:
+        jobs._follow(cluster, "a")
+    said = capsys.readouterr().err
+    assert end.value.code == status and cluster.stopped == stopped
+    assert said.startswith("distmgcd: Job a goes on. " if not stopped else "distmgcd: Job a stopped"), said
