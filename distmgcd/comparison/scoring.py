@@ -46,9 +46,7 @@ class Runs:
         return found if "diverged" in found or all(str(way) in found["samples"] for way in ways) else None
 
     def measure(self, config: Config, ways: Sequence[Sampling]) -> Scores:
-        """Train the run to its end, or go on with it, and measure what was not measured yet. Raises Stopped."""
-        if found := self.read(config, ways):
-            return found
+        """Train the run to its end, or go on with it, and measure it. Raises Stopped."""
         try:
             result = launch.debug(
                 config,

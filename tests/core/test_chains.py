@@ -9,7 +9,7 @@ import torch
 from small_models import METHOD, random_pixels, small_learner
 from torch import Tensor
 
-from distmgcd.core.chains import Chains
+from distmgcd.core.chains import Chains, bank
 from distmgcd.core.learning import learn, sample_pairs
 from distmgcd.core.synthesis import ChainNoise, synthesise
 
@@ -87,6 +87,13 @@ def test_what_four_workers_kept_three_go_on_with():
         assert torch.equal(found.images[1], ends_of(BATCH[share], 0.25)[1])
 
     of_workers(3, go_on)
+
+
+def test_the_bank_is_the_finest_grid_of_the_chains_that_were_walked():
+    chains = Chains(NUM_IMAGES, 1, SIZES, rank=0, world_size=1, gather=lambda values, counts: values)
+    coarse, fine = ends_of(BATCH)[0], ends_of(BATCH, 0.5)[1] + torch.arange(16).view(1, 1, 4, 4)
+    chains.keep(BATCH, [slice(0, 6)], [coarse, fine])
+    assert torch.equal(bank(chains.state(), channels=1, size=4), fine[BATCH.argsort()])
 
 
 def test_a_chain_goes_on_where_it_ended_and_an_unwalked_one_climbs():
