@@ -57,15 +57,16 @@ def _telling(runs: Runs, name: str, tell: Tell) -> Scorer:
             kind = "a trial" if config.data.validation else "a final run"
             tell(f"{name}: {kind}, {config.learning.num_updates} updates, seed {config.seed}: {runs.path(config)}")
             found = runs.measure(config, ways)
-            tell(f"{name}: {found.get('diverged') or _best_in_words(found)}")
+            tell(f"{name}: {found.get('diverged') or _in_words_of(found)}")
         return found
 
     return measure
 
 
-def _best_in_words(scores: Scores) -> str:
-    best = min(score(of_way["swd"], "swd") for of_way in scores["samples"].values())
-    return f"1000 x mean distance {1000 * best:.1f}, {scores['seconds']:.0f} s of training"
+def _in_words_of(scores: Scores) -> str:
+    found = {**scores["samples"], **({"the bank": scores["bank"]} if "bank" in scores else {})}
+    distances = ", ".join(f"{1000 * score(one['swd'], 'swd'):.1f} ({way})" for way, one in found.items())
+    return f"1000 x mean distance {distances}; {scores['seconds']:.0f} s of training"
 
 
 def _outcome(plan: Plan, variant: Variant, scorer: Scorer) -> dict[str, Any] | None:
@@ -82,7 +83,7 @@ def _outcome(plan: Plan, variant: Variant, scorer: Scorer) -> dict[str, Any] | N
     finals = []
     for seed in plan.seeds:
         config = plan.final(variant, knobs, seed=seed)
-        if (final := _run(plan, config, [way], scorer)) is None:
+        if (final := _run(plan, config, [way] if variant.judged == "samples" else [], scorer)) is None:
             return None
         finals.append({"seed": seed, **final})
     steps = config.per_grid("langevin.num_steps")

@@ -39,14 +39,11 @@ class Runs:
 
     def read(self, config: Config, ways: Sequence[Sampling]) -> Scores | None:
         """What was measured of this run; None if that is not all of it."""
-        store = Store(self.path(config))
-        if not store.exists(FILE):
-            return None
-        found = json.loads(store.read(FILE))
-        return found if "diverged" in found or all(str(way) in found["samples"] for way in ways) else None
+        found = self._stored(config)
+        return found if found and ("diverged" in found or not _missing(ways, found)) else None
 
     def measure(self, config: Config, ways: Sequence[Sampling]) -> Scores:
-        """Train the run to its end, or go on with it, and measure it. Raises Stopped."""
+        """Train the run to its end, or go on with it, and measure what was not measured yet. Raises Stopped."""
         try:
             result = launch.debug(
                 config,
@@ -65,6 +62,10 @@ class Runs:
     def load(self, config: Config) -> TrainedModel:
         return load(self.path(config), device=choose_device(self.use_gpu))
 
+    def _stored(self, config: Config) -> Scores | None:
+        store = Store(self.path(config))
+        return json.loads(store.read(FILE)) if store.exists(FILE) else None
+
     def path(self, config: Config) -> str:
         return f"{self.folder}/{name_of(config)}"
 
@@ -72,12 +73,13 @@ class Runs:
         def of_result(key: str) -> dict[str, Any]:
             return {"swd": result["swd"][key], "spread": result["swd_spread"][key]}
 
-        trained = self.load(config)
+        found, trained = self._stored(config) or {"samples": {}}, self.load(config)
         others = ("bank", "untrained", "data")
         return {
-            "samples": {
+            "samples": found["samples"]  # of a method that shares this run, say
+            | {
                 str(way): of_result("samples") if _is_that_of_the_run(way, config) else _measured(trained, way)
-                for way in ways
+                for way in _missing(ways, found)
             },
             **{key: of_result(key) for key in others if key in result["swd"]},
             "seconds": result["seconds"],
@@ -101,6 +103,10 @@ def drawn(trained: TrainedModel, way: Sampling, num: int, *, seed: int) -> Tenso
         device=trained.device,
     )
     return levels[-1].clamp(-1.0, 1.0).cpu()
+
+
+def _missing(ways: Sequence[Sampling], found: Scores) -> list[Sampling]:
+    return [way for way in ways if str(way) not in found["samples"]]
 
 
 def _is_that_of_the_run(way: Sampling, config: Config) -> bool:

@@ -49,8 +49,8 @@ def test_a_comparison_from_its_plan_to_its_table(written, tmp_path: Path, traine
         finals = [plan.final(plan.variants[name], knobs, seed=seed) for seed in plan.seeds]
         assert [final["run"] for final in outcome["finals"]] == [name_of(config) for config in finals]
     assert_the_table_is_that_of_the_results(folder, methods)
-    width, height = Image.open(folder / "samples.png").size
-    assert height > 5 * 64 and width > 16 * 64  # held-out images and four methods
+    with Image.open(folder / "samples.png") as sheet:
+        assert sheet.height > 5 * 64 and sheet.width > 16 * 64  # held-out images and four methods
 
     before = list(trained)
     assert run(plan, folder) == results and trained == before
@@ -86,6 +86,17 @@ def test_a_comparison_that_was_stopped_goes_on(written, tmp_path: Path, trained:
         for one in found["methods"]["multigrid"]["trials"] + found["methods"]["multigrid"]["finals"]:
             one.pop("seconds")
     assert results == whole
+
+
+def test_what_was_measured_of_a_run_stays_when_more_is_asked_of_it(written, tmp_path: Path, trained: list[str]):
+    plan = read_plan(written())
+    config, (one, other) = plan.trial(plan.variants["multigrid"], {}), plan.sampling
+    runs = Runs(str(tmp_path), use_gpu=False)
+    first = runs.measure(config, [one])["samples"]
+    assert runs.read(config, [other]) is None and runs.read(config, []) is not None
+    both = runs.measure(config, [other])["samples"]
+    assert list(both) == [str(one), str(other)] and both[str(one)] == first[str(one)] != both[str(other)]
+    assert runs.read(config, [one, other])["samples"] == both
 
 
 def test_methods_may_be_run_apart(written, tmp_path: Path):
