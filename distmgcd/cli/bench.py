@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 _INSTEAD = "Instead of all else"
 
 
-def _mode(help: str) -> Any:
-    return typer.Option(help=help, rich_help_panel=_INSTEAD)
+def _mode(name: str, help: str) -> Any:
+    return typer.Option(f"--{name}", help=help, rich_help_panel=_INSTEAD)
 
 
 @app.command()
 def bench(
     settings: Settings = None,
-    peers: Annotated[bool, _mode("Time the chains beside other libraries' samplers, where installed.")] = False,
-    profile: Annotated[bool, _mode("Show where the time of an update goes.")] = False,
-    scaling: Annotated[bool, _mode("Time the loop with 1 and --workers workers, under torchrun and Ray.")] = False,
+    peers: Annotated[
+        bool, _mode("peers", "Time the chains beside other libraries' samplers, where installed.")
+    ] = False,
+    profile: Annotated[bool, _mode("profile", "Show where the time of an update goes.")] = False,
+    scaling: Annotated[
+        bool, _mode("scaling", "Time the loop with 1 and --workers workers, under torchrun and Ray.")
+    ] = False,
     predict: Annotated[
-        bool, _mode("Predict images/s on 8 to 1,024 workers; --workers 1,2,4 also runs so many here.")
+        bool, _mode("predict", "Predict images/s on 8 to 1,024 workers; --workers 1,2,4 also runs so many here.")
     ] = False,
     workers: Annotated[
         str | None, typer.Option(metavar="N|N,N,...", help="Also time the loop under Ray Train with so many workers.")
