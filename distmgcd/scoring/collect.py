@@ -58,11 +58,12 @@ def collect(
 ) -> Collected:
     """pixels_of: from numbers int64 [B] to images uint8 [B, *shape]. All workers call it, each sees its share."""
     share = _Share(wanted, sizes, network, num)
-    done = 0
-    for numbers in own_batches(num, batch_size, worker):
+    batches, done = own_batches(num, batch_size, worker), 0
+    of_own = sum(map(len, batches))
+    for numbers in batches:
         share.add(numbers, pixels_of(numbers).to(worker.device))
         done += len(numbers)
-        progress(done * worker.world_size)
+        progress(done * num // of_own)  # the others are about as far
     return share.of_all(worker, shape)
 
 

@@ -107,7 +107,6 @@ class _Progress:
         self._last_line = time.monotonic()
 
     def __call__(self, done: int) -> None:
-        done = min(done, self._num)
         if done == self._num or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._tell(f"{done}/{self._num} {self._what}")

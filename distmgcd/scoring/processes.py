@@ -1,6 +1,7 @@
 """A run measured in this process, or by several of this machine that share the work."""
 
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -39,7 +40,11 @@ def evaluate_run(
     asked = subject.request
     del subject
     with tempfile.TemporaryDirectory(prefix="distmgcd-evaluate-") as folder:
-        mp.spawn(_one_of_many, args=(num_workers, folder, run, asked, device.type, tell), nprocs=num_workers)
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # not whom else it ends, and how
+        try:
+            mp.spawn(_one_of_many, args=(num_workers, folder, run, asked, device.type, tell), nprocs=num_workers)
+        except mp.ProcessExitedException as error:
+            raise _why(Path(folder), error) from None
         return json.loads((Path(folder) / "record.json").read_text())
 
 
@@ -53,5 +58,17 @@ def _one_of_many(rank: int, num_workers: int, folder: str, run: str, request: Re
         record = measure(open_subject(run, request, device), worker, tell if rank == 0 else silent)
         if rank == 0:
             (Path(folder) / "record.json").write_text(json.dumps(record))
+    except UserError as error:
+        (Path(folder) / "mistake").write_text(str(error))
+        raise SystemExit(1) from None
     finally:
         dist.destroy_process_group()
+
+
+def _why(folder: Path, error: Exception) -> UserError:
+    """What a process has told, or else how it ended."""
+    if (folder / "mistake").exists():
+        return UserError((folder / "mistake").read_text())
+    return UserError(
+        f"A process of the evaluation ended before its work was done ({error}); if memory ran out, lower --workers."
+    )

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from PIL import Image
 from tiny_runs import debug
 
 from distmgcd.data import open_images
+from distmgcd.errors import UserError
 from distmgcd.evaluate.features import open_features
 from distmgcd.evaluate.frechet import frechet_distance, moments_of
 from distmgcd.evaluate.sheet import as_levels
@@ -186,6 +189,15 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(command, run: Path, tm
     assert not (tmp_path / "run" / "evaluation").exists()
 
 
+def test_a_process_that_is_killed_is_one_sentence(run: Path):
+    with pytest.raises(UserError, match="SIGKILL.*lower --workers"):
+        evaluate_run(str(run), Request(metrics=("swd",)), num_workers=2, use_gpu=False, tell=kill_me)
+
+
+def kill_me(text: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_missing_weights_are_one_sentence(command, run: Path, monkeypatch, tmp_path: Path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     status, _, err = command("evaluate", run, "--features", "inception")
@@ -202,8 +214,9 @@ def test_runs_that_are_damaged_or_absent_are_one_sentence(command, run: Path, tm
     assert status == 2 and "distmgcd verify" in err and err.strip().splitlines()[-1].startswith("distmgcd: ")
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(command, run: Path, tmp_path: Path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_place_that_cannot_be_written_is_one_sentence(command, run: Path, tmp_path: Path, workers: int):
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
     (tmp_path / "run" / "evaluation").write_text("in the way")
-    status, _, err = command("evaluate", tmp_path / "run", "--metrics", "swd", "--num", NUM, "--cpu")
+    status, _, err = command("evaluate", tmp_path / "run", "--metrics", "swd", "--num", NUM, "--workers", workers)
     assert status == 2 and "cannot be written" in err and err.count("\n") == 1
