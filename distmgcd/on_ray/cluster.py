@@ -2,11 +2,12 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -52,7 +53,7 @@ def _start(on_cluster: bool, *, num_cpus: int, log_to_driver: bool, dashboard: b
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # no node of ours is pre-empted
         at = {}
         if dashboard:
-            at["dashboard_port"] = _free_port()
+            at["dashboard_port"] = free_port()
             os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{at['dashboard_port']}"
         ray.init(
             address="local",
@@ -86,7 +87,14 @@ def _our_signal_handlers() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_port() -> int:
+    """A port for the dashboard, which starts some seconds later, and gives up if it is taken then.
+
+    Not one that the system would hand out (from 32768 on, as Linux is set up) nor one of Ray's workers (10002 to
+    19999): Ray's many processes ask for such ports meanwhile, those of other runs on the machine, too.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -6,7 +6,6 @@ output is the address of the cluster and that of its dashboard.
 """
 
 import os
-import socket
 import sys
 import time
 
@@ -14,11 +13,11 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
+from distmgcd.on_ray.cluster import free_port  # noqa: E402
+
 
 def main() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     answers = os.dup(1)
     os.dup2(2, 1)  # what Ray prints is no answer
     cluster = Cluster(
