@@ -36,7 +36,7 @@ def evaluate(training: Training) -> Distances | None:
     draws = sample(training, training.learner.ema)
     if draws is None or training.worker.rank != 0:
         return None
-    found = distances([levels[-1] for levels in draws], training.held_out, training.config)
+    found = _distances_of_draws(draws, training)
     tell(training, {"swd": found.mean, "swd_spread": found.spread})
     try:
         training.log.write_picture(write_sheets(training.run, draws[0]), training.progress.update)
@@ -83,10 +83,9 @@ def finish(training: Training) -> dict[str, Any]:
     all_distances = {
         "samples": found,
         **({"bank": _distances_of_bank(chains, training)} if chains else {}),
+        **({"untrained": _distances_of_draws(untrained, training)} if untrained else {}),
         "data": distances(draws_of_data(training.images, config), training.held_out, config),
     }
-    if untrained:
-        all_distances["untrained"] = distances([levels[-1] for levels in untrained], training.held_out, config)
     result = {
         "update": training.progress.update,
         "seconds": training.progress.seconds,
@@ -97,6 +96,11 @@ def finish(training: Training) -> dict[str, Any]:
     }
     conclude(training, result)
     return result
+
+
+def _distances_of_draws(draws: list[list[Tensor]], training: Training) -> Distances:
+    """Of samples at the finest grid."""
+    return distances([levels[-1] for levels in draws], training.held_out, training.config)
 
 
 def _distances_of_bank(chains: dict[str, Tensor], training: Training) -> Distances:
