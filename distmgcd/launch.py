@@ -38,7 +38,7 @@ def train(
     cluster's smallest node's. wait_for_resources: on a cluster without room for the workers, wait until nodes join,
     even if nothing but a person can add them. show is called with every record of the log, and with {"event": ...}
     when workers fail. stop is asked all the time; once it is true the run saves and leaves.
-    Raises UserError, distmgcd.training.watch.Diverged and distmgcd.training.stop.Stopped.
+    Raises UserError, RunFailed, distmgcd.training.watch.Diverged and distmgcd.training.stop.Stopped.
     """
     check_workers(num_workers)
     use_gpu = check_gpus(use_gpu, bounds(num_workers)[1])

@@ -14,6 +14,7 @@ from tiny_runs import TINY, debug, tiny_config
 
 from distmgcd import launch
 from distmgcd.config import load_config, make_config
+from distmgcd.errors import RunFailed
 from distmgcd.runs.run import Run
 from distmgcd.training.watch import Diverged
 
@@ -171,6 +172,14 @@ def test_a_run_that_diverges_for_good_is_one_sentence_and_status_1(command, tmp_
 
     monkeypatch.setattr(launch, "debug", diverge)
     assert command("debug", TINY, "--storage-path", tmp_path) == (1, "", "distmgcd: Grid 8x8 diverged.\n")
+
+
+def test_a_run_whose_workers_failed_for_good_is_told_with_status_1(command, tmp_path: Path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RunFailed("Rank 1 died.")
+
+    monkeypatch.setattr(launch, "train", fail)
+    assert command("train", TINY, "--storage-path", tmp_path, "--cpu") == (1, "", "distmgcd: Rank 1 died.\n")
 
 
 def test_a_run_that_is_interrupted_says_how_to_go_on(command, tmp_path: Path, monkeypatch):

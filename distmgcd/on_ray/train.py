@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from distmgcd.config import Config
-from distmgcd.errors import UserError
+from distmgcd.errors import RunFailed, UserError
 from distmgcd.num_workers import NumWorkers, bounds, cpus_for_each
 from distmgcd.on_ray.backend import GroupConfig
 from distmgcd.on_ray.board import RunBoard
@@ -32,10 +32,6 @@ _RESIZE_SECONDS = 10.0  # how often it looks for room for more of them
 _COLLECTIVE_SECONDS = 600  # the last resort against a hang; the watchdog is quicker and names the rank
 
 Show = Callable[[dict[str, Any]], None]
-
-
-class RunFailed(Exception):
-    """Workers failed again and again without getting to a new checkpoint; with the last traceback."""
 
 
 def train_on_ray(
@@ -156,6 +152,9 @@ def _fit(trainer: TorchTrainer, ended: queue.Queue) -> None:
     try:
         value = trainer.fit().return_value
         ended.put(lambda: value)
+    except ControllerError as error:
+        why = " ".join(str(error.controller_failure).split())
+        ended.put(lambda: _raise(RunFailed(f"Ray could not start or keep the group of workers: {why}")))
     except BaseException as error:  # also when Ray is shut down meanwhile, which nobody waits for
         ended.put(lambda error=error: _raise(error))
 

@@ -11,7 +11,7 @@ from typing import Any
 from ray import tune
 
 from distmgcd.config import Config
-from distmgcd.errors import UserError
+from distmgcd.errors import RunFailed, UserError
 from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.metrics import Meter
 from distmgcd.runs import checkpoint, lock
@@ -206,7 +206,7 @@ def _label(run: Run) -> str:
 
 def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room, asked_to_stop: Callable[[], bool]) -> None:
     """A Ray Train run of its own; what its log says of evaluations is passed on while it runs."""
-    from distmgcd.on_ray.train import RunFailed, train_on_ray
+    from distmgcd.on_ray.train import train_on_ray
 
     def pass_on() -> bool:
         for record in records_of(run.store):
