@@ -137,6 +137,12 @@ def test_a_run_on_two_hosts_loses_one_and_gets_it_back(cluster: Cluster):
     assert again.status == 0 and f"Finished {NUM_UPDATES} updates" in again.out, again
     assert "were there already" in again.out  # what it was sent with
 
+    run = cluster.storage / "elastic"
+    scored = finish(cluster.submit("--", "evaluate", str(run), "--metrics", "swd", "--num", "32", "--cpu"))
+    assert scored.status == 0 and "numbers        " in scored.out, scored
+    assert list((run / "evaluation").glob("*.json"))
+    assert cluster.jobs()[0][2:5] == ["evaluate", str(run), "elastic"]
+
 
 def test_a_sweep_on_two_hosts(cluster: Cluster):
     (cluster.laptop / "try.yaml").write_text(  # trials long enough that two run beside each other
