@@ -28,7 +28,7 @@ from distmgcd.config.cost import multiply_adds
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.data import check_shares
 from distmgcd.errors import UserError
-from distmgcd.training.assemble import make_learner, make_method, make_model, open_training_images
+from distmgcd.training.assemble import make_learner, make_method, make_model, open_training_images, overlaps
 from distmgcd.training.worker import LocalWorker, choose_device
 
 WORKERS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -96,6 +96,7 @@ def bench_predict(
         "rest": {"fixed_s": model.rest.fixed, "s_per_image": model.rest.per_image},
         "link": {"bytes_per_s": link.bytes_per_s, "latency_s": link.latency, "source": source},
         "one_worker_images_per_s": alone,
+        "overlap": overlaps(config),  # as real runs have it
         "fixed_batch": [predict(model, link, count, batch_size, alone) for count in WORKERS if count <= batch_size],
         "fixed_share": [predict(model, link, count, batch_size * count, alone) for count in WORKERS],
         "checked": [

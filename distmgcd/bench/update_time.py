@@ -7,8 +7,10 @@ With b = ceil(B / W) images a worker (the largest share: all wait for it), grids
     r(b)   = a'' + c'' b                                      all else: reading, observing, optimiser, averaged weights
     m_g(W) = 2 ceil(log2 W) L + 2 (W - 1) / W  D_g / R        averaging D_g bytes of gradient; m_g(1) = 0
 
-    without overlap:   t = sum_g (s_g + l_g) + r + sum_g m_g
-    with overlap:      C_g = C_(g-1) + s_g + l_g              when grid g's gradient is there
+    without overlap (speed.overlap=false, DDP, whose buckets are counted as one a grid):
+                       t = sum_g (s_g + l_g) + r + sum_g m_g
+    with overlap (core/overlap.py):
+                       C_g = C_(g-1) + s_g + l_g              when grid g's gradient is there
                        E_g = max(C_g, E_(g-1)) + m_g          when it is averaged: one at a time, beside finer grids
                        t   = max(C_G, E_G) + r
     images/s = B / t
@@ -18,8 +20,9 @@ all-gather by halving and doubling (Thakur, Rabenseifner, Gropp 2005, "Optimizat
 operations in MPICH", section 4.5), with the sums themselves left out.
 
 Assumed: workers do not slow each other down (no shared caches, memory or power; no stragglers); lines through the
-measured batch sizes hold below and above them, too; all links are alike and nothing else uses them; logging,
-checkpoints and evaluation are left out; an optimiser step waits for all gradients.
+measured batch sizes hold below and above them, too; all links are alike and nothing else uses them; averaging slows
+nothing down beside which it runs, though gloo's threads need a processor and nccl's kernels part of a GPU; logging,
+checkpoints and evaluation are left out. An optimiser step waits for all gradients.
 """
 
 import math
@@ -31,7 +34,8 @@ ASSUMPTIONS = (
     "time is a straight line in the images a worker has, through the measured batch sizes and beyond them",
     "every worker waits for the largest share, ceil(batch / workers)",
     "averaging D bytes over W workers takes 2 ceil(log2 W) latencies and 2 (W - 1) / W D / bandwidth; all links alike",
-    "without overlap communication follows the update; with it, a grid's gradient travels while finer grids sample",
+    "without overlap communication follows the update; with it (speed.overlap), a grid's gradient travels while finer "
+    "grids sample, which that does not slow down",
     "logging, checkpoints and evaluation are left out",
 )
 

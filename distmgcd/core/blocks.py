@@ -19,6 +19,7 @@ from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen_norms
 from distmgcd.core.learning import NUM_MEANS, Learned, Learner, Method, means_of, sample_pairs, step_all, with_norms
+from distmgcd.core.overlap import set_gradients
 from distmgcd.core.synthesis import PreviousEnds
 
 Node = tuple[int, int]  # a range of blocks: first, and one past the last
@@ -117,10 +118,3 @@ def sum_of_all(sums: Tensor, blocks: Blocks) -> Tensor:
         return total((first, middle)) + total((middle, last))
 
     return total(blocks.whole)
-
-
-def set_gradients(model: MultiGridEnergy, gradient: Tensor) -> None:
-    """Give every parameter its part of one flat gradient [P]."""
-    parameters = list(model.parameters())
-    for parameter, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
