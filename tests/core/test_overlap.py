@@ -30,7 +30,8 @@ def state_after(learner: Learner, kind: StartKind, walker: Walker) -> list[Tenso
         if kind == "persistent":
             previous = PreviousEnds(learned.synthesised, torch.arange(6) % 3 > 0)
     gradients = [p.grad for p in learner.model.parameters()]
-    adam = [value for optimizer in learner.optimizers for of_one in optimizer.state.values() for value in of_one.values()]
+    states = [state for optimizer in learner.optimizers for state in optimizer.state.values()]
+    adam = [value for state in states for value in state.values()]
     return [*gradients, *learner.model.state_dict().values(), *learner.ema.state_dict().values(), *adam, *metrics]
 
 
@@ -61,7 +62,7 @@ def test_a_gradient_is_on_its_way_before_the_finer_grid_walks_and_only_the_step_
         return lambda: events.append(f"wait {sizes[len(gradient)]}")
 
     learner = small_learner(start_average=start_average)
-    sizes = {sum(p.numel() for p in grid.parameters()): 4 * 2**number for number, grid in enumerate(learner.model.grids)}
+    sizes = {sum(p.numel() for p in learner.model.grids[grid].parameters()): size for grid, size in ((0, 4), (1, 8))}
     for optimizer in learner.optimizers:
         optimizer.register_step_pre_hook(lambda *_: events.append("step"))
     learn(learner, PIXELS, INDICES, 0, method(walker=Telling))
