@@ -26,6 +26,7 @@ from distmgcd.bench.updates import Batch
 from distmgcd.config import Config
 from distmgcd.config.cost import multiply_adds
 from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.core.overlap import LEAST_BYTES
 from distmgcd.data import check_shares
 from distmgcd.errors import UserError
 from distmgcd.training.assemble import make_learner, make_method, make_model, open_training_images, overlaps
@@ -160,7 +161,7 @@ def fit(config: Config, measured: dict[int, Phases]) -> UpdateTime:
         )
         for size, part, num_bytes in zip(config.grids.sizes, work, gradient_bytes(make_model(config)), strict=True)
     ]
-    return UpdateTime(grids, line("read", "observe", "optimiser", "rest"))
+    return UpdateTime(grids, line("read", "observe", "optimiser", "rest"), least_bytes=LEAST_BYTES)
 
 
 def gradient_bytes(model: MultiGridEnergy) -> list[int]:

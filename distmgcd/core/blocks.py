@@ -67,7 +67,7 @@ def learn_in_blocks(
         sums = torch.stack([sum_over(node, gradient_and_means) for node in nodes])
     total = sum_of_all(sums, blocks) / blocks.whole[1]
     gradient, means = total.split([total.numel() - NUM_MEANS * len(method.sizes), NUM_MEANS * len(method.sizes)])
-    set_gradients(learner.model, gradient)
+    set_gradients(list(learner.model.parameters()), gradient)
     norms = step_all(learner, update, method)
     metrics = with_norms(means.view(len(method.sizes), NUM_MEANS), norms)
     return Learned(metrics, [torch.cat(level) for level in zip(*ends, strict=True)])

@@ -21,7 +21,7 @@ from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Langevin, StepInfo
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
-from distmgcd.core.overlap import End, StartAverage, average_beside_chains
+from distmgcd.core.overlap import End, StartAverage, average_beside_chains, parts_of
 from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, grid_by_grid, training_start
 
 # Of every grid at every update. All but the last two are means over images, so a mean over workers that is weighted by
@@ -61,7 +61,8 @@ class Learner:
     ):
         self.model = model  # bare: chains run on it
         self.wrapped = wrapped  # the same, or DDP around it: a backward pass averages gradients over ranks
-        self.start_average = start_average  # averages them instead, grid by grid, beside the chains of the next grid
+        self.start_average = start_average  # averages them instead, part by part, beside the chains of finer grids
+        self.parts = parts_of(model) if start_average else []
         self.ema = deepcopy(model).requires_grad_(False).eval()
         self.optimizers = [torch.optim.Adam(grid.parameters(), betas=betas, fused=True) for grid in model.grids]
 
@@ -98,7 +99,7 @@ def learn(
             optimizer.zero_grad(set_to_none=True)
         (weight * gaps.sum()).backward()  # one average; no parameter is shared, so the sum keeps the grids apart
     else:  # the same gradients, each averaged as soon as it is known
-        ends, energies = average_beside_chains(learner.model, observed, chains, learner.start_average, weight=weight)
+        ends, energies = average_beside_chains(learner.parts, observed, chains, learner.start_average, weight=weight)
         pairs = Pairs.of(observed, ends)
     norms = step_all(learner, update, method)
     return Learned(with_norms(weight * means_of(energies.detach(), pairs), norms), pairs.synthesised)

@@ -2,29 +2,57 @@
 
 The grids share no parameter. So as soon as the chains of grid s have ended, its gradient is known,
 
-    g_s = grad [mean_i U_s(observed_i) - mean_i U_s(synthesised_i)]          one flat vector [P_s]
+    g_s = grad [mean_i U_s(observed_i) - mean_i U_s(synthesised_i)]
 
 and its average can be on its way while the chains of the next grid walk. Only the optimiser's step waits for it. What
-is added up is what one backward pass through a DDP model adds up; it is told to the other workers earlier.
+is added up is what one backward pass through a DDP model adds up; it is told to the other workers earlier. A message
+costs them some time however short it is, so small gradients wait for that of the next grid, and go with it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
+from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.langevin import StepInfo
+
+LEAST_BYTES = 1 << 20  # of gradient in one message, but the last one
 
 # Starts to average a vector over all workers, in place; what it returns waits until that is done.
 StartAverage = Callable[[Tensor], Callable[[], None]]
 End = tuple[Tensor, StepInfo]  # where the chains of a grid ended [B, C, s, s], and what their last step did
 
 
+class Part(NamedTuple):
+    """Neighbouring grids whose gradients are averaged in one message."""
+
+    model: MultiGridEnergy
+    parameters: list[nn.Parameter]
+
+
+def parts_of(model: MultiGridEnergy) -> list[Part]:
+    """The whole model, coarse to fine."""
+    num_bytes = [sum(p.numel() * p.element_size() for p in grid.parameters()) for grid in model.grids]
+    parts = [MultiGridEnergy(model.grids[first:last]) for first, last in messages(num_bytes)]
+    return [Part(part, list(part.parameters())) for part in parts]
+
+
+def messages(num_bytes: Sequence[int], *, least: int | None = None) -> Iterator[tuple[int, int]]:
+    """Which grids have their gradients, of so many bytes, averaged at once: first, and one past the last."""
+    least = LEAST_BYTES if least is None else least
+    first = 0
+    for last in range(1, len(num_bytes) + 1):
+        if last == len(num_bytes) or sum(num_bytes[first:last]) >= least:
+            yield first, last
+            first = last
+
+
 def average_beside_chains(
-    model: MultiGridEnergy,
-    observed: Sequence[Tensor],
+    parts: Sequence[Part],
+    observed: Iterable[Tensor],
     chains: Iterable[End],
     start_average: StartAverage,
     *,
@@ -35,30 +63,22 @@ def average_beside_chains(
     observed: G of [B, C, s, s]; chains: as synthesis.grid_by_grid; weight: of this worker's gradient. Returns where
     the chains ended, and this worker's mean energies [2, G], as MultiGridEnergy.forward.
     """
-    ends, energies, on_their_way = [], [], []
-    for energy, images, (x, info) in zip(model.grids, observed, chains, strict=True):
-        means, gradient = gradient_of_gap(energy, images, x, weight=weight)
-        on_their_way.append((gradient, start_average(gradient)))
-        energies.append(means)
-        ends.append((x, info))
-    for energy, (gradient, wait) in zip(model.grids, on_their_way, strict=True):
+    observed, chains, ends, energies, on_their_way = iter(observed), iter(chains), [], [], []
+    for model, parameters in parts:
+        ended = list(islice(chains, len(model.grids)))
+        means = model(list(islice(observed, len(model.grids))), [x for x, _ in ended])
+        gradients = torch.autograd.grad(weight * (means[0] - means[1]).sum(), parameters)
+        gradient = torch.cat([values.flatten() for values in gradients])  # one vector [P]
+        on_their_way.append((parameters, gradient, start_average(gradient)))
+        energies.append(means.detach())
+        ends += ended
+    for parameters, gradient, wait in on_their_way:
         wait()
-        set_gradients(energy, gradient)
-    return ends, torch.stack(energies, dim=1)
+        set_gradients(parameters, gradient)
+    return ends, torch.cat(energies, dim=1)
 
 
-def gradient_of_gap(
-    energy: ConvEnergy, observed: Tensor, synthesised: Tensor, *, weight: float
-) -> tuple[Tensor, Tensor]:
-    """Mean energies [2] of the observed and the synthesised images, and the weighted gradient of their gap [P]."""
-    with parametrize.cached():  # a spectral norm moves at every call in training; both need the same
-        means = torch.stack([energy(images).mean() for images in (observed, synthesised)])
-    gradients = torch.autograd.grad(weight * (means[0] - means[1]), list(energy.parameters()))
-    return means.detach(), torch.cat([gradient.flatten() for gradient in gradients])
-
-
-def set_gradients(module: nn.Module, gradient: Tensor) -> None:
+def set_gradients(parameters: Sequence[nn.Parameter], gradient: Tensor) -> None:
     """Give every parameter its part of one flat gradient [P]."""
-    parameters = list(module.parameters())
     for parameter, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = part.view_as(parameter)

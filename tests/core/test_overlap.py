@@ -5,14 +5,22 @@ import torch
 from small_models import method, random_pixels, small_learner, small_model
 from torch import Tensor
 
+from distmgcd.core import overlap
 from distmgcd.core.fast import PLAIN, FastWalker, Speed, Walker
 from distmgcd.core.langevin import run_chain
 from distmgcd.core.learning import METRICS, Learner, learn
+from distmgcd.core.overlap import messages
 from distmgcd.core.synthesis import PreviousEnds, StartKind
 
 PIXELS, INDICES = random_pixels(6)
 KINDS = ("multigrid", "data", "persistent", "single", "noise")
 TRACED = FastWalker(Speed("traced", "fp32", False))
+
+
+@pytest.fixture(autouse=True)
+def _every_grid_for_itself(monkeypatch: pytest.MonkeyPatch):
+    """These models are so small that all grids would go in one message."""
+    monkeypatch.setattr(overlap, "LEAST_BYTES", 0)
 
 
 def alone(gradient: Tensor):
@@ -44,8 +52,22 @@ def state_after(learner: Learner, kind: StartKind, walker: Walker) -> list[Tenso
 )
 def test_updates_with_averages_beside_the_chains_are_the_plain_ones_bit_for_bit(norm: str, kind: StartKind, walker):
     plain = state_after(small_learner(small_model(norm=norm)), kind, walker)
-    beside = state_after(small_learner(small_model(norm=norm), start_average=alone), kind, walker)
-    assert len(plain) == len(beside) and all(map(torch.equal, beside, plain))
+    for learner in (small_learner(small_model(norm=norm), start_average=alone), in_one_message(small_model(norm=norm))):
+        found = state_after(learner, kind, walker)
+        assert len(plain) == len(found) and all(map(torch.equal, found, plain))
+
+
+def in_one_message(model) -> Learner:
+    learner = small_learner(model, start_average=alone)
+    learner.parts = [overlap.Part(model, list(model.parameters()))]
+    return learner
+
+
+def test_gradients_go_in_messages_of_a_least_size_and_the_rest_in_a_last_one():
+    assert list(messages([20, 154, 302, 375], least=1000)) == [(0, 4)]
+    assert list(messages([311, 1500, 1500, 1549], least=1000)) == [(0, 2), (2, 3), (3, 4)]
+    assert list(messages([1657, 6504, 300, 200], least=1000)) == [(0, 1), (1, 2), (2, 4)]
+    assert list(messages([1, 2, 3], least=0)) == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_a_gradient_is_on_its_way_before_the_finer_grid_walks_and_only_the_step_waits():
@@ -67,6 +89,14 @@ def test_a_gradient_is_on_its_way_before_the_finer_grid_walks_and_only_the_step_
         optimizer.register_step_pre_hook(lambda *_: events.append("step"))
     learn(learner, PIXELS, INDICES, 0, method(walker=Telling))
     assert events == ["walk 4", "start 4", "walk 8", "start 8", "wait 4", "wait 8", "step", "step"]
+
+
+def test_small_gradients_leave_with_the_last_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    sizes = []
+    learner = small_learner(start_average=lambda gradient: sizes.append(len(gradient)) or (lambda: None))
+    learn(learner, PIXELS, INDICES, 0, method())
+    assert sizes == [sum(p.numel() for p in learner.model.parameters())]
 
 
 def test_the_step_takes_what_the_average_made_of_the_gradient():

@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from small_models import method, random_pixels, small_learner, small_model
 from torch import Tensor
 
+from distmgcd.core import overlap
 from distmgcd.core.langevin import run_chain
 from distmgcd.core.learning import METRICS, Learner, learn
 from distmgcd.training.watchdog import Watchdog
@@ -18,7 +19,8 @@ from distmgcd.training.worker import ProcessGroupWorker
 
 NUM_UPDATES = 3
 NORMS = ("none", "layer", "spectral")
-WAYS = ("after", "beside")  # how gradients are averaged: by DDP after all chains, or each beside the finer grid's
+# How gradients are averaged: by DDP after all chains, each grid's beside the chains of the next, all in one message.
+WAYS = ("after", "beside", "together")
 FLIPPED = method(flip=True)
 
 
@@ -63,6 +65,7 @@ def learner_of(worker: ProcessGroupWorker, way: str, norm: str = "none") -> Lear
     model = small_model(channels=3, norm=norm)
     if way == "after":
         return small_learner(model, worker.wrap(model))
+    overlap.LEAST_BYTES = 0 if way == "beside" else 1 << 20
     return small_learner(model, start_average=worker.start_average)
 
 
@@ -121,9 +124,10 @@ def test_two_ranks_learn_what_one_learns_from_the_whole_batch(folder_of_two_rank
         )
 
 
+@pytest.mark.parametrize("way", WAYS[1:])
 @pytest.mark.parametrize("case", [*NORMS, "batch", "uneven", "bad"])
-def test_averages_beside_the_chains_are_those_of_ddp_bit_for_bit(folder_of_two_ranks: Path, case: str):
-    after, beside = (torch.load(folder_of_two_ranks / f"{way}-{case}0.pt") for way in WAYS)
+def test_averages_beside_the_chains_are_those_of_ddp_bit_for_bit(folder_of_two_ranks: Path, case: str, way: str):
+    after, beside = (torch.load(folder_of_two_ranks / f"{of}-{case}0.pt") for of in ("after", way))
     for name, expected in after.items():
         for ours, theirs in zip(beside[name], expected, strict=True):
             assert torch.equal(ours.nan_to_num(7.0), theirs.nan_to_num(7.0)), name
