@@ -19,7 +19,6 @@ from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen_norms
 from distmgcd.core.learning import NUM_MEANS, Learned, Learner, Method, means_of, sample_pairs, step_all, with_norms
-from distmgcd.core.overlap import set_gradients
 from distmgcd.core.synthesis import PreviousEnds
 
 Node = tuple[int, int]  # a range of blocks: first, and one past the last
@@ -67,7 +66,7 @@ def learn_in_blocks(
         sums = torch.stack([sum_over(node, gradient_and_means) for node in nodes])
     total = sum_of_all(sums, blocks) / blocks.whole[1]
     gradient, means = total.split([total.numel() - NUM_MEANS * len(method.sizes), NUM_MEANS * len(method.sizes)])
-    set_gradients(list(learner.model.parameters()), gradient)
+    set_gradients(learner.model, gradient)
     norms = step_all(learner, update, method)
     metrics = with_norms(means.view(len(method.sizes), NUM_MEANS), norms)
     return Learned(metrics, [torch.cat(level) for level in zip(*ends, strict=True)])
@@ -118,3 +117,10 @@ def sum_of_all(sums: Tensor, blocks: Blocks) -> Tensor:
         return total((first, middle)) + total((middle, last))
 
     return total(blocks.whole)
+
+
+def set_gradients(model: MultiGridEnergy, gradient: Tensor) -> None:
+    """Give every parameter its part of one flat gradient [P]."""
+    parameters = list(model.parameters())
+    for parameter, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)

@@ -11,12 +11,11 @@ costs them some time however short it is, so small gradients wait for that of th
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.langevin import StepInfo
 
 LEAST_BYTES = 1 << 20  # of gradient in one message, but the last one
@@ -26,18 +25,26 @@ StartAverage = Callable[[Tensor], Callable[[], None]]
 End = tuple[Tensor, StepInfo]  # where the chains of a grid ended [B, C, s, s], and what their last step did
 
 
-class Part(NamedTuple):
+class Part:
     """Neighbouring grids whose gradients are averaged in one message."""
 
-    model: MultiGridEnergy
-    parameters: list[nn.Parameter]
+    def __init__(self, grids: Iterable[ConvEnergy]):
+        self.model = MultiGridEnergy(grids)
+        self.parameters = list(self.model.parameters())
+        counts = [p.numel() for p in self.parameters]
+        self.gradient = self.parameters[0].new_zeros(sum(counts))  # of all of them [P], the same memory at every update
+        self._views = [view.view_as(p) for p, view in zip(self.parameters, self.gradient.split(counts), strict=True)]
+
+    def set_gradients(self) -> None:
+        """Give every parameter its part of the gradient."""
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            parameter.grad = view
 
 
 def parts_of(model: MultiGridEnergy) -> list[Part]:
     """The whole model, coarse to fine."""
     num_bytes = [sum(p.numel() * p.element_size() for p in grid.parameters()) for grid in model.grids]
-    parts = [MultiGridEnergy(model.grids[first:last]) for first, last in messages(num_bytes)]
-    return [Part(part, list(part.parameters())) for part in parts]
+    return [Part(model.grids[first:last]) for first, last in messages(num_bytes)]
 
 
 def messages(num_bytes: Sequence[int], *, least: int | None = None) -> Iterator[tuple[int, int]]:
@@ -63,22 +70,17 @@ def average_beside_chains(
     observed: G of [B, C, s, s]; chains: as synthesis.grid_by_grid; weight: of this worker's gradient. Returns where
     the chains ended, and this worker's mean energies [2, G], as MultiGridEnergy.forward.
     """
-    observed, chains, ends, energies, on_their_way = iter(observed), iter(chains), [], [], []
-    for model, parameters in parts:
-        ended = list(islice(chains, len(model.grids)))
-        means = model(list(islice(observed, len(model.grids))), [x for x, _ in ended])
-        gradients = torch.autograd.grad(weight * (means[0] - means[1]).sum(), parameters)
-        gradient = torch.cat([values.flatten() for values in gradients])  # one vector [P]
-        on_their_way.append((parameters, gradient, start_average(gradient)))
+    observed, chains, ends, energies, waits = iter(observed), iter(chains), [], [], []
+    for part in parts:
+        num_grids = len(part.model.grids)
+        ended = list(islice(chains, num_grids))
+        means = part.model(list(islice(observed, num_grids)), [x for x, _ in ended])
+        gradients = torch.autograd.grad(weight * (means[0] - means[1]).sum(), part.parameters)
+        torch.cat([values.flatten() for values in gradients], out=part.gradient)
+        waits.append(start_average(part.gradient))
         energies.append(means.detach())
         ends += ended
-    for parameters, gradient, wait in on_their_way:
+    for part, wait in zip(parts, waits, strict=True):
         wait()
-        set_gradients(parameters, gradient)
+        part.set_gradients()
     return ends, torch.cat(energies, dim=1)
-
-
-def set_gradients(parameters: Sequence[nn.Parameter], gradient: Tensor) -> None:
-    """Give every parameter its part of one flat gradient [P]."""
-    for parameter, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)

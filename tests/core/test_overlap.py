@@ -59,7 +59,7 @@ def test_updates_with_averages_beside_the_chains_are_the_plain_ones_bit_for_bit(
 
 def in_one_message(model) -> Learner:
     learner = small_learner(model, start_average=alone)
-    learner.parts = [overlap.Part(model, list(model.parameters()))]
+    learner.parts = [overlap.Part(model.grids)]
     return learner
 
 
