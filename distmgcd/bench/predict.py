@@ -26,9 +26,10 @@ from distmgcd.bench.updates import Batch
 from distmgcd.config import Config
 from distmgcd.config.cost import multiply_adds
 from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.core.overlap import LEAST_BYTES
 from distmgcd.data import check_shares
 from distmgcd.errors import UserError
-from distmgcd.training.assemble import make_learner, make_method, make_model, open_training_images
+from distmgcd.training.assemble import make_learner, make_method, make_model, open_training_images, overlaps
 from distmgcd.training.worker import LocalWorker, choose_device
 
 WORKERS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -96,6 +97,7 @@ def bench_predict(
         "rest": {"fixed_s": model.rest.fixed, "s_per_image": model.rest.per_image},
         "link": {"bytes_per_s": link.bytes_per_s, "latency_s": link.latency, "source": source},
         "one_worker_images_per_s": alone,
+        "overlap": overlaps(config),  # as real runs have it
         "fixed_batch": [predict(model, link, count, batch_size, alone) for count in WORKERS if count <= batch_size],
         "fixed_share": [predict(model, link, count, batch_size * count, alone) for count in WORKERS],
         "checked": [
@@ -159,7 +161,7 @@ def fit(config: Config, measured: dict[int, Phases]) -> UpdateTime:
         )
         for size, part, num_bytes in zip(config.grids.sizes, work, gradient_bytes(make_model(config)), strict=True)
     ]
-    return UpdateTime(grids, line("read", "observe", "optimiser", "rest"))
+    return UpdateTime(grids, line("read", "observe", "optimiser", "rest"), least_bytes=LEAST_BYTES)
 
 
 def gradient_bytes(model: MultiGridEnergy) -> list[int]:

@@ -19,6 +19,7 @@ from distmgcd.config import Config, to_yaml
 from distmgcd.data import check_shares
 from distmgcd.launch import train
 from distmgcd.runs.run import METRICS_FILE, Run
+from distmgcd.training.assemble import overlaps
 from distmgcd.training.worker import choose_device
 
 
@@ -30,22 +31,27 @@ def bench_scaling(
     num_rounds: int = 3,
     num_updates: int = 60,
 ) -> dict[str, Any]:
-    """Images/s of every round with 1 and so many workers under torchrun, and with the most of them under Ray Train.
+    """Images/s of every round with 1 and so many workers under torchrun, and with the most of them under Ray Train and,
+    where gradients are averaged beside the chains, without that.
 
-    {"images_per_s": {"torchrun": {"1": [...], "4": [...]}, "ray": {"4": [...]}}, "speed_up": the same, of one worker}
+    {"images_per_s": {"torchrun": {"1": [...], "4": [...]}, "no_overlap": {"4": [...]}, "ray": {"4": [...]}},
+    "speed_up": the same, of one worker}
     """
     machine = describe(choose_device(use_gpu))
     short = loop_only(config, min(num_updates, config.learning.num_updates))
     counts = sorted({1, *worker_counts})
     for count in counts:
         check_shares(config.learning.global_batch_size, count, count, block=config.learning.block_size or 1)
-    ways = [("torchrun", count) for count in counts] + [("ray", counts[-1])]
-    rates: dict[str, dict[str, list[float]]] = {"torchrun": {}, "ray": {}}
+    runs = {"torchrun": under_torchrun, "no_overlap": without_overlap, "ray": under_ray}
+    if counts[-1] == 1 or not overlaps(config):
+        del runs["no_overlap"]
+    ways = [(way, count) for way in runs for count in (counts if way == "torchrun" else counts[-1:])]
+    rates: dict[str, dict[str, list[float]]] = {way: {} for way in runs}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(num_rounds):
             for way, count in ways:
-                run, name = under_torchrun if way == "torchrun" else under_ray, f"{way}-{count}-{number}"
-                run(short, folder, name, num_workers=count, use_gpu=use_gpu)
+                name = f"{way}-{count}-{number}"
+                runs[way](short, folder, name, num_workers=count, use_gpu=use_gpu)
                 rates[way].setdefault(str(count), []).append(median_rate(Path(folder) / name))
     one, most = rates["torchrun"]["1"], str(counts[-1])
     return {
@@ -56,6 +62,9 @@ def bench_scaling(
             for way, of_way in rates.items()
         },
         "ray_to_torchrun": _median_ratio(rates["ray"][most], rates["torchrun"][most]),
+        "overlap_to_none": _median_ratio(rates["torchrun"][most], rates["no_overlap"][most])
+        if "no_overlap" in rates
+        else None,
         "num_rounds": num_rounds,
         "num_updates": short.learning.num_updates,
         "threads_a_worker": 1,
@@ -87,6 +96,12 @@ def under_torchrun(config: Config, folder: str, name: str, *, num_workers: int, 
     )
     if done.returncode:
         raise RuntimeError(f"torchrun failed:\n{done.stderr[-2000:]}")
+
+
+def without_overlap(config: Config, folder: str, name: str, *, num_workers: int, use_gpu: bool) -> None:
+    speed = config.speed.model_copy(update={"overlap": False})
+    config = config.model_copy(update={"speed": speed})
+    under_torchrun(config, folder, name, num_workers=num_workers, use_gpu=use_gpu)
 
 
 def under_ray(config: Config, folder: str, name: str, *, num_workers: int, use_gpu: bool) -> None:

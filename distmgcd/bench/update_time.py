@@ -7,8 +7,9 @@ With b = ceil(B / W) images a worker (the largest share: all wait for it), grids
     r(b)   = a'' + c'' b                                      all else: reading, observing, optimiser, averaged weights
     m_g(W) = 2 ceil(log2 W) L + 2 (W - 1) / W  D_g / R        averaging D_g bytes of gradient; m_g(1) = 0
 
-    without overlap:   t = sum_g (s_g + l_g) + r + sum_g m_g
-    with overlap:      C_g = C_(g-1) + s_g + l_g              when grid g's gradient is there
+    without overlap:   t = sum_g (s_g + l_g) + r + sum_g m_g  speed.overlap=false; DDP's messages are counted as ours
+    with overlap (core/overlap.py; grids that share a message are one g here):
+                       C_g = C_(g-1) + s_g + l_g              when grid g's gradient is there
                        E_g = max(C_g, E_(g-1)) + m_g          when it is averaged: one at a time, beside finer grids
                        t   = max(C_G, E_G) + r
     images/s = B / t
@@ -18,20 +19,24 @@ all-gather by halving and doubling (Thakur, Rabenseifner, Gropp 2005, "Optimizat
 operations in MPICH", section 4.5), with the sums themselves left out.
 
 Assumed: workers do not slow each other down (no shared caches, memory or power; no stragglers); lines through the
-measured batch sizes hold below and above them, too; all links are alike and nothing else uses them; logging,
-checkpoints and evaluation are left out; an optimiser step waits for all gradients.
+measured batch sizes hold below and above them, too; all links are alike and nothing else uses them; averaging slows
+nothing down beside which it runs, though gloo's threads need a processor and nccl's kernels part of a GPU; logging,
+checkpoints and evaluation are left out. An optimiser step waits for all gradients.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distmgcd.core.overlap import messages
+
 ASSUMPTIONS = (
     "workers do not slow each other down: no shared caches, memory or power, no stragglers",
     "time is a straight line in the images a worker has, through the measured batch sizes and beyond them",
     "every worker waits for the largest share, ceil(batch / workers)",
     "averaging D bytes over W workers takes 2 ceil(log2 W) latencies and 2 (W - 1) / W D / bandwidth; all links alike",
-    "without overlap communication follows the update; with it, a grid's gradient travels while finer grids sample",
+    "without overlap communication follows the update; with it (speed.overlap), a grid's gradient travels while finer "
+    "grids sample, which that does not slow down",
     "logging, checkpoints and evaluation are left out",
 )
 
@@ -71,6 +76,7 @@ class Link:
 class UpdateTime:
     grids: Sequence[GridTime]  # coarse to fine
     rest: Line
+    least_bytes: int = 0  # of gradient in one message; smaller ones go with that of the next grid
 
     def computing(self, images: float) -> float:
         """Seconds of an update of one worker with so many images, which tells nobody."""
@@ -78,12 +84,14 @@ class UpdateTime:
 
     def seconds(self, images: float, num_workers: int, link: Link, *, overlap: bool) -> float:
         """Of an update of so many workers with `images` each."""
-        averaging = [all_reduce_seconds(grid.gradient_bytes, num_workers, link) for grid in self.grids]
+        num_bytes = [grid.gradient_bytes for grid in self.grids]
+        parts = list(messages(num_bytes, least=self.least_bytes))
+        averaging = [all_reduce_seconds(sum(num_bytes[first:last]), num_workers, link) for first, last in parts]
         if not overlap:
             return self.computing(images) + sum(averaging)
         computed = averaged = 0.0
-        for grid, took in zip(self.grids, averaging, strict=True):
-            computed += grid(images)
+        for (first, last), took in zip(parts, averaging, strict=True):
+            computed += sum(grid(images) for grid in self.grids[first:last])
             averaged = max(computed, averaged) + took
         return max(computed, averaged) + self.rest(images)
 

@@ -198,6 +198,9 @@ class Speed(Section):
     # it itself, else fp32. tf32: on a GPU, fp32 whose products round their factors to 10 bits.
     precision: Literal["auto", "fp32", "bf16", "tf32"] = "auto"
     channels_last: Switch = "auto"  # how the network's maps lie in memory; auto: so with bf16
+    # Of several workers without learning.block_size: average the gradient of a coarse grid while the finer grid
+    # samples. false: those of all grids after the last chain, by DDP. What is added up is the same.
+    overlap: bool = True
 
     @model_validator(mode="after")
     def _plain_is_the_reference(self) -> "Speed":

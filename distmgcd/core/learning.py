@@ -7,7 +7,7 @@ For every grid, separately and simultaneously (Gao et al. 2017, section 3.3):
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +21,8 @@ from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Langevin, StepInfo
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
-from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, synthesise, training_start
+from distmgcd.core.overlap import End, StartAverage, average_beside_chains, parts_of
+from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, grid_by_grid, training_start
 
 # Of every grid at every update. All but the last two are means over images, so a mean over workers that is weighted by
 # their numbers of images is that of the whole batch; this is why the drift is kept squared.
@@ -50,9 +51,18 @@ class Method:
 class Learner:
     """The state that learning changes: the model, its wrapped form, one optimiser a grid, averaged weights."""
 
-    def __init__(self, model: MultiGridEnergy, wrapped: nn.Module, *, betas: tuple[float, float]):
+    def __init__(
+        self,
+        model: MultiGridEnergy,
+        wrapped: nn.Module,
+        *,
+        betas: tuple[float, float],
+        start_average: StartAverage | None = None,
+    ):
         self.model = model  # bare: chains run on it
-        self.wrapped = wrapped  # the same, or DDP around it: gradients are averaged over ranks
+        self.wrapped = wrapped  # the same, or DDP around it: a backward pass averages gradients over ranks
+        self.start_average = start_average  # averages them instead, part by part, beside the chains of finer grids
+        self.parts = parts_of(model) if start_average else []
         self.ema = deepcopy(model).requires_grad_(False).eval()
         self.optimizers = [torch.optim.Adam(grid.parameters(), betas=betas, fused=True) for grid in model.grids]
 
@@ -80,12 +90,17 @@ def learn(
     share, with which the mean over workers of their gradients is that of the whole batch. previous: where persistent
     chains go on.
     """
-    pairs = sample_pairs(learner.model, pixels, indices, update, method, previous)
-    energies = learner.wrapped(pairs.observed, pairs.synthesised)  # [2, G]
-    gaps = energies[0] - energies[1]
-    for optimizer in learner.optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    (weight * gaps.sum()).backward()  # one gradient average; no parameter is shared, so the sum keeps the grids apart
+    observed, chains = begin_pairs(learner.model, pixels, indices, update, method, previous)
+    if learner.start_average is None:
+        pairs = Pairs.of(observed, chains)
+        energies = learner.wrapped(pairs.observed, pairs.synthesised)  # [2, G]
+        gaps = energies[0] - energies[1]
+        for optimizer in learner.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        (weight * gaps.sum()).backward()  # one average; no parameter is shared, so the sum keeps the grids apart
+    else:  # the same gradients, each averaged as soon as it is known
+        ends, energies = average_beside_chains(learner.parts, observed, chains, learner.start_average, weight=weight)
+        pairs = Pairs.of(observed, ends)
     norms = step_all(learner, update, method)
     return Learned(with_norms(weight * means_of(energies.detach(), pairs), norms), pairs.synthesised)
 
@@ -97,6 +112,10 @@ class Pairs(NamedTuple):
     synthesised: list[Tensor]
     last_steps: list[StepInfo]  # of the chains
 
+    @staticmethod
+    def of(observed: list[Tensor], ends: Iterable[End]) -> "Pairs":
+        return Pairs(observed, *map(list, zip(*ends, strict=True)))
+
 
 def sample_pairs(
     model: MultiGridEnergy,
@@ -107,15 +126,26 @@ def sample_pairs(
     previous: PreviousEnds | None = None,
 ) -> Pairs:
     """The images of this update, and where the chains that start as the method has it end."""
+    return Pairs.of(*begin_pairs(model, pixels, indices, update, method, previous))
+
+
+def begin_pairs(
+    model: MultiGridEnergy,
+    pixels: Tensor,
+    indices: Tensor,
+    update: int,
+    method: Method,
+    previous: PreviousEnds | None,
+) -> tuple[list[Tensor], Iterator[End]]:
+    """The observed images of this update, G of [B, C, s, s], and the chains, which walk as they are asked for."""
     images = observe(pixels, indices, update, method)
-    seeds, *observed = pyramid(images, (1, *method.sizes))
+    seeds, *clean = pyramid(images, (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
-    start = training_start(method.start, noise, observed=observed, previous=previous)
-    synthesised, last_steps = synthesise(
+    start = training_start(method.start, noise, observed=clean, previous=previous)
+    chains = grid_by_grid(
         model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start, walker=method.walker
     )
-    observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(observed)]
-    return Pairs(observed, synthesised, last_steps)
+    return [add_noise(x, indices, update, grid, method) for grid, x in enumerate(clean)], chains
 
 
 def observe(pixels: Tensor, indices: Tensor, update: int, method: Method) -> Tensor:

@@ -122,17 +122,33 @@ def synthesise(
     start: StartOfGrid = from_below,
     walker: Walker = PLAIN,
 ) -> Synthesis:
-    """Walk the chains of all grids, coarse to fine, from the seeds [B, C, 1, 1] up or from where start has them.
-
-    Give it the bare model, which is frozen meanwhile: a DDP wrapper would synchronise at every step.
-    """
-    x, ends = seeds, []
-    with frozen(model):
-        for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
-            x = start(grid, expand(x, size))
-            x, info = walker.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
-            ends.append((x, info))
+    """Walk the chains of all grids, as grid_by_grid."""
+    ends = grid_by_grid(model, seeds, noise, sizes=sizes, langevin=langevin, start=start, walker=walker)
     return Synthesis(*map(list, zip(*ends, strict=True)))
+
+
+def grid_by_grid(
+    model: MultiGridEnergy,
+    seeds: Tensor,
+    noise: NoiseOfGrid,
+    *,
+    sizes: Sequence[int],
+    langevin: Sequence[Langevin],
+    start: StartOfGrid = from_below,
+    walker: Walker = PLAIN,
+) -> Iterator[tuple[Tensor, StepInfo]]:
+    """Walk the chains of the grids, coarse to fine, from the seeds [B, C, 1, 1] up or from where start has them.
+
+    Yields where those of each grid ended [B, C, s, s], and their last step; the next grid walks when it is asked for.
+    Give it the bare model: a DDP wrapper would synchronise at every step. Only the grid that walks is frozen, so
+    that a gradient may be taken in between.
+    """
+    x = seeds
+    for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
+        x = start(grid, expand(x, size))
+        with frozen(energy):
+            x, info = walker.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+        yield x, info
 
 
 def climb(
@@ -145,7 +161,7 @@ def climb(
     start: StartOfGrid = from_below,
     walker: Walker = PLAIN,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
-    """Every step of synthesise: (grid, step, images [B, C, s, s] after it, what it did).
+    """Every step of grid_by_grid: (grid, step, images [B, C, s, s] after it, what it did).
 
     Step 0 is where a grid's chains start and did nothing (None); the last one is followed by the clamp, where there
     is one. The model is frozen until the generator ends.

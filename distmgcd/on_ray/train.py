@@ -1,4 +1,4 @@
-"""A run on Ray Train: every worker walks the chains of its share of the images, DDP averages the gradients."""
+"""A run on Ray Train: every worker walks the chains of its share of the images, all average their gradients."""
 
 import json
 import os

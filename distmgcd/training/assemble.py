@@ -44,7 +44,7 @@ def make_langevin(config: Config) -> list[Langevin]:
 
 def make_walker(config: Config) -> Walker:
     """How chains are executed; the same for the same settings, so that what it traced or captured serves again."""
-    return _walker(Speed(**config.speed.model_dump()))
+    return _walker(Speed(**config.speed.model_dump(exclude={"overlap"})))
 
 
 @cache
@@ -72,9 +72,17 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
 
 
 def make_learner(config: Config, worker: Worker) -> Learner:
-    """The untrained model on the worker's device, wrapped so that gradients are averaged over all workers."""
+    """The untrained model on the worker's device, and how its gradients are averaged over all workers."""
     model = make_model(config).to(worker.device)
+    if worker.world_size > 1 and overlaps(config):
+        worker.share(model)
+        return Learner(model, model, betas=config.learning.betas, start_average=worker.start_average)
     return Learner(model, worker.wrap(model), betas=config.learning.betas)
+
+
+def overlaps(config: Config) -> bool:
+    """Whether several workers average the gradient of a coarse grid while the finer grid samples."""
+    return config.speed.overlap and config.learning.block_size is None
 
 
 def make_blocks(config: Config, worker: Worker) -> Blocks | None:

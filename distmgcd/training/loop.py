@@ -63,7 +63,7 @@ def advance(training: Training) -> None:
     update, config, chains = training.progress.update, training.config, training.chains
     batch, shares = global_batch(training, update), shares_of(training)
     mine = shares[training.worker.rank]
-    pixels, indices = images_of(training, batch[mine])
+    pixels, indices = training.feed.read(batch[mine])
     previous = chains and chains.recall(batch, mine)
     if training.blocks:
         learned = learn_in_blocks(
@@ -72,6 +72,8 @@ def advance(training: Training) -> None:
     else:
         weight = len(pixels) * training.worker.world_size / config.learning.global_batch_size
         learned = learn(training.learner, pixels, indices, update, training.method, weight=weight, previous=previous)
+    if update + 1 < config.learning.num_updates:
+        training.feed.read_ahead(global_batch(training, update + 1)[mine])
     if chains:
         chains.keep(batch, shares, learned.synthesised)
     training.pending.append(learned.metrics)
@@ -94,13 +96,6 @@ def shares_of(training: Training) -> list[slice]:
         shard(learning.global_batch_size, rank, world_size, block=learning.block_size or 1)
         for rank in range(world_size)
     ]
-
-
-def images_of(training: Training, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The pixels of images, uint8 [b, C, S, S], and their indices, int64 [b], on the worker's device."""
-    device = training.worker.device
-    pixels = torch.from_numpy(training.images.images[indices.numpy()])
-    return pixels.to(device, non_blocking=True), indices.to(device, non_blocking=True)
 
 
 def heed(training: Training, request: Request) -> None:

@@ -91,7 +91,7 @@ def replay(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
     batch = loop.global_batch(training, update - 1)
-    pixels, indices = loop.images_of(training, batch)
+    pixels, indices = training.feed.read(batch)
     rows = _rows(images, indices, update)
 
     start = training.progress.update

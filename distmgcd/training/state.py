@@ -29,6 +29,7 @@ from distmgcd.training.assemble import (
     open_training_images,
 )
 from distmgcd.training.assess import Distances, start_distribution
+from distmgcd.training.feed import Feed
 from distmgcd.training.worker import Worker
 
 BATCH_NORM = (
@@ -45,6 +46,7 @@ class Training:
     worker: Worker
     run: Run
     images: ImageSet
+    feed: Feed  # of these images
     held_out: ImageSet
     starts: StartDistribution
     learner: Learner
@@ -105,6 +107,7 @@ def at(
         worker=worker,
         run=run,
         images=images,
+        feed=Feed(images.images, worker.device),
         held_out=held_out,
         starts=starts,
         learner=learner,

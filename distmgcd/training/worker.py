@@ -35,6 +35,12 @@ class Worker(Protocol):
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model such that a backward pass averages gradients over all workers."""
 
+    def share(self, model: nn.Module) -> None:
+        """Give all workers the first one's weights; called by all of them. To wrap a model does so, too."""
+
+    def start_average(self, values: Tensor) -> Callable[[], None]:
+        """Begin to replace values by their mean over workers; what it returns waits for that. Called by all of them."""
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean over workers of a tensor of the same shape in each; called by all of them."""
 
@@ -77,6 +83,12 @@ class LocalWorker:
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
+
+    def share(self, model: nn.Module) -> None:
+        pass
+
+    def start_average(self, values: Tensor) -> Callable[[], None]:
+        return lambda: None
 
     def before_update(self, update: int) -> Request:
         return Request.STOP if self._stop() else Request.GO_ON
@@ -132,6 +144,21 @@ class ProcessGroupWorker:
         )
         wrapped.register_forward_pre_hook(lambda *_: self.pulse.wait())  # soon the gradients meet those of the others
         return wrapped
+
+    def share(self, model: nn.Module) -> None:
+        with self._waiting():
+            for value in model.state_dict().values():
+                dist.broadcast(value, src=0)
+
+    def start_average(self, values: Tensor) -> Callable[[], None]:
+        values.mul_(1.0 / self.world_size)  # before they are added, as DDP does: two workers get the same bits by both
+        work = dist.all_reduce(values, async_op=True)
+
+        def wait() -> None:
+            self.pulse.wait()  # only now: whoever walks a chain needs nobody, whatever is on its way meanwhile
+            work.wait()
+
+        return wait
 
     def before_update(self, update: int) -> Request:
         agreed, self._kept = max(self._agree(), self._kept), Request.GO_ON

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_runs import tiny_config
 
-from distmgcd.bench import predict
+from distmgcd.bench import predict, tables
 from distmgcd.bench.all_reduce import measure_link
 from distmgcd.bench.predict import TimedPhases, bench_predict, fit, gradient_bytes
 from distmgcd.bench.update_time import Link
@@ -53,6 +53,15 @@ def test_real_runs_stand_beside_the_prediction():
     (row,) = figures["checked"]
     assert row["num_workers"] == 1 and len(row["measured_images_per_s"]) == 1 and row["measured_images_per_s"][0] > 0
     assert row["without_overlap"]["images_per_s"] == pytest.approx(figures["one_worker_images_per_s"])
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_real_runs_are_compared_with_the_prediction_of_how_they_average(overlap: bool):
+    rates = {"with_overlap": {"images_per_s": 200.0}, "without_overlap": {"images_per_s": 100.0}}
+    row = {"num_workers": 2, "share": 4, **rates, "measured_images_per_s": [50.0]}
+    table = tables._checked({"batch": 8, "overlap": overlap, "checked": [row]})
+    assert list(table.columns[-1].cells) == ["4.00" if overlap else "2.00"]
+    assert ("images/s, with overlap" if overlap else "images/s, without overlap") in table.caption
 
 
 def test_a_link_is_measured_between_two_processes():

@@ -22,14 +22,34 @@ def test_torchrun_runs_the_loop_to_the_same_end(tmp_path):
 def test_scaling_says_what_each_way_reached(monkeypatch):
     rates = {1: [100.0, 110.0], 2: [190.0, 220.0], 4: [300.0, 440.0]}
     monkeypatch.setattr(scaling, "under_torchrun", pretend(rates.get))
+    monkeypatch.setattr(scaling, "without_overlap", pretend(lambda _: [300.0, 400.0]))
     monkeypatch.setattr(scaling, "under_ray", pretend(lambda _: [270.0, 418.0]))
     figures = scaling.bench_scaling(tiny_config(), worker_counts=[4, 2], num_rounds=2)
     under = {"1": [100, 110], "2": [190, 220], "4": [300, 440]}
-    assert figures["images_per_s"] == {"torchrun": under, "ray": {"4": [270, 418]}}
+    assert figures["images_per_s"] == {"torchrun": under, "no_overlap": {"4": [300, 400]}, "ray": {"4": [270, 418]}}
     assert figures["speed_up"]["torchrun"] == pytest.approx({"1": 1.0, "2": 1.95, "4": 3.5})
     assert figures["speed_up"]["ray"] == pytest.approx({"4": 3.25})
     assert figures["ray_to_torchrun"] == pytest.approx((270 / 300 + 418 / 440) / 2)
-    assert any("0.925 of torchrun's rate" in item for item in tables.of_scaling(figures) if isinstance(item, str))
+    assert figures["overlap_to_none"] == pytest.approx(1.05)
+    said = " ".join(item for item in tables.of_scaling(figures) if isinstance(item, str))
+    assert "0.925 of torchrun's rate" in said and "beside the chains: 1.050 of the rate without" in said
+
+
+def test_without_overlap_is_a_run_of_that_setting(monkeypatch):
+    ran = []
+    monkeypatch.setattr(scaling, "under_torchrun", lambda config, *_, **__: ran.append(config.speed))
+    scaling.without_overlap(tiny_config("speed.precision=fp32"), "", "", num_workers=2, use_gpu=False)
+    assert [(speed.overlap, speed.precision) for speed in ran] == [(False, "fp32")]
+
+
+@pytest.mark.parametrize(("changes", "counts"), [((), [1]), (("speed.overlap=false",), [2])])
+def test_what_has_nothing_to_overlap_is_not_run_twice(monkeypatch, changes, counts):
+    for way in ("under_torchrun", "under_ray"):
+        monkeypatch.setattr(scaling, way, pretend(lambda _: [100.0]))
+    monkeypatch.setattr(scaling, "without_overlap", None)
+    figures = scaling.bench_scaling(tiny_config(*changes), worker_counts=counts, num_rounds=1)
+    assert figures["images_per_s"].keys() == {"torchrun", "ray"}
+    assert not any("beside the chains" in item for item in tables.of_scaling(figures) if isinstance(item, str))
 
 
 def pretend(rates_of):

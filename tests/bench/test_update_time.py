@@ -63,6 +63,15 @@ def test_a_coarse_gradient_travels_while_the_finer_grid_samples():
     assert MODEL.seconds(10, 2, slower, overlap=True) == pytest.approx(13.2 + 1 + 1000 / 30 + 0.25)
 
 
+def test_small_gradients_travel_with_that_of_the_next_grid():
+    """By hand, as above: both in one message, which follows grid 1, or each in its own."""
+    for least, alone in ((300, True), (301, False), (1000, False), (2000, False)):
+        model = UpdateTime(MODEL.grids, MODEL.rest, least_bytes=least)
+        messages = 11 if alone else 1 + 13
+        assert model.seconds(10, 2, LINK, overlap=True) == pytest.approx(2.2 + 7 + messages + 0.25)
+        assert model.seconds(10, 2, LINK, overlap=False) == pytest.approx(2.2 + 7 + (15 if alone else 14) + 0.25)
+
+
 def test_overlap_never_costs_and_never_gains_more_than_all_of_it():
     for workers, speed, images in itertools.product((2, 3, 64, 1024), (1.0, 100.0, 1e9), (1, 100)):
         link = Link(speed, 0.1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
+from distmgcd.core.overlap import StartAverage
 
 LANGEVIN = Langevin(num_steps=4, step_size=0.5, temperature=1e-3, clamp="none")
 
@@ -43,9 +44,14 @@ def small_model(
     )
 
 
-def small_learner(model: MultiGridEnergy | None = None, wrapped: nn.Module | None = None) -> Learner:
+def small_learner(
+    model: MultiGridEnergy | None = None,
+    wrapped: nn.Module | None = None,
+    *,
+    start_average: StartAverage | None = None,
+) -> Learner:
     model = model or small_model()
-    return Learner(model, wrapped or model, betas=(0.5, 0.999))
+    return Learner(model, wrapped or model, betas=(0.5, 0.999), start_average=start_average)
 
 
 def method(**changes: object) -> Method:

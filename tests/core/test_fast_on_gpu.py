@@ -60,8 +60,9 @@ def test_fast_precisions_run_and_stay_near(precision: str):
         assert found.dtype == torch.float32 and float((found - expected).norm() / expected.norm()) < 0.1
 
 
-def test_an_update_makes_no_host_wait_for_the_gpu():
-    learner = small_learner(small_model().cuda())
+@pytest.mark.parametrize("start_average", [None, lambda gradient: lambda: None], ids=["after", "beside the chains"])
+def test_an_update_makes_no_host_wait_for_the_gpu(start_average):
+    learner = small_learner(small_model().cuda(), start_average=start_average)
     pixels, indices = (t.cuda() for t in random_pixels(5))
     for execution in ("traced", "captured"):
         how = method(walker=FastWalker(Speed(execution, "fp32", False)))

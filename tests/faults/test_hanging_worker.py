@@ -57,6 +57,15 @@ def test_a_worker_in_an_endless_loop_is_named_with_its_line(tmp_path: Path, undi
     assert_same_run(done.folder, undisturbed)
 
 
+def test_a_worker_stuck_in_its_chains_is_named_though_a_gradient_is_on_its_way(tmp_path: Path, undisturbed: Path):
+    process = start(tmp_path, *WATCHED, "--workers", "2", **sabotaged("chain", rank=1, update=70, folder=tmp_path))
+    done = finish(process, tmp_path)
+    assert done.status == 0, done.err
+    assert re.search(r"Rank 1 \(host .*\) has been stuck in update 70 for \d+ s, at ", done.out), done.out
+    assert lost_updates(done.out) == [(60, 10)]
+    assert_same_run(done.folder, undisturbed)
+
+
 @pytest.mark.parametrize("how", ["loop", "frozen"])
 def test_a_worker_that_hangs_alone_is_found_too(tmp_path: Path, how: str):
     environment = sabotaged("loop", rank=0, update=70, folder=tmp_path) if how == "loop" else {}

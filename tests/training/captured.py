@@ -16,15 +16,17 @@ Ends = dict[int, list[tuple[Tensor, list[Tensor]]]]
 @contextmanager
 def captured_ends() -> Iterator[Ends]:
     ends: Ends = {}
-    synthesise = learning.synthesise
+    grid_by_grid = learning.grid_by_grid
 
-    def watched(model: Any, seeds: Tensor, noise: Any, **how: Any) -> Any:
-        found = synthesise(model, seeds, noise, **how)
-        ends.setdefault(noise.update + 1, []).append((noise.images.clone(), [torch.clone(x) for x in found.images]))
-        return found
+    def watched(model: Any, seeds: Tensor, noise: Any, **how: Any) -> Iterator[Any]:
+        images: list[Tensor] = []
+        ends.setdefault(noise.update + 1, []).append((noise.images.clone(), images))
+        for x, info in grid_by_grid(model, seeds, noise, **how):
+            images.append(torch.clone(x))
+            yield x, info
 
-    learning.synthesise = watched
+    learning.grid_by_grid = watched
     try:
         yield ends
     finally:
-        learning.synthesise = synthesise
+        learning.grid_by_grid = grid_by_grid

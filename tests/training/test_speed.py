@@ -9,7 +9,8 @@ from tiny_runs import Stopped, debug, state_of, stop_after, tiny_config
 
 import distmgcd
 from distmgcd.core.fast import PLAIN, FastWalker, say_once
-from distmgcd.training.assemble import make_method, make_walker
+from distmgcd.training.assemble import make_learner, make_method, make_walker
+from distmgcd.training.worker import LocalWorker
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,18 @@ def test_the_same_settings_share_what_was_traced():
     assert isinstance(make_walker(one), FastWalker) and make_walker(one) is make_method(other).walker
     assert make_walker(tiny_config("speed.execution=plain")) is PLAIN
     assert make_walker(tiny_config("speed.channels_last=true")) is not make_walker(one)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "changes", "beside"),
+    [
+        (2, (), True),
+        (2, ("speed.overlap=false",), False),
+        (2, ("learning.block_size=4",), False),
+        (1, (), False),
+    ],
+)
+def test_several_workers_average_gradients_beside_the_chains_unless_told_otherwise(world_size, changes, beside):
+    worker = LocalWorker(torch.device("cpu"))
+    worker.world_size = world_size
+    assert (make_learner(tiny_config(*changes), worker).start_average is not None) == beside

@@ -21,10 +21,12 @@ WILD = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of two workers: run; wild, which diverges once; cut, the first gone on with from update 2."""
+    """Runs of two workers: run; wild, which diverges once; after, the first with gradients averaged after all chains;
+    cut, the first gone on with from update 2."""
     folder = tmp_path_factory.mktemp("two")
     Run.at(str(folder), "run").claim(tiny_config(*CHANGES))
     Run.at(str(folder), "wild").claim(tiny_config(*WILD))
+    Run.at(str(folder), "after").claim(tiny_config(*CHANGES, "speed.overlap=false"))
     mp.spawn(run_rank, args=(2, str(folder)), nprocs=2)
     return folder
 
@@ -83,7 +85,20 @@ def test_what_is_asked_after_between_two_updates_is_not_lost(two: Path):
 
 def test_only_the_first_worker_has_a_result_to_return(two: Path):
     results = [json.loads((two / f"results{rank}.json").read_text()) for rank in range(2)]
-    assert results[0]["run"] == result_of(two) and results[1] == {"run": {}, "wild": {}, "cut": {}}
+    assert results[0]["run"] == result_of(two) and results[1] == {"run": {}, "wild": {}, "after": {}, "cut": {}}
+
+
+def test_a_run_is_the_same_whether_gradients_are_averaged_beside_the_chains_or_after_them(two: Path):
+    ours, theirs = state_of(two, "after"), state_of(two)
+    assert ours.keys() == theirs.keys()
+    assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
+    ours, theirs = ([r["grids"] for r in records_of(two, name) if "grids" in r] for name in ("after", "run"))
+    assert ours == theirs
+
+
+def test_workers_share_the_weights_of_the_first(two: Path):
+    for rank in range(2):
+        assert torch.load(two / f"collectives{rank}.pt")["shared"].eq(1).all()
 
 
 def test_two_workers_go_back_together(one: Path, two: Path):

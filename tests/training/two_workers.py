@@ -35,7 +35,7 @@ def everything(folder: Path, rank: int) -> None:
     torch.save(collectives(worker), folder / f"collectives{rank}.pt")
     results = {
         name: loop.train(Run.open(str(folder / name)).config(), worker, Run.open(str(folder / name)))
-        for name in ("run", "wild")
+        for name in ("run", "wild", "after")
     }
     torch.save(samples(worker, folder / "run"), folder / f"samples{rank}.pt")
     dist.barrier()
@@ -59,7 +59,18 @@ def collectives(worker: ProcessGroupWorker) -> dict[str, torch.Tensor]:
         "gathered_of_one": worker.gather(mine[: 1 - rank]),
         "agreed": torch.tensor(agreed(rank)),
         "left": torch.tensor(left(rank)),
+        "shared": shared(worker),
     }
+
+
+def shared(worker: ProcessGroupWorker) -> torch.Tensor:
+    """A weight and a buffer of a model that the second worker begins otherwise."""
+    model = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(3, 3))
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.fill_(worker.rank + 1)
+    worker.share(model)
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
 
 
 def agreed(rank: int) -> list[int]:

@@ -2,12 +2,14 @@
 
 DISTMGCD_SABOTAGE=HOW:RANK:UPDATE:FILE, once, for which it makes FILE. HOW is
     loop      an endless loop, in Python
+    chain     the same in the chains of the second grid
     mistake   a UserError that this worker alone sees
     error     an exception, every time
 """
 
 import os
 import sys
+from dataclasses import replace
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -24,6 +26,8 @@ def sabotage(loop) -> None:
             if how == "error":
                 raise ValueError("it is broken")
             Path(file).touch()
+            if how == "chain":
+                return advance(replace(training, method=replace(training.method, walker=Endless())))
             if how == "mistake":
                 raise loop_errors().UserError("The disk of this machine is empty; fill it.")
             while True:
@@ -31,6 +35,20 @@ def sabotage(loop) -> None:
         advance(training)
 
     loop.advance = advance_or_not
+
+
+class Endless:
+    """Walks the chains of a grid for ever, but those of the first grid not at all."""
+
+    num_grids = 0
+
+    def run_chain(self, energy, x, noise, langevin):
+        from distmgcd.core.langevin import StepInfo
+
+        self.num_grids += 1
+        while self.num_grids == 2:
+            pass
+        return x, StepInfo(x.flatten(1).sum(1), x)
 
 
 def loop_errors():
