@@ -24,7 +24,7 @@ from torch import Tensor
 from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import expand
-from distmgcd.core.langevin import Langevin, StepInfo, chain_end
+from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
@@ -120,17 +120,20 @@ def synthesise(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
+    held: Sequence[Held] | None = None,
     walker: Walker = PLAIN,
 ) -> Synthesis:
     """Walk the chains of all grids, coarse to fine, from the seeds [B, C, 1, 1] up or from where start has them.
 
-    Give it the bare model, which is frozen meanwhile: a DDP wrapper would synchronise at every step.
+    held: of every grid, pixels that its chains leave as they are. Give it the bare model, which is frozen meanwhile: a
+    DDP wrapper would synchronise at every step.
     """
     x, ends = seeds, []
     with frozen(model):
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
             x = start(grid, expand(x, size))
-            x, info = walker.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            z = noise(grid, tuple(x.shape[1:]), settings.num_steps)
+            x, info = walker.run_chain(energy, x, z, settings, held[grid] if held else None)
             ends.append((x, info))
     return Synthesis(*map(list, zip(*ends, strict=True)))
 
@@ -143,6 +146,7 @@ def climb(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
+    held: Sequence[Held] | None = None,
     walker: Walker = PLAIN,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
     """Every step of synthesise: (grid, step, images [B, C, s, s] after it, what it did).
@@ -155,10 +159,11 @@ def climb(
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
             x = start(grid, expand(x, size))
             yield grid, 0, x, None
-            steps = walker.walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            z, holds = noise(grid, tuple(x.shape[1:]), settings.num_steps), held[grid] if held else None
+            steps = walker.walk(energy, x, z, settings, holds)
             for step, (x, info) in enumerate(steps, start=1):
                 if step == settings.num_steps:
-                    x = chain_end(x, settings)
+                    x = chain_end(x, settings, holds)
                 yield grid, step, x, info
 
 
