@@ -133,6 +133,7 @@ class Prepared(NamedTuple):
 def prepare(
     pixels: Tensor, indices: Tensor, update: int, method: Method, previous: PreviousEnds | None = None
 ) -> Prepared:
+    """What an update observes, and where and how its chains start."""
     images = observe(pixels, indices, update, method)
     seeds, *levels = pyramid(images, (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)

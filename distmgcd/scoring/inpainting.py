@@ -74,8 +74,14 @@ def inpaint_run(
         name = mask if mask in MASK_KINDS else Path(mask).name
         scores = {key: score_fill(fill, truth, hidden)._asdict() for key, fill in fills.items()}
         protocol = _protocol(mask, request, models)
-        results[name] = {"hidden": float(hidden.float().mean()), "fills": scores, "protocol": protocol}
-        sheets[Path(name).stem] = _sheet(name, truth, hidden, fills)
+        not_finite = int((~fills["run"].isfinite()).flatten(1).any(1).sum())
+        results[name] = {
+            "hidden": float(hidden.float().mean()),
+            "fills": scores,
+            "not_finite": not_finite,
+            "protocol": protocol,
+        }
+        sheets[mask if mask in MASK_KINDS else f"file-{Path(mask).stem}"] = _sheet(name, truth, hidden, fills)
     identity = {
         **identity_of_model(opened, models["run"]),
         "num": len(truth),
