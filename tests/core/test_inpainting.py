@@ -105,7 +105,7 @@ def test_a_fill_does_not_depend_on_the_rest_of_the_batch():
     found = inpaint(
         small_model(), IMAGES[1:3], masks()[1:3], INDICES[1:3], seed=3, sizes=SIZES, langevin=METHOD.langevin
     )
-    torch.testing.assert_close(found[1], fill(IMAGES, masks())[1][1:3])
+    torch.testing.assert_close(found[1], fill(IMAGES, masks())[1][1:3], rtol=1e-4, atol=1e-5)
 
 
 # Where chains start
@@ -178,7 +178,8 @@ def test_a_masked_update_is_the_same_in_blocks():
     torch.testing.assert_close(other.metrics, one.metrics, rtol=1e-4, atol=1e-5)
     for ours, theirs in zip(in_blocks.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
-    assert one.metrics[:, 0].tolist() != learn(small_learner(), pixels, indices, 0, METHOD).metrics[:, 1].tolist()
+    unmasked = learn(small_learner(), pixels, indices, 0, METHOD).metrics
+    assert not torch.isclose(unmasked[:, 1], one.metrics[:, 1], rtol=1e-3).any()  # energies of the synthesised
 
 
 def test_the_mean_colour_of_known_pixels_is_where_training_chains_start():
