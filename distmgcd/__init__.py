@@ -14,7 +14,18 @@ Imports nothing heavy until a name is used.
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "debug", "evaluate_run", "inpaint_run", "load", "load_config", "read_sweep", "replay", "train", "tune"]
+__all__ = [
+    "UserError",
+    "debug",
+    "evaluate_run",
+    "inpaint_run",
+    "load",
+    "load_config",
+    "read_sweep",
+    "replay",
+    "train",
+    "tune",
+]
 
 _HOMES = {
     "UserError": "distmgcd.errors",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 Row = tuple[str, str, str]
@@ -109,8 +110,8 @@ def table_of_inpainting(record: dict[str, Any]) -> Table:
             error = f"{score['error']:.3f} ± {score['error_deviation']:.3f}"
             rows.append((named, _filler(fill, record, mask), error, _number(score["psnr"])))
     title = (
-        f"Hidden pixels of {identity['images']} filled by update {identity['update']} of {identity['run']}, weights "
-        f"{identity['weights']}, seed {identity['seed']}; error of pixels in [0, 1], its deviation over images"
+        f"Hidden pixels of {escape(identity['images'])} filled by update {identity['update']} of {identity['run']}, "
+        f"weights {identity['weights']}, seed {identity['seed']}; error of pixels in [0, 1], its deviation over images"
     )
     table = _table(title, ("hidden", "filled by", "error", "PSNR, dB"), rows)
     table.columns[1].justify = "left"

@@ -148,9 +148,9 @@ class Learning(Section):
     # Walk the chains and add the gradients in blocks of so many images: a run is then the same bit for bit on any
     # number of workers, as many as there are blocks. null: the whole share of a worker at once, which is faster.
     block_size: Count | None = None
-    # Learn to inpaint: hide a random part of every image, in a fresh place at every update; chains move only that, and the
-    # rest is given. Such a model fills such masks (`distmgcd inpaint`); it is no model of whole images, so fresh samples
-    # and distances to them say little. null: whole images.
+    # Learn to inpaint: at every update hide a part of every image, in a fresh place; chains move only that, and the
+    # rest is given. Such a model fills such masks (`distmgcd inpaint`) but is none of whole images, so its fresh samples
+    # and their distances say little. null: whole images.
     mask: Literal["square", "doodle", "pepper"] | None = None
     learning_rate: Size | tuple[Size, ...] = 3e-4
     betas: tuple[Decay, Decay] = (0.5, 0.999)

@@ -1,14 +1,14 @@
 """Chains in which only hidden pixels move, from the coarsest grid on (Gao et al. 2017, the section on inpainting).
 
-At grid s a pixel is the average of a box of the finest ones, of which a share m_s is hidden. It is known if m_s = 0: then
-its value is certain, and no chain moves it. All others move. They start at the average of what is known in the box, and
-of what the next coarser grid says of the rest:
+At grid s a pixel is the average of a box of the finest ones, of which a share m_s is hidden. It is known if m_s = 0:
+then its value is certain, and no chain moves it. All others move. They start at the average of what is known in the
+box, and of what the next coarser grid says of the rest:
 
     k_s = pool(x where known, else 0)        x_1 = k_1 / (1 - m_1)                the mean of the known pixels
     start_s = m_s expand(x_(s-1)) + k_s                                           where m_s = 0, the pixel itself
 
 A box with a single hidden pixel counts as hidden, for the other rule, known as soon as one pixel is, would hold coarse
-pixels at values they do not have. Nothing of a hidden pixel is in any start.
+pixels at values that they do not have. Nothing of a hidden pixel is in any start.
 """
 
 from collections.abc import Sequence
@@ -76,9 +76,9 @@ def inpaint(
 ) -> list[Tensor]:
     """The images with the hidden pixels filled by chains, at every grid: G of [B, C, s, s].
 
-    images: [B, C, S, S] in [-1, 1], of which the hidden pixels are never read; hidden: bool [B, 1, S, S]; indices: int64
-    [B], where each image stands in its data set: what fills it depends on that and the seed, not on the others (but for
-    batch norm). start: from the mean of the known pixels up, or at every grid from uniform noise.
+    images: [B, C, S, S] in [-1, 1], of which the hidden pixels decide nothing; hidden: bool [B, 1, S, S]; indices:
+    int64 [B], where each image stands in its data set: what fills it depends on that and the seed, not on the others
+    (but for batch norm). start: from the mean of the known pixels up, or at every grid from uniform noise.
     """
     known = Known.of(images, hidden, pyramid(images, sizes))
     noise = ChainNoise(indices, seed, purpose=Purpose.INPAINT_CHAIN)

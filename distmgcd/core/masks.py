@@ -23,9 +23,7 @@ _DOODLE_SHARE, _PEPPER_SHARE = 0.25, 0.6
 _NUM_STROKES = 5
 
 
-def draw_masks(
-    kind: MaskKind, images: Tensor, size: int, *, seed: int, purpose: Purpose, update: int = 0
-) -> Tensor:
+def draw_masks(kind: MaskKind, images: Tensor, size: int, *, seed: int, purpose: Purpose, update: int = 0) -> Tensor:
     """bool [B, 1, size, size], true where a pixel is hidden. images: int64 [B], the index of each in its data set."""
     num_words = {"square": 2, "doodle": 2 * (_NUM_STROKES + 1), "pepper": size * size}[kind]
     step = torch.zeros(1, dtype=torch.int64, device=images.device)

@@ -25,7 +25,8 @@ def read_mask(path: str, size: int) -> Tensor:
     if levels.shape != (size, size):
         height, width = levels.shape
         raise UserError(
-            f"--mask {path!r} must have the size of the run's images, {size}x{size}, but has {width}x{height}; resize it."
+            f"--mask {path!r} must have the size of the run's images, {size}x{size}, but has {width}x{height}; resize "
+            "it."
         )
     hidden = torch.from_numpy(levels >= _LIGHT)
     if hidden.all() or not hidden.any():

@@ -1,7 +1,7 @@
-"""Held-out images, or a user's own, with a part hidden and filled by a run: how near the fill is, and what it looks like.
+"""Held-out images, or a user's own, with a part hidden and filled by a run: how near that comes, and how it looks.
 
-    RUN/inpainting/update_000500-ema-n359-seed0.json                    every number with its protocol
-    RUN/inpainting/update_000500-ema-n359-seed0-square.png              image, masked image, the fills
+RUN/inpainting/update_000500-ema-n359-seed0.json                    every number with its protocol
+RUN/inpainting/update_000500-ema-n359-seed0-square.png              image, masked image, the fills
 """
 
 import hashlib
@@ -38,7 +38,7 @@ FOLDER = "inpainting"
 LARGEST_NUM = 1000  # images, where --num is not given
 _NUM_SHOWN = 12
 _HIDDEN_COLOUR = (0.6, -0.7, -0.6)  # a red, which no grey picture has
-_LABELS = {"run": "run", "against": "against", "mean": "mean", "biharmonic": "biharm."}
+_LABELS = {"run": "run", "against": "other", "mean": "mean", "biharmonic": "biharm."}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def _sheet(name: str, truth: Tensor, hidden: Tensor, fills: dict[str, Tensor]) -
     num = min(_NUM_SHOWN, len(truth))
     truth, hidden = truth[:num], hidden[:num]
     colour = torch.tensor(_HIDDEN_COLOUR)[:, None, None]
-    rows = [_row("image", truth), _row("masked", torch.where(hidden, colour, truth))]
+    rows = [_row("image", truth), _row("hidden", torch.where(hidden, colour, truth))]
     for key, fill in fills.items():
         errors = image_errors(fill[:num], truth, hidden).tolist()
         rows.append(_row(_LABELS[key], fill[:num], [f"{error:.3f}" for error in errors]))

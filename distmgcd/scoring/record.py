@@ -38,7 +38,7 @@ def write_record(
     measured: dict[str, Any],
     sheets: dict[str, bytes],
 ) -> dict[str, Any]:
-    """As write; stem: the place in the run's folder, without an ending. measured: how each of these results came about."""
+    """As write. stem: the place in the run's folder, without an ending; measured: how these results came about."""
     identity, results = _plain(identity), _plain(results)
     before = _read(store, f"{stem}.json")
     same = before is not None and before.get("identity") == identity
@@ -54,8 +54,8 @@ def write_record(
         store.write(f"{stem}.json", json.dumps(record, indent=1, allow_nan=False).encode())
     except OSError as error:
         raise UserError(
-            f"The evaluation cannot be written to {store.path(stem.partition('/')[0])} ({error.strerror or error}); free space "
-            "there, or copy the run to where you may write."
+            f"The evaluation cannot be written to {store.path(stem.partition('/')[0])} ({error.strerror or error}); "
+            "free space there, or copy the run to where you may write."
         ) from None
     return {**record, "file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
 

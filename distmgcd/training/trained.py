@@ -55,12 +55,11 @@ class TrainedModel:
         config = self.config
         indices = torch.arange(len(images)) if indices is None else indices
         how = {"sizes": config.grids.sizes, "langevin": make_langevin(config), "walker": make_walker(config)}
-        batch_size = config.learning.block_size or config.learning.global_batch_size
+        batch_size, start = config.learning.block_size or config.learning.global_batch_size, config.start.of_samples
+        parts = zip(*(values.split(batch_size) for values in (images, hidden, indices)), strict=True)
         filled = [
-            inpaint(
-                self.model, *(values.to(self.device) for values in batch), seed=seed, start=config.start.of_samples, **how
-            )[-1]
-            for batch in zip(*(values.split(batch_size) for values in (images, hidden, indices)), strict=True)
+            inpaint(self.model, *(values.to(self.device) for values in part), seed=seed, start=start, **how)[-1]
+            for part in parts
         ]
         return torch.cat(filled).clamp(-1.0, 1.0).cpu()
 

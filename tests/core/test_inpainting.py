@@ -1,4 +1,4 @@
-"""Chains that move hidden pixels only: what they hold, where they start, what they sample, and what is learned by them."""
+"""Chains that move hidden pixels only: what they hold, where they start, what they sample, what is learned by them."""
 
 import math
 from functools import partial

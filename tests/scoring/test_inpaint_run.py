@@ -1,4 +1,4 @@
-"""Tiny runs, one on whole images and one on masked ones, that fill held-out digits, whole: the file, the sheets, mistakes."""
+"""Tiny runs, one of whole images and one of masked ones, fill held-out digits: the file, the sheets, mistakes."""
 
 import json
 import shutil
@@ -79,7 +79,8 @@ def test_the_numbers_are_those_of_the_held_out_images(runs: Path, record: dict[s
 
 
 def test_sheets_can_be_opened(record: dict[str, Any]):
-    assert [Path(sheet).name.rsplit("-")[-1] for sheet in record["sheets"]] == ["square.png", "doodle.png", "pepper.png"]
+    names = [Path(sheet).name.rsplit("-")[-1] for sheet in record["sheets"]]
+    assert names == ["square.png", "doodle.png", "pepper.png"]
     for sheet in record["sheets"]:
         with Image.open(sheet) as image:
             assert image.width > 800
@@ -98,6 +99,7 @@ def test_the_command_fills_pictures_of_ones_own_by_a_painted_mask(command, runs:
     painted.save(tmp_path / "mine.png")
     status, out, err = command("inpaint", runs / "whole", pictures, "--mask", tmp_path / "mine.png", "--cpu")
     assert (status, err) == (0, "") and "mine.png, 12 %" in out and "zero-shot" in out and "PSNR" in out
+    assert "[all]" in out  # the split, which is no markup
     (file,) = (runs / "whole" / "inpainting").glob("*-n3-seed0-*.json")
     found = json.loads(file.read_text())["results"]["mine.png"]
     assert found["hidden"] == 0.125 and len(found["protocol"]["mask_sha256"]) == 64
