@@ -149,7 +149,7 @@ class Learning(Section):
     # number of workers, as many as there are blocks. null: the whole share of a worker at once, which is faster.
     block_size: Count | None = None
     # Learn to inpaint: at every update hide a part of every image, in a fresh place; chains move only that, and the
-    # rest is given. Such a model fills such masks (`distmgcd inpaint`) but is none of whole images, so its fresh samples
+    # rest is given. Such a model fills such masks (`distmgcd inpaint`) and is none of whole images: its fresh samples
     # and their distances say little. null: whole images.
     mask: Literal["square", "doodle", "pepper"] | None = None
     learning_rate: Size | tuple[Size, ...] = 3e-4

@@ -81,6 +81,19 @@ def test_known_pixels_stay_at_every_step():
         torch.testing.assert_close(ends[1], steps[-1][2], rtol=1e-5, atol=1e-5)
 
 
+def test_a_captured_chain_holds_the_pixels_of_its_own_images():
+    model, how = small_model(), {"sizes": SIZES, "langevin": METHOD.langevin}
+    walker = FastWalker(Speed("captured", "fp32", False))
+    for seed, images in enumerate((IMAGES, -IMAGES)):
+        hidden = draw_masks("square", INDICES, 8, seed=seed, purpose=Purpose.MASK)
+        found, expected = (
+            inpaint(model, images, hidden, INDICES, seed=3, walker=each, **how)[1] for each in (walker, PLAIN)
+        )
+        assert torch.equal(found.masked_select(~hidden), images.masked_select(~hidden))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert [len(walker._captured[energy]) for energy in model.grids] == [1, 1]
+
+
 def test_with_nothing_hidden_the_images_come_back():
     assert torch.equal(fill(IMAGES, everything(False))[1], IMAGES)
 
