@@ -152,7 +152,7 @@ def trained_for(config: Config, mask: str) -> str:
     learned = config.learning.mask
     if learned is None:
         return "zero-shot: it learned whole images"
-    return "it learned such masks" if learned == mask else f"it learned {learned} masks"
+    return "trained for it" if learned == mask else f"trained for {learned} masks"
 
 
 def _sheet(name: str, truth: Tensor, hidden: Tensor, fills: dict[str, Tensor]) -> bytes:

@@ -62,7 +62,7 @@ def test_everything_is_in_the_file_with_its_protocol(runs: Path, record: dict[st
         assert protocol["against"]["run"] == "whole" and "zero-shot" in protocol["against"]["trained"]
         assert "[0, 1]" in protocol["error"] and mask in protocol["mask"]
     told = [written["results"][mask]["protocol"]["trained"] for mask in ("square", "doodle")]
-    assert told == ["it learned such masks", "it learned square masks"]
+    assert told == ["trained for it", "trained for square masks"]
 
 
 def test_the_numbers_are_those_of_the_held_out_images(runs: Path, record: dict[str, Any]):
