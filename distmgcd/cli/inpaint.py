@@ -11,15 +11,16 @@ from distmgcd.cli.common import Gpu, app, fail, print_all
 def inpaint(
     run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
     images: Annotated[
-        str | None, typer.Argument(help="Pictures to fill: a folder, a Parquet file, ... [default: the held-out ones]")
+        str | None, typer.Argument(help="Pictures to fill: a folder, a Parquet file, ...; else those held out.")
     ] = None,
     mask: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="square|doodle|pepper|FILE", help="What is hidden; more than once for several. [default: the three]"
+            metavar="square|doodle|pepper|FILE",
+            help="What is hidden; give it again for several. All three if left out.",
         ),
     ] = None,
-    num: Annotated[int | None, typer.Option(help="Images. [default: 1000, or all of fewer]")] = None,
+    num: Annotated[int | None, typer.Option(help="How many; 1000, or all of fewer, if left out.")] = None,
     against: Annotated[str | None, typer.Option(metavar="RUN", help="Another run that fills the same.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of masks and chains.")] = 0,
     checkpoint: Annotated[
