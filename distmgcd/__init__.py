@@ -5,6 +5,7 @@
     distmgcd.train(config, storage_path, name)   train on Ray; distmgcd.debug does the same in this process
     distmgcd.tune("tune_configs/step_size.yaml") search settings with Ray Tune; returns Ray's ResultGrid
     distmgcd.evaluate_run(run)                   measure a trained run; every number with its protocol
+    distmgcd.inpaint_run(run)                    hide parts of held-out images, and measure how it fills them
     distmgcd.replay(run, update=50)              the chains of one update of a run again, with every step
 
 Imports nothing heavy until a name is used.
@@ -13,12 +14,24 @@ Imports nothing heavy until a name is used.
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "debug", "evaluate_run", "load", "load_config", "read_sweep", "replay", "train", "tune"]
+__all__ = [
+    "UserError",
+    "debug",
+    "evaluate_run",
+    "inpaint_run",
+    "load",
+    "load_config",
+    "read_sweep",
+    "replay",
+    "train",
+    "tune",
+]
 
 _HOMES = {
     "UserError": "distmgcd.errors",
     "debug": "distmgcd.launch",
     "evaluate_run": "distmgcd.scoring.processes",
+    "inpaint_run": "distmgcd.scoring.inpainting",
     "load": "distmgcd.training.trained",
     "load_config": "distmgcd.config",
     "read_sweep": "distmgcd.sweep.file",

@@ -1,8 +1,9 @@
-"""What a user sees of an evaluation: a table of the samples beside the data, and one of long chains."""
+"""What a user sees of an evaluation: a table of the samples beside the data, one of long chains, one of inpainting."""
 
 from collections.abc import Iterator
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 Row = tuple[str, str, str]
@@ -98,6 +99,32 @@ def _table_of_chains(found: dict[str, Any]) -> Table:
         "of\ndata",
     )
     return _table("Longer chains, each grid's going on by itself from where samples are taken", columns, rows)
+
+
+def table_of_inpainting(record: dict[str, Any]) -> Table:
+    """Of a record as distmgcd.scoring.inpainting writes it, with all the masks that it holds."""
+    identity, rows = record["identity"], []
+    for mask, found in record["results"].items():
+        for number, (fill, score) in enumerate(found["fills"].items()):
+            named = f"{mask}, {100 * found['hidden']:.0f} %" if number == 0 else ""
+            error = f"{score['error']:.3f} ± {score['error_deviation']:.3f}"
+            rows.append((named, _filler(fill, record, mask), error, _number(score["psnr"])))
+    title = (
+        f"Hidden pixels of {escape(identity['images'])} filled by update {identity['update']} of {identity['run']}, "
+        f"weights {identity['weights']}, seed {identity['seed']}; error of pixels in [0, 1], its deviation over images"
+    )
+    table = _table(title, ("hidden", "filled by", "error", "PSNR, dB"), rows)
+    table.columns[1].justify = "left"
+    return table
+
+
+def _filler(fill: str, record: dict[str, Any], mask: str) -> str:
+    protocol = record["results"][mask]["protocol"]
+    if fill == "run":
+        return f"{record['identity']['run']} ({protocol['trained'].partition(':')[0]})"
+    if fill == "against":
+        return f"{protocol['against']['run']} ({protocol['against']['trained'].partition(':')[0]})"
+    return {"mean": "the mean of the known pixels", "biharmonic": "biharmonic equation"}[fill]
 
 
 def _number(value: float | None) -> str:

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "pack": set(),
     "core": {"torch"},
     "config": {"yaml", "pydantic"},
-    "evaluate": {"torch", "numpy", "PIL", "torch_fidelity"},
+    "evaluate": {"torch", "numpy", "PIL", "torch_fidelity", "skimage"},
     "runs": {"torch", "numpy", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
     "training": {"torch", "numpy", "PIL", "yaml"},
     "launch": {"torch"},

@@ -15,9 +15,9 @@ from torch import Tensor
 from distmgcd.bench.timing import wait
 from distmgcd.bench.updates import Batch
 from distmgcd.core.energy import frozen
-from distmgcd.core.grids import expand, pyramid
-from distmgcd.core.learning import Learner, Method, Pairs, add_noise, means_of, observe, step_all, with_norms
-from distmgcd.core.synthesis import ChainNoise, training_start
+from distmgcd.core.grids import expand
+from distmgcd.core.learning import Learner, Method, Pairs, means_of, prepare, step_all, with_norms
+from distmgcd.core.synthesis import ChainNoise
 
 # What is entered around a part of an update, given its name.
 Around = Callable[[str], AbstractContextManager[Any]]
@@ -28,11 +28,7 @@ def learn_by_phase(learner: Learner, batch: Batch, update: int, method: Method, 
     with around("read"):
         pixels = batch.read()
     with around("observe"):
-        images = observe(pixels, batch.indices, update, method)
-        x, *clean = pyramid(images, (1, *method.sizes))
-        observed = [add_noise(level, batch.indices, update, grid, method) for grid, level in enumerate(clean)]
-    draws = ChainNoise(batch.indices, method.seed, update)
-    start = training_start(method.start, draws, observed=clean, previous=None)
+        observed, x, draws, start, held = prepare(pixels, batch.indices, update, method)
     ends, last_steps = [], []
     with frozen(learner.model):
         for grid, (energy, size, settings) in enumerate(
@@ -42,7 +38,7 @@ def learn_by_phase(learner: Learner, batch: Batch, update: int, method: Method, 
             with around(f"chain {size}x{size}"):
                 x = start(grid, expand(x, size))
                 z = noise(grid, tuple(x.shape[1:]), settings.num_steps)
-                x, info = method.walker.run_chain(energy, x, z, settings)
+                x, info = method.walker.run_chain(energy, x, z, settings, held[grid] if held else None)
             ends.append(x)
             last_steps.append(info)
     with around("gradient"):

@@ -148,6 +148,10 @@ class Learning(Section):
     # Walk the chains and add the gradients in blocks of so many images: a run is then the same bit for bit on any
     # number of workers, as many as there are blocks. null: the whole share of a worker at once, which is faster.
     block_size: Count | None = None
+    # Learn to inpaint: at every update hide a part of every image, in a fresh place; chains move only that, and the
+    # rest is given. Such a model fills such masks (`distmgcd inpaint`) and is none of whole images: its fresh samples
+    # and their distances say little. null: whole images.
+    mask: Literal["square", "doodle", "pepper"] | None = None
     learning_rate: Size | tuple[Size, ...] = 3e-4
     betas: tuple[Decay, Decay] = (0.5, 0.999)
     warmup: Whole = 50  # updates over which the rate rises from 0

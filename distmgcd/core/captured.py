@@ -1,7 +1,8 @@
 """All steps of a chain as one CUDA graph: launched at once, without Python or a launch per operation between them.
 
-A graph reads and writes fixed memory. So every chain is copied in (start, noise, weights as they are now, the two
-numbers of the step) and its end is copied out: neither an optimiser step nor another step size needs a new capture.
+A graph reads and writes fixed memory. So every chain is copied in (start, noise, held pixels, weights as they are now,
+the two numbers of the step) and its end is copied out: neither an optimiser step nor another step size needs a new
+capture.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from distmgcd.core.langevin import Langevin, StepInfo, chain_end
+from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end
 
 Step = Callable[..., tuple[Tensor, Tensor]]  # (x, *prepared weights) to U(x) and its gradient
 Capture = Callable[[Callable[[], None]], Callable[[], None]]  # from some work, what does it again
@@ -32,9 +33,17 @@ class CapturedChain:
     """The chains of one grid in batches of one shape, K steps each."""
 
     def __init__(
-        self, step: Step, x: Tensor, prepared: list[Tensor], langevin: Langevin, *, capture: Capture = cuda_graph
+        self,
+        step: Step,
+        x: Tensor,
+        prepared: list[Tensor],
+        langevin: Langevin,
+        held: Held | None = None,
+        *,
+        capture: Capture = cuda_graph,
     ):
         self._step, self._langevin = step, langevin
+        self._held = None if held is None else Held(*map(torch.clone, held))
         self._start, self._noise = torch.zeros_like(x), x.new_zeros(langevin.num_steps, *x.shape)
         self._prepared = [weight.clone() for weight in prepared]
         self._drift_scale, self._noise_std = x.new_zeros(()), x.new_zeros(())
@@ -43,10 +52,20 @@ class CapturedChain:
             self._replay = capture(self._walk)
 
     def __call__(
-        self, x: Tensor, noise: Iterable[Tensor], prepared: list[Tensor], langevin: Langevin
+        self,
+        x: Tensor,
+        noise: Iterable[Tensor],
+        prepared: list[Tensor],
+        langevin: Langevin,
+        held: Held | None = None,
     ) -> tuple[Tensor, StepInfo]:
-        """The end of the chain from x, as langevin.run_chain; number of steps and clamp must be those captured."""
+        """The end of the chain from x, as langevin.run_chain.
+
+        The number of steps, the clamp and whether pixels are held must be those captured.
+        """
         self._start.copy_(x)
+        for place, values in zip(self._held or (), held or (), strict=True):
+            place.copy_(values)
         for place, z in zip(self._noise, noise, strict=True):
             place.copy_(z)
         torch._foreach_copy_(self._prepared, prepared)
@@ -63,6 +82,8 @@ class CapturedChain:
             x = x - drift + z * self._noise_std
             if self._langevin.clamp == "step":
                 x = x.clamp(-1.0, 1.0)
-        self._end.copy_(chain_end(x, self._langevin))
+            if self._held is not None:
+                x = self._held.put_back(x)
+        self._end.copy_(chain_end(x, self._langevin, self._held))
         self._drift.copy_(drift)
         self._energy.copy_(u)

@@ -23,7 +23,7 @@ from distmgcd.core import langevin as plain
 from distmgcd.core.captured import CapturedChain
 from distmgcd.core.devices import fp32_products, multiplies_bf16
 from distmgcd.core.energy import ConvEnergy
-from distmgcd.core.langevin import Langevin, StepInfo, chain_end, move
+from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, move
 from distmgcd.core.tracing import TracedSlope
 
 _logger = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ class Walker(Protocol):
     """Walks chains; as the functions of core.langevin do."""
 
     def walk(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
     ) -> Iterator[tuple[Tensor, StepInfo]]: ...
 
     def run_chain(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
     ) -> tuple[Tensor, StepInfo | None]: ...
 
 
@@ -93,27 +93,27 @@ class FastWalker:
         self._captured: WeakKeyDictionary[ConvEnergy, dict[tuple, CapturedChain | None]] = WeakKeyDictionary()
 
     def walk(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
     ) -> Iterator[tuple[Tensor, StepInfo]]:
         """The chain from x, step by step, as langevin.walk."""
         slope = self._slope(energy, x)
         for z in noise:
-            x, info = move(x, *slope(x), z, langevin)
+            x, info = move(x, *slope(x), z, langevin, held)
             yield x, info
 
     def run_chain(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
     ) -> tuple[Tensor, StepInfo | None]:
         """The end of the chain from x, as langevin.run_chain; where it is captured, noise is as long as the chain."""
         traced = self._traced_for(energy, x)
         if traced and traced.speed.execution == "captured":
-            captured = self._captured_for(energy, x, langevin, traced)
+            captured = self._captured_for(energy, x, langevin, traced, held)
             if captured:
-                return captured(x, noise, traced.prepare(energy), langevin)
+                return captured(x, noise, traced.prepare(energy), langevin, held)
         slope, info = self._slope(energy, x), None
         for z in noise:
-            x, info = move(x, *slope(x), z, langevin)
-        return chain_end(x, langevin), info
+            x, info = move(x, *slope(x), z, langevin, held)
+        return chain_end(x, langevin, held), info
 
     def _slope(self, energy: ConvEnergy, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """The slope of an energy as its weights are now."""
@@ -128,12 +128,12 @@ class FastWalker:
         return of_shape[key]
 
     def _captured_for(
-        self, energy: ConvEnergy, x: Tensor, langevin: Langevin, traced: "_Traced"
+        self, energy: ConvEnergy, x: Tensor, langevin: Langevin, traced: "_Traced", held: Held | None
     ) -> CapturedChain | None:
         """None where it cannot be captured."""
         captured = self._captured.setdefault(energy, {})
-        if (key := (x.shape, x.device, langevin.num_steps, langevin.clamp)) not in captured:
-            captured[key] = _capture(traced, energy, x, langevin)
+        if (key := (x.shape, x.device, langevin.num_steps, langevin.clamp, held is not None)) not in captured:
+            captured[key] = _capture(traced, energy, x, langevin, held)
         return captured[key]
 
 
@@ -165,9 +165,11 @@ def _trace(energy: ConvEnergy, x: Tensor, speed: Speed) -> _Traced | None:
         return None
 
 
-def _capture(traced: _Traced, energy: ConvEnergy, x: Tensor, langevin: Langevin) -> CapturedChain | None:
+def _capture(
+    traced: _Traced, energy: ConvEnergy, x: Tensor, langevin: Langevin, held: Held | None
+) -> CapturedChain | None:
     try:
-        return CapturedChain(traced.step, x, traced.prepare(energy), langevin)
+        return CapturedChain(traced.step, x, traced.prepare(energy), langevin, held)
     except Exception as error:  # whatever CUDA raises
         say_once(f"A chain cannot be captured as a CUDA graph ({_first_line(error)}): it is traced.")
         return None

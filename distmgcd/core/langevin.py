@@ -3,7 +3,8 @@
     x <- x - (s^2 / 2) grad U(x) + s sqrt(T) z          z ~ N(0, I), drawn separately for every image
 
 with target exp(-U / T): s is the step size, T the temperature; T = 1 is Langevin dynamics proper, T = 0
-gradient descent. x, z: [B, C, H, W] in fp32; U: [B, C, H, W] -> [B].
+gradient descent. x, z: [B, C, H, W] in fp32; U: [B, C, H, W] -> [B]. A chain may hold some pixels where they are:
+then it samples the others given these.
 """
 
 import math
@@ -42,9 +43,22 @@ class StepInfo(NamedTuple):
     drift: Tensor  # [B, C, H, W] (s^2 / 2) grad U
 
 
-def langevin_step(energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin) -> tuple[Tensor, StepInfo]:
+class Held(NamedTuple):
+    """The pixels that a chain leaves as they are."""
+
+    pixels: Tensor  # [B, C, H, W], read where the chain does not move
+    moves: Tensor  # bool [B, 1, H, W], where it does
+
+    def put_back(self, x: Tensor) -> Tensor:
+        """x with the held pixels as they are, bit for bit."""
+        return torch.where(self.moves, x, self.pixels)
+
+
+def langevin_step(
+    energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin, held: Held | None = None
+) -> tuple[Tensor, StepInfo]:
     """One step from x with the given standard normal noise. The energy's weights should be frozen."""
-    return move(x, *slope(energy, x), noise, langevin)
+    return move(x, *slope(energy, x), noise, langevin, held)
 
 
 def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,31 +69,43 @@ def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     return u.detach(), gradient
 
 
-def move(x: Tensor, u: Tensor, gradient: Tensor, noise: Tensor, langevin: Langevin) -> tuple[Tensor, StepInfo]:
+def move(
+    x: Tensor, u: Tensor, gradient: Tensor, noise: Tensor, langevin: Langevin, held: Held | None = None
+) -> tuple[Tensor, StepInfo]:
     """The step itself, from x down its slope."""
     with torch.no_grad():
         drift = gradient * langevin.drift_scale
         x = torch.add(x - drift, noise, alpha=langevin.noise_std)
         if langevin.clamp == "step":
             x.clamp_(-1.0, 1.0)
+        if held is not None:
+            x = held.put_back(x)
     return x, StepInfo(u, drift)
 
 
-def walk(energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin) -> Iterator[tuple[Tensor, StepInfo]]:
+def walk(
+    energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+) -> Iterator[tuple[Tensor, StepInfo]]:
     """The chain from x, step by step; noise yields one [B, C, H, W] a step."""
     for z in noise:
-        x, info = langevin_step(energy, x, z, langevin)
+        x, info = langevin_step(energy, x, z, langevin, held)
         yield x, info
 
 
-def run_chain(energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin) -> tuple[Tensor, StepInfo | None]:
+def run_chain(
+    energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+) -> tuple[Tensor, StepInfo | None]:
     """The end of the chain from x, and what its last step did (None for a chain of no steps)."""
     info = None
     for z in noise:
-        x, info = langevin_step(energy, x, z, langevin)
-    return chain_end(x, langevin), info
+        x, info = langevin_step(energy, x, z, langevin, held)
+    return chain_end(x, langevin, held), info
 
 
-def chain_end(x: Tensor, langevin: Langevin) -> Tensor:
+def chain_end(x: Tensor, langevin: Langevin, held: Held | None = None) -> Tensor:
     """What a chain gives after its last step."""
-    return x.clamp(-1.0, 1.0) if langevin.clamp == "end" else x
+    if langevin.clamp == "end":
+        x = x.clamp(-1.0, 1.0)
+        if held is not None:  # observed pixels with noise on them may lie outside
+            x = held.put_back(x)
+    return x

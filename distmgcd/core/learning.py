@@ -4,6 +4,9 @@ For every grid, separately and simultaneously (Gao et al. 2017, section 3.3):
 
     gap_s = mean_i U_s(observed_i) - mean_i U_s(synthesised_i)
     weights_s <- Adam(weights_s, grad gap_s)                synthesised images are constants
+
+With a mask, the chains move hidden pixels only, and hold the others at those of the observed image: a model of what is
+hidden given the rest, which generalises Besag's pseudo-likelihood (the same paper, on inpainting).
 """
 
 import math
@@ -19,10 +22,12 @@ from torch.nn.utils import get_total_norm
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import pyramid
-from distmgcd.core.langevin import Langevin, StepInfo
+from distmgcd.core.inpainting import Known
+from distmgcd.core.langevin import Held, Langevin, StepInfo
+from distmgcd.core.masks import MaskKind, draw_masks
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 from distmgcd.core.overlap import End, StartAverage, average_beside_chains, parts_of
-from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, grid_by_grid, training_start
+from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, StartOfGrid, grid_by_grid, training_start
 
 # Of every grid at every update. All but the last two are means over images, so a mean over workers that is weighted by
 # their numbers of images is that of the whole batch; this is why the drift is kept squared.
@@ -45,6 +50,7 @@ class Method:
     final_rate: float  # learning rate at the last update, as a fraction of the full one
     ema: float  # decay of the average of the weights
     start: StartKind = "multigrid"
+    mask: MaskKind | None = None  # hide so much of every image, at each update elsewhere, and let chains move only that
     walker: Walker = PLAIN  # how chains are executed; every one walks the same chain
 
 
@@ -138,14 +144,38 @@ def begin_pairs(
     previous: PreviousEnds | None,
 ) -> tuple[list[Tensor], Iterator[End]]:
     """The observed images of this update, G of [B, C, s, s], and the chains, which walk as they are asked for."""
-    images = observe(pixels, indices, update, method)
-    seeds, *clean = pyramid(images, (1, *method.sizes))
-    noise = ChainNoise(indices, method.seed, update)
-    start = training_start(method.start, noise, observed=clean, previous=previous)
+    observed, seeds, noise, start, held = prepare(pixels, indices, update, method, previous)
     chains = grid_by_grid(
-        model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start, walker=method.walker
+        model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start, held=held, walker=method.walker
     )
-    return [add_noise(x, indices, update, grid, method) for grid, x in enumerate(clean)], chains
+    return observed, chains
+
+
+class Prepared(NamedTuple):
+    """All that the chains of an update need."""
+
+    observed: list[Tensor]  # G of [B, C, s, s], with the noise that learning adds
+    seeds: Tensor  # [B, C, 1, 1]
+    noise: ChainNoise
+    start: StartOfGrid
+    held: list[Held] | None  # G, of a method with a mask
+
+
+def prepare(
+    pixels: Tensor, indices: Tensor, update: int, method: Method, previous: PreviousEnds | None = None
+) -> Prepared:
+    """What an update observes, and where and how its chains start."""
+    images = observe(pixels, indices, update, method)
+    seeds, *levels = pyramid(images, (1, *method.sizes))
+    noise = ChainNoise(indices, method.seed, update)
+    start = training_start(method.start, noise, observed=levels, previous=previous)
+    observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(levels)]
+    if method.mask is None:
+        return Prepared(observed, seeds, noise, start, None)
+    size = method.sizes[-1]
+    hidden = draw_masks(method.mask, indices, size, seed=method.seed, purpose=Purpose.MASK, update=update)
+    known = Known.of(images, hidden, observed)  # held with their noise: only hidden pixels may tell the two apart
+    return Prepared(observed, known.seeds, noise, known.start(start), known.held)
 
 
 def observe(pixels: Tensor, indices: Tensor, update: int, method: Method) -> Tensor:

@@ -41,6 +41,10 @@ class Purpose(IntEnum):
     SAMPLE_START = 5  # 1x1 starts of those samples
     NOISE_START = 6  # noise that short-run chains start from while training
     SAMPLE_NOISE_START = 7  # the same of samples drawn after training
+    MASK = 8  # which pixels are hidden while training
+    INPAINT_MASK = 9  # which are hidden of images that are filled after training
+    INPAINT_CHAIN = 10  # Langevin noise of what fills them
+    INPAINT_NOISE_START = 11  # noise that it starts from
 
 
 def philox(

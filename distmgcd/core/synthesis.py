@@ -24,7 +24,7 @@ from torch import Tensor
 from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import expand
-from distmgcd.core.langevin import Langevin, StepInfo, chain_end
+from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
@@ -120,10 +120,11 @@ def synthesise(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
+    held: Sequence[Held] | None = None,
     walker: Walker = PLAIN,
 ) -> Synthesis:
     """Walk the chains of all grids, as grid_by_grid."""
-    ends = grid_by_grid(model, seeds, noise, sizes=sizes, langevin=langevin, start=start, walker=walker)
+    ends = grid_by_grid(model, seeds, noise, sizes=sizes, langevin=langevin, start=start, held=held, walker=walker)
     return Synthesis(*map(list, zip(*ends, strict=True)))
 
 
@@ -135,19 +136,21 @@ def grid_by_grid(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
+    held: Sequence[Held] | None = None,
     walker: Walker = PLAIN,
 ) -> Iterator[tuple[Tensor, StepInfo]]:
     """Walk the chains of the grids, coarse to fine, from the seeds [B, C, 1, 1] up or from where start has them.
 
     Yields where those of each grid ended [B, C, s, s], and their last step; the next grid walks when it is asked for.
-    Give it the bare model: a DDP wrapper would synchronise at every step. Only the grid that walks is frozen, so
-    that a gradient may be taken in between.
+    held: of every grid, pixels that its chains leave as they are. Give it the bare model: a DDP wrapper would
+    synchronise at every step. Only the grid that walks is frozen, so that a gradient may be taken in between.
     """
     x = seeds
     for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
         x = start(grid, expand(x, size))
         with frozen(energy):
-            x, info = walker.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            z = noise(grid, tuple(x.shape[1:]), settings.num_steps)
+            x, info = walker.run_chain(energy, x, z, settings, held[grid] if held else None)
         yield x, info
 
 
@@ -159,6 +162,7 @@ def climb(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
+    held: Sequence[Held] | None = None,
     walker: Walker = PLAIN,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
     """Every step of grid_by_grid: (grid, step, images [B, C, s, s] after it, what it did).
@@ -171,10 +175,11 @@ def climb(
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
             x = start(grid, expand(x, size))
             yield grid, 0, x, None
-            steps = walker.walk(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            z, holds = noise(grid, tuple(x.shape[1:]), settings.num_steps), held[grid] if held else None
+            steps = walker.walk(energy, x, z, settings, holds)
             for step, (x, info) in enumerate(steps, start=1):
                 if step == settings.num_steps:
-                    x = chain_end(x, settings)
+                    x = chain_end(x, settings, holds)
                 yield grid, step, x, info
 
 

@@ -15,8 +15,10 @@ import torch
 
 from distmgcd import __version__
 from distmgcd.errors import UserError
+from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
 from distmgcd.scoring.subject import Subject
+from distmgcd.training.trained import TrainedModel
 
 FOLDER = "evaluation"
 
@@ -25,8 +27,19 @@ def write(
     subject: Subject, results: dict[str, Any], measured: dict[str, Any], sheets: dict[str, bytes]
 ) -> dict[str, Any]:
     """Returns what the file then holds, and its place as "file". Raises UserError."""
-    store, stem = subject.run.store, stem_of(subject)
-    identity, results = _plain(identity_of(subject)), _plain(results)
+    return write_record(subject.run.store, stem_of(subject), identity_of(subject), results, measured, sheets)
+
+
+def write_record(
+    store: Store,
+    stem: str,
+    identity: dict[str, Any],
+    results: dict[str, Any],
+    measured: dict[str, Any],
+    sheets: dict[str, bytes],
+) -> dict[str, Any]:
+    """As write. stem: the place in the run's folder, without an ending; measured: how these results came about."""
+    identity, results = _plain(identity), _plain(results)
     before = _read(store, f"{stem}.json")
     same = before is not None and before.get("identity") == identity
     earlier = before if same else {"results": {}, "measured": {}}
@@ -41,8 +54,8 @@ def write(
         store.write(f"{stem}.json", json.dumps(record, indent=1, allow_nan=False).encode())
     except OSError as error:
         raise UserError(
-            f"The evaluation cannot be written to {store.path(FOLDER)} ({error.strerror or error}); free space "
-            "there, or copy the run to where you may write."
+            f"The evaluation cannot be written to {store.path(stem.partition('/')[0])} ({error.strerror or error}); "
+            "free space there, or copy the run to where you may write."
         ) from None
     return {**record, "file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
 
@@ -56,23 +69,30 @@ def stem_of(subject: Subject) -> str:
 
 def identity_of(subject: Subject) -> dict[str, Any]:
     """All that every number depends on, the metric's own protocol apart."""
-    trained, request = subject.trained, subject.request
-    config = trained.config
+    request = subject.request
     return {
-        "run": subject.run.name,
-        "checkpoint": trained.checkpoint,
-        "update": trained.update,
-        "weights": {"ema": "averaged over updates (ema)", "raw": "as the last update left them (raw)"}[trained.weights],
-        "weights_sha256": trained.checksum,
+        **identity_of_model(subject.run, subject.trained),
         "num": request.num,
         "seed": request.seed,
         "samples": f"numbers 0 to {request.num - 1}: fresh chains from drawn starts, rounded to 8 bits as the data are",
-        "steps": dict(zip(map(str, config.grids.sizes), config.per_grid("langevin.num_steps"), strict=True)),
-        **{key: config.per_grid(f"langevin.{key}") for key in ("step_size", "temperature", "clamp")},
         "data": f"{request.num} random images of {subject.images.name}",
         "held_out": f"{request.num} random images of {subject.held_out.name}",
         "data_fingerprints": [subject.images.fingerprint, subject.held_out.fingerprint],
         "features": subject.network.protocol() if subject.network else None,
+    }
+
+
+def identity_of_model(run: Run, trained: TrainedModel) -> dict[str, Any]:
+    """Which weights, and how their chains move."""
+    config = trained.config
+    return {
+        "run": run.name,
+        "checkpoint": trained.checkpoint,
+        "update": trained.update,
+        "weights": {"ema": "averaged over updates (ema)", "raw": "as the last update left them (raw)"}[trained.weights],
+        "weights_sha256": trained.checksum,
+        "steps": dict(zip(map(str, config.grids.sizes), config.per_grid("langevin.num_steps"), strict=True)),
+        **{key: config.per_grid(f"langevin.{key}") for key in ("step_size", "temperature", "clamp")},
         "versions": {"distmgcd": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
 

@@ -67,6 +67,7 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
         final_rate=learning.final_rate,
         ema=learning.ema,
         start=config.start.kind,
+        mask=learning.mask,
         walker=make_walker(config),
     )
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen, frozen_norms
-from distmgcd.core.grids import pyramid
 from distmgcd.core.langevin import Energy, Langevin, StepInfo
-from distmgcd.core.learning import Method, add_noise, observe
-from distmgcd.core.synthesis import ChainNoise, PreviousEnds, climb, training_start
+from distmgcd.core.learning import Method, prepare
+from distmgcd.core.synthesis import PreviousEnds, climb
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,19 +109,16 @@ def _of_batch(
     rows: Tensor,
     previous: PreviousEnds | None,
 ) -> list[GridChains]:
-    """These chains, walked all at once; see core.learning.sample_pairs."""
-    seeds, *observed = pyramid(observe(pixels, indices, update, method), (1, *method.sizes))
-    noise = ChainNoise(indices, method.seed, update)
-    start = training_start(method.start, noise, observed=observed, previous=previous)
+    """These chains, walked all at once; as core.learning.sample_pairs does."""
+    observed, seeds, noise, start, held = prepare(pixels, indices, update, method, previous)
+    how = {"sizes": method.sizes, "langevin": method.langevin, "walker": method.walker}
     with frozen(model):
-        steps = climb(
-            model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start, walker=method.walker
-        )
+        steps = climb(model, seeds, noise, start=start, held=held, **how)
         return [
             _of_grid(
                 model.grids[grid],
                 ((x, info) for _, _, x, info in steps_of_grid),
-                add_noise(observed[grid], indices, update, grid, method),
+                observed[grid],
                 method.langevin[grid],
                 rows,
             )

@@ -10,11 +10,12 @@ from torch import Tensor
 from distmgcd.config import Config
 from distmgcd.core.chains import bank
 from distmgcd.core.energy import MultiGridEnergy
+from distmgcd.core.inpainting import inpaint
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.run import Run
-from distmgcd.training.assemble import make_model
+from distmgcd.training.assemble import make_langevin, make_model, make_walker
 from distmgcd.training.assess import sample_in_batches
 
 Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
@@ -45,6 +46,22 @@ class TrainedModel:
             self.model, self.starts, torch.arange(num), self.config, seed=seed, device=self.device
         )
         return [level.clamp(-1.0, 1.0).cpu() for level in levels]
+
+    def inpaint(self, images: Tensor, hidden: Tensor, *, indices: Tensor | None = None, seed: int = 0) -> Tensor:
+        """The images [N, C, S, S] in [-1, 1] with their hidden pixels, bool [N, 1, S, S], filled; on the CPU.
+
+        What fills image i is a function of its known pixels and of (seed, indices[i]), or (seed, i) without indices.
+        """
+        config = self.config
+        indices = torch.arange(len(images)) if indices is None else indices
+        how = {"sizes": config.grids.sizes, "langevin": make_langevin(config), "walker": make_walker(config)}
+        batch_size, start = config.learning.block_size or config.learning.global_batch_size, config.start.of_samples
+        parts = zip(*(values.split(batch_size) for values in (images, hidden, indices)), strict=True)
+        filled = [
+            inpaint(self.model, *(values.to(self.device) for values in part), seed=seed, start=start, **how)[-1]
+            for part in parts
+        ]
+        return torch.cat(filled).clamp(-1.0, 1.0).cpu()
 
 
 def load(

@@ -5,7 +5,10 @@ import torch
 from small_models import METHOD, method, random_pixels, small_learner, small_model
 
 from distmgcd.core.fast import PLAIN, FastWalker, Speed
+from distmgcd.core.inpainting import inpaint
 from distmgcd.core.learning import Learner, learn
+from distmgcd.core.masks import draw_masks
+from distmgcd.core.noise import Purpose
 from distmgcd.core.synthesis import ChainNoise, synthesise
 
 pytestmark = [
@@ -42,6 +45,20 @@ def test_captured_chains_are_the_traced_ones_and_keep_up_with_the_weights(norm: 
         assert_same(learner.model, walker, seed=update, num=3)  # another one
         learn(learner, pixels, indices, update, method(walker=walker, learning_rate=(0.05, 0.05)))
     assert len(walker._captured[model.grids[0]]) == 2
+
+
+def test_captured_chains_hold_known_pixels_and_see_the_next_ones():
+    model, walker = small_model().cuda(), FastWalker(CAPTURED)
+    for seed in range(3):
+        images, indices = torch.rand(5, 1, 8, 8, device="cuda") * 2 - 1, torch.arange(5, device="cuda")
+        hidden = draw_masks("square", indices, 8, seed=seed, purpose=Purpose.MASK)
+        how = {"seed": seed, "sizes": METHOD.sizes, "langevin": METHOD.langevin}
+        found, expected = (
+            inpaint(model, images, hidden, indices, walker=each, **how)[-1] for each in (walker, FastWalker(PLAIN_FP32))
+        )
+        assert torch.equal(found.masked_select(~hidden), images.masked_select(~hidden))
+        assert float((found - expected).norm() / expected.norm()) < 1e-5
+    assert len(walker._captured[model.grids[1]]) == 1
 
 
 def test_traced_chains_on_a_gpu_are_the_plain_ones():

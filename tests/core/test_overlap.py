@@ -75,9 +75,9 @@ def test_a_gradient_is_on_its_way_before_the_finer_grid_walks_and_only_the_step_
 
     class Telling:
         @staticmethod
-        def run_chain(energy, x, noise, langevin):
+        def run_chain(energy, x, noise, langevin, held):
             events.append(f"walk {x.shape[-1]}")
-            return run_chain(energy, x, noise, langevin)
+            return run_chain(energy, x, noise, langevin, held)
 
     def start_average(gradient: Tensor):
         events.append(f"start {sizes[len(gradient)]}")

@@ -42,7 +42,7 @@ class Endless:
 
     num_grids = 0
 
-    def run_chain(self, energy, x, noise, langevin):
+    def run_chain(self, energy, x, noise, langevin, *held):
         from distmgcd.core.langevin import StepInfo
 
         self.num_grids += 1

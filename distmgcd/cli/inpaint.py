@@ -1,0 +1,47 @@
+"""inpaint: hide a part of images and have a run fill it."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from distmgcd.cli.common import Gpu, app, fail, print_all
+
+
+@app.command()
+def inpaint(
+    run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
+    images: Annotated[
+        str | None, typer.Argument(help="Pictures to fill: a folder, a Parquet file, ...; else those held out.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="square|doodle|pepper|FILE",
+            help="What is hidden; give it again for several. All three if left out.",
+        ),
+    ] = None,
+    num: Annotated[int | None, typer.Option(help="How many; 1000, or all of fewer, if left out.")] = None,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help="Another run that fills the same.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of masks and chains.")] = 0,
+    checkpoint: Annotated[
+        str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
+    ] = "newest",
+    weights: Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")] = "ema",
+    gpu: Gpu = None,
+) -> None:
+    """Hide a part of images and fill it by chains that move only that; error and PSNR beside simple fills."""
+    from distmgcd.evaluation_report import table_of_inpainting
+    from distmgcd.scoring.inpainting import InpaintRequest, inpaint_run
+
+    kinds = {} if mask is None else {"masks": tuple(dict.fromkeys(mask))}
+    request = InpaintRequest(
+        images=images, num=num, against=against, seed=seed, checkpoint=checkpoint, weights=weights, **kinds
+    )
+    try:
+        record = inpaint_run(run, request, use_gpu=gpu, tell=print)
+    except KeyboardInterrupt:
+        fail("Stopped. Nothing was written.", status=130)
+    print_all(table_of_inpainting(record))
+    for sheet in record["sheets"]:
+        typer.echo(f"pictures       {sheet}")
+    typer.echo(f"numbers        {record['file']}")
