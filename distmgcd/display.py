@@ -44,9 +44,10 @@ class Display:
             self._console.print(Text(record["event"], style="yellow"), soft_wrap=True)
         elif "swd" in record:
             distances = distances_in_words(record["swd"], record["swd_spread"])
-            frechet = f"; {frechet_in_words(record['fd'], record['fd_spread'])}" if "fd" in record else ""
+            if "fd" in record:
+                distances += f"; {frechet_in_words(record['fd'], record['fd_spread'])}"
             self._console.print(
-                f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances}{frechet}",
+                f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances}",
                 soft_wrap=True,
             )
         elif "grids" not in record:

@@ -198,8 +198,8 @@ def _inception_file(download: bool, option: str) -> Path:
         return file
     if not download:
         raise UserError(
-            f"{option}inception needs its weights, but {file} is not there; `distmgcd evaluate RUN --features inception "
-            f"--download` fetches them (91 MB), or give {option}PATH of a copy of {INCEPTION_FILE}."
+            f"{option}inception needs its weights, but {file} is not there; fetch them (91 MB) by `distmgcd evaluate "
+            f"RUN --features inception --download`, or give {option}PATH of a copy of {INCEPTION_FILE}."
         )
     url = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
     try:

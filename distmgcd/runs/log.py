@@ -83,7 +83,7 @@ class Log:
         self._changed = True  # since the last copy
 
     def write(self, record: dict[str, Any]) -> OSError | None:
-        """A record of updates (make_record), an evaluation {"swd": ...} and {"fd": ...} if that is measured, a checkpoint
+        """A record of updates (make_record), an evaluation {"swd": ..., "fd": ... if that is measured}, a checkpoint
         {"checkpoint": ...}, or an event.
 
         An event that follows what befell earlier workers says that in {"after": [...]}. Returns what keeps it from the

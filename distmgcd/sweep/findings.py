@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from PIL import Image
@@ -59,7 +60,7 @@ class Findings:
     protocol: Mapping[str, str]  # what distances were measured on, in words
     warnings: Sequence[str]  # what makes them hard to compare, in sentences
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The objective where there is little room."""
         return label_of(self.sweep.objective, self.trials)

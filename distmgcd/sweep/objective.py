@@ -1,8 +1,8 @@
 """What trials are judged by: the names of objectives, how they are read off a run's log, and how they are said.
 
 An objective is FAMILY, the mean over what was measured of it, or FAMILY/ONE, one of them: swd, swd/16, fd. A record of
-an evaluation in log/metrics.jsonl has {FAMILY: {ONE: value}}. Another measure takes a line in FAMILIES, a field of Trial,
-and that the loop writes it into its records and result.json.
+an evaluation in log/metrics.jsonl has {FAMILY: {ONE: value}}. Another measure takes a line in FAMILIES, fields of a
+Trial, and that the loop writes it into its records and result.json.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

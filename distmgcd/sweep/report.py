@@ -242,6 +242,5 @@ def _front(findings: Findings, on_front: dict[str, Trial]) -> Markup | None:
 
 
 def _all_trials(findings: Findings) -> Markup:
-    words = "Sliced Wasserstein distances (swd) are multiplied by 1000; ± is the standard deviation over draws of samples. "
-    words += "Titles sort."
+    words = "Distances swd are multiplied by 1000; ± is the standard deviation over draws of samples. Titles sort."
     return _section("All trials", element("p", words, class_="muted"), table_of_trials(findings))

@@ -61,8 +61,8 @@ class FrechetDistance:
         few = " (here fewer than features, so that covariances are singular)" if self.warning() else ""
         return (
             f"{self.name}, Frechet distance of samples at the finest grid to {self.num_images} images of "
-            f"{self._held_out.name} in {self.num_features} features; pictures of 8 bits, {how['resize']}; SHA-256 of the "
-            f"weights {how['weights_sha256'][:16]}; the fewer images, the larger{few}: compare at equal numbers only"
+            f"{self._held_out.name} in {self.num_features} features; pictures of 8 bits, {how['resize']}; SHA-256 of "
+            f"the weights {how['weights_sha256'][:16]}; larger of fewer images{few}: compare at equal numbers only"
         )
 
     def _moments(self, pixels: Tensor) -> Moments:

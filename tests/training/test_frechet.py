@@ -56,8 +56,8 @@ def test_it_is_the_mean_and_deviation_of_single_sets_and_grows_with_noise():
 
 
 def test_it_is_that_of_evaluate_of_pictures_of_8_bits():
-    config, network = tiny_config(), open_features("random")
-    held_out, images = open_held_out_images(config), torch.rand(150, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    held_out, network = open_held_out_images(tiny_config()), open_features("random")
+    images = torch.rand(150, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     there = moments_of(torch.from_numpy(np.array(held_out.images[:150])), network)
     found = FrechetDistance(network, held_out, HERE, num_samples=150)([images])
     expected = frechet_distance(moments_of(as_levels(images), network), there)
@@ -84,7 +84,8 @@ def test_the_held_out_images_are_looked_at_once():
 def test_a_run_writes_it_beside_the_others_with_its_protocol(run: Path):
     result, name = result_of(run), [NAME]
     stated = {r["update"]: (r["fd"], r["fd_spread"]) for r in records_of(run) if "swd" in r}
-    assert stated.keys() == {2, 4, 6} and all(list(means) == list(spreads) == name for means, spreads in stated.values())
+    assert stated.keys() == {2, 4, 6}
+    assert all(list(means) == list(spreads) == name for means, spreads in stated.values())
     assert result["fd"].keys() == result["fd_spread"].keys() == {"samples", "untrained", "data"}
     assert (result["fd"]["samples"], result["fd_spread"]["samples"]) == stated[6]
     assert result["fd_spread"]["samples"][NAME] > 0  # three draws
@@ -93,8 +94,8 @@ def test_a_run_writes_it_beside_the_others_with_its_protocol(run: Path):
     assert words.startswith("FD-Pixels, Frechet distance of samples at the finest grid to 20 images of ")
     assert "in 64 features" in words and "(here fewer than features, so that covariances are singular)" in words
     assert [r["event"] for r in records_of(run) if "event" in r] == [
-        "FD-Pixels is taken of 20 images in 64 features; of fewer images than features it is mostly bias: compare it at "
-        "this number only, or have more samples taken, if there are as many held-out images."
+        "FD-Pixels is taken of 20 images in 64 features; of fewer images than features it is mostly bias: compare it "
+        "at this number only, or have more samples taken, if there are as many held-out images."
     ]
 
 
@@ -136,7 +137,8 @@ def test_the_best_checkpoint_by_it_stays(tmp_path: Path, monkeypatch: pytest.Mon
         return {family: Distances(mean, dict.fromkeys(mean, 0.0)) for family, mean in means.items()}
 
     monkeypatch.setattr("distmgcd.training.results._measure", measure)
-    debug(tmp_path, *FD[:1], "evaluate.every=1", "checkpoint.every=1", "checkpoint.keep=1", f"checkpoint.metric={metric}")
+    changes = ("evaluate.every=1", "checkpoint.every=1", "checkpoint.keep=1", f"checkpoint.metric={metric}")
+    debug(tmp_path, FD[0], *changes)
     store = Run.open(str(tmp_path / "run")).store
     assert [checkpoint.update_of(name) for name in checkpoint.names(store)] == kept
 
