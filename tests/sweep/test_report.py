@@ -134,9 +134,9 @@ def test_one_draw_of_samples_has_no_spread_to_tell(tmp_path: Path):
 
 
 def test_a_page_by_fd_names_the_features_and_shows_swd_beside(tmp_path: Path):
-    trials = [by_fd("a", 7.5), by_fd("b", 7.6, knobs={"langevin.num_steps": 20}), diverged("c")]
     run = tmp_path / "trials" / "a"
     run.mkdir(parents=True)
+    trials = [by_fd("a", 7.5, run=str(run)), by_fd("b", 7.6, knobs={"langevin.num_steps": 20}), diverged("c")]
     measured = {"samples": {"2": 0.05, "8": 0.15}, "data": {"2": 0.01, "8": 0.02}}
     fd = {"samples": {"FD-Random": 7.5}, "data": {"FD-Random": 2.5}}
     words = "FD-Random, Frechet distance of 20 samples, and so on"
