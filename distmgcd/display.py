@@ -82,7 +82,7 @@ def frechet_in_words(distances: dict[str, float], spread: dict[str, float]) -> s
 
 
 def _frechet_with_spread(value: float, spread: float) -> str:
-    return f"{value:.4g}" + (f" ± {spread:.2g}" if spread else "")
+    return (f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}") + (f" ± {spread:.3g}" if spread else "")
 
 
 def _with_spread(value: float, spread: float) -> str:

@@ -121,7 +121,9 @@ def in_words(value: float | None, objective: str) -> str:
     if value is None:
         return "-"
     factor = factor_of(objective)
-    return f"{factor * value:.1f}" if factor != 1.0 else f"{value:.4g}"
+    if factor != 1.0:
+        return f"{factor * value:.1f}"
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def with_spread(trial: Trial, objective: str) -> str:
@@ -134,7 +136,7 @@ def value_in_words(value: float | None, spread: float | None, objective: str) ->
     text = in_words(value, objective)
     if value is None or not spread:
         return text
-    return f"{text} ± {in_words(spread, objective) if factor_of(objective) != 1.0 else f'{spread:.2g}'}"
+    return f"{text} ± {in_words(spread, objective) if factor_of(objective) != 1.0 else f'{spread:.3g}'}"
 
 
 def distance_in_words(value: float | None, spread: float | None) -> str:

@@ -166,7 +166,7 @@ def test_a_run_shows_it(run: Path):
     assert [column.header for column in table.columns] == ["", "2x2", "8x8", "FD-Pixels"]
     assert table.title == "1000 x sliced Wasserstein distance to held-out images, and FD-Pixels"
     value, spread = (result[key]["samples"][NAME] for key in ("fd", "fd_spread"))
-    assert list(table.columns[3].cells)[0] == f"{value:.4g} ± {spread:.2g}"
+    assert list(table.columns[3].cells)[0] == f"{value:.4g} ± {spread:.3g}"
 
 
 def test_without_it_nothing_is_said_of_it(tmp_path: Path):
