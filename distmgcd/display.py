@@ -44,6 +44,8 @@ class Display:
             self._console.print(Text(record["event"], style="yellow"), soft_wrap=True)
         elif "swd" in record:
             distances = distances_in_words(record["swd"], record["swd_spread"])
+            if "fd" in record:
+                distances += f"; {frechet_in_words(record['fd'], record['fd_spread'])}"
             self._console.print(
                 f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances}",
                 soft_wrap=True,
@@ -74,6 +76,15 @@ def distances_in_words(distances: dict[str, float], spread: dict[str, float]) ->
     return "  ".join(f"{size}x{size} {_with_spread(value, spread[size])}" for size, value in distances.items())
 
 
+def frechet_in_words(distances: dict[str, float], spread: dict[str, float]) -> str:
+    """ "FD-EfficientNetLite0 12.3 ± 0.4"."""
+    return "  ".join(f"{name} {_frechet_with_spread(value, spread[name])}" for name, value in distances.items())
+
+
+def _frechet_with_spread(value: float, spread: float) -> str:
+    return (f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}") + (f" ± {spread:.3g}" if spread else "")
+
+
 def _with_spread(value: float, spread: float) -> str:
     """Times 1000, with the standard deviation over draws where there are several."""
     return f"{1000 * value:.1f}" + (f" ± {1000 * spread:.1f}" if spread else "")
@@ -87,15 +98,18 @@ def table_of(result: dict[str, Any]) -> Table:
         "untrained model": "untrained",
         "data against itself": "data",
     }
-    table = Table(title="1000 x sliced Wasserstein distance to held-out images", title_justify="left")
-    table.add_column("")
-    for size in result["swd"]["samples"]:
-        table.add_column(f"{size}x{size}", justify="right")
+    frechet = result.get("fd", {}).get("samples", {})
+    beside = f", and {', '.join(frechet)}" if frechet else ""
+    table = Table(title=f"1000 x sliced Wasserstein distance to held-out images{beside}", title_justify="left")
+    for title in ("", *(f"{size}x{size}" for size in result["swd"]["samples"]), *frechet):
+        table.add_column(title, justify="right" if title else "left")
     for title, key in rows.items():
         if key not in result["swd"]:
             continue
         values, spreads = result["swd"][key], result["swd_spread"][key]
-        table.add_row(title, *(_with_spread(value, spreads[size]) for size, value in values.items()))
+        cells = [_with_spread(value, spreads[size]) for size, value in values.items()]
+        cells += [_frechet_with_spread(result["fd"][key][name], result["fd_spread"][key][name]) for name in frechet]
+        table.add_row(title, *cells)
     return table
 
 
@@ -108,7 +122,7 @@ def lines_of_runs(runs: "Sequence[Summary]") -> list[str]:
     rows = [("run", "state", "update", "1000 x swd", "size", "last written")]
     for run in runs:
         of = "?" if run.num_updates is None else run.num_updates
-        score = "-" if run.score is None else f"{1000 * run.score:.1f}"
+        score = "-" if run.score is None else f"fd {run.score:.4g}" if run.metric == "fd" else f"{1000 * run.score:.1f}"
         written = run.written.astimezone().strftime("%Y-%m-%d %H:%M") if run.written else "-"
         rows.append((run.name, run.state, f"{run.update}/{of}", score, size_in_words(run.num_bytes), written))
     return _aligned(rows, (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust))

@@ -90,7 +90,14 @@ def claimed(config: Config, *, storage_path: str, name: str, num_workers: NumWor
 
     config = with_absolute_path(config)
     images = open_training_images(config)
-    open_held_out_images(config)
+    held_out = open_held_out_images(config)
+    if config.evaluate.features:
+        import torch
+
+        from distmgcd.training.frechet import frechet_distance_of
+        from distmgcd.training.worker import LocalWorker
+
+        frechet_distance_of(config, held_out, LocalWorker(torch.device("cpu")))  # whether its network can be had
     learning = config.learning
     batch_indices(0, num_images=len(images), global_batch_size=learning.global_batch_size, seed=config.seed)
     check_shares(learning.global_batch_size, *bounds(num_workers), block=learning.block_size or 1)
@@ -102,9 +109,19 @@ def claimed(config: Config, *, storage_path: str, name: str, num_workers: NumWor
 
 
 def with_absolute_path(config: Config) -> Config:
-    """Workers run in folders of their own, so a relative data path is made absolute."""
-    path = _absolute(config.data.path)
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+    """Workers run in folders of their own, so relative paths of data and of feature weights are made absolute."""
+    data = config.data.model_copy(update={"path": _absolute(config.data.path)})
+    evaluate = config.evaluate.model_copy(update={"features": absolute_features(config.evaluate.features)})
+    return config.model_copy(update={"data": data, "evaluate": evaluate})
+
+
+def absolute_features(features: str | None) -> str | None:
+    """A weight file's absolute path; a network's name as it is."""
+    if features is None:
+        return None
+    from distmgcd.evaluate.features import NAMES
+
+    return features if features in NAMES else str(Path(features).expanduser().absolute())
 
 
 def _absolute(path: str) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from distmgcd.display import distances_in_words
+from distmgcd.display import distances_in_words, frechet_in_words
 from distmgcd.sweep.best import moved
+from distmgcd.sweep.ranking import in_words
 from distmgcd.sweep.trial import Trial
 
 _STYLES = {"finished": "bold", "failed": "red"} | dict.fromkeys(("diverged", "again", "warning", "stopping"), "yellow")
@@ -17,8 +18,8 @@ _STYLES = {"finished": "bold", "failed": "red"} | dict.fromkeys(("diverged", "ag
 class SweepDisplay:
     """Called with every event of a sweep."""
 
-    def __init__(self, num_trials: int, console: Console | None = None):
-        self._num_trials = num_trials
+    def __init__(self, num_trials: int, console: Console | None = None, *, objective: str = "swd"):
+        self._num_trials, self._objective = num_trials, objective
         self._num_ended = 0
         self._console = console or Console(file=sys.stdout, highlight=False)
 
@@ -49,17 +50,18 @@ class SweepDisplay:
         if what == "moved":
             start, words = event["start"], knobs_in_words(event["knobs"])
             return f"{event['trial']} goes on from {start['run']}, update {start['update']}, with  {words}"
-        return line_of_end(event["of"], event["best"], event["left_s"], f"{self._num_ended}/{self._num_trials}")
+        count = f"{self._num_ended}/{self._num_trials}"
+        return line_of_end(event["of"], event["best"], event["left_s"], count, self._objective)
 
 
-def line_of_end(trial: Trial, best: Trial | None, left_s: float | None, count: str) -> str:
+def line_of_end(trial: Trial, best: Trial | None, left_s: float | None, count: str, objective: str) -> str:
     """A trial's end in one line: its state and objective, the best so far, how many have ended and the time left."""
-    objective = f" {_thousandths(trial.objective)}" if trial.objective is not None else ""
+    value = f" {in_words(trial.objective, objective)}" if trial.objective is not None else ""
     reason = f" ({trial.reason})" if trial.reason and trial.state in ("diverged", "failed") else ""
-    beside = f", best {_thousandths(best.objective)} ({best.name})" if best else ""
+    beside = f", best {in_words(best.objective, objective)} ({best.name})" if best else ""
     time_left = f", about {_duration(left_s)} left" if left_s else ""
     after = f" after {trial.updates} updates" if trial.state != "finished" else ""
-    return f"{trial.name} {trial.state}{after}{objective}{reason}   {count} ended{beside}{time_left}"
+    return f"{trial.name} {trial.state}{after}{value}{reason}   {count} ended{beside}{time_left}"
 
 
 def knobs_in_words(knobs: Mapping[str, Any]) -> str:
@@ -76,6 +78,7 @@ def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> lis
     return [
         *lines,
         f"best           {best.name}  {knobs_in_words(best.knobs)}",
+        *([f"               {frechet_in_words(best.fd, best.fd_spread)}"] if best.fd else []),
         f"               1000 x sliced Wasserstein distance  {distances_in_words(best.swd, best.swd_spread)}",
         f"               {best.gradient_evaluations} gradient evaluations per sample",
         f"results        {folder}/report.html, results.parquet",
@@ -95,10 +98,6 @@ def lines_of_failures(trials: list[Trial]) -> list[str]:
 
 _MOVED = " (its settings changed on the way; above and in best.yaml are the last)"
 _STATES = ("finished", "pruned", "diverged", "failed", "running", "waiting")
-
-
-def _thousandths(objective: float | None) -> str:
-    return "-" if objective is None else f"{1000 * objective:.1f}"
 
 
 def _short(value: Any) -> str:

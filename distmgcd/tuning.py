@@ -8,7 +8,7 @@ from typing import Any
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
 from distmgcd.errors import UserError
-from distmgcd.launch import check_gpus, with_absolute_path
+from distmgcd.launch import absolute_features, check_gpus, with_absolute_path
 from distmgcd.runs import lock
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
@@ -51,7 +51,11 @@ def tune(
     sweep = read_sweep(sweep) if isinstance(sweep, str) else sweep
     if workers_per_trial is not None:
         sweep = replace(sweep, workers_per_trial=workers_per_trial)
-    sweep = replace(sweep, base={**sweep.base, "data.path": with_absolute_path(sweep.preset_of({})).data.path})
+    sweep = replace(
+        sweep,
+        base={**sweep.base, "data.path": with_absolute_path(sweep.preset_of({})).data.path},
+        features=absolute_features(sweep.features),
+    )
     store = Run.at(storage_path, name or sweep.name).store
     use_gpu = check_gpus(use_gpu, max(1, sweep.workers_per_trial), option="--workers-per-trial")
     asked = {"concurrent": concurrent, "use_gpu": use_gpu}
@@ -60,7 +64,7 @@ def tune(
     proposer_of(sweep)  # whether what the search needs is installed
     if resume and store.exists(SWEEP_FILE) and (found := _found_ended(store, sweep, show)):
         return found
-    _check_data(sweep)
+    _check_data(sweep, show)
 
     def begin(room: Room) -> Books:
         claim(store, sweep, resume=resume)
@@ -82,7 +86,7 @@ def tune(
                 sweep, store, here or there, begin, wait_for_resources=wait_for_resources, show=show, stop=stop
             )
         except SweepStopped:
-            Books(store, sweep).write_results()
+            Books(store, sweep).write_results(stopped=True)
             raise
         books.write_results()
     return found
@@ -157,7 +161,7 @@ def _threads() -> int:
     return int(text)
 
 
-def _check_data(sweep: Sweep) -> None:
+def _check_data(sweep: Sweep, show: Show | None) -> None:
     """See that the images are there for every schedule, and prepare them, so that trials do not all do it at once."""
     from distmgcd.training.assemble import open_held_out_images, open_training_images
 
@@ -170,6 +174,22 @@ def _check_data(sweep: Sweep) -> None:
         batch_indices(0, num_images=len(open_training_images(config)), global_batch_size=batch, seed=config.seed)
         workers = max(1, sweep.workers_per_trial)
         check_shares(batch, workers, workers, block=config.learning.block_size or 1)
+    _check_features(next(iter(looked_at.values())), show)
+
+
+def _check_features(config: Config, show: Show | None) -> None:
+    """See that the network is there which trials are measured in; show is told what to think of its numbers."""
+    if config.evaluate.features is None:
+        return
+    import torch
+
+    from distmgcd.training.assemble import open_held_out_images
+    from distmgcd.training.frechet import frechet_distance_of
+    from distmgcd.training.worker import LocalWorker
+
+    frechet = frechet_distance_of(config, open_held_out_images(config), LocalWorker(torch.device("cpu")))
+    if show and (text := frechet.warning()):
+        show({"event": "warning", "text": text})
 
 
 def _some_points(sweep: Sweep) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a user sees of a sweep."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -21,9 +22,9 @@ GOOD = Trial(
 BAD = Trial(name="trial_0002", state="diverged", reason="Grid 8x8 diverged at update 3.", updates=3)
 
 
-def shown(*events: dict) -> list[str]:
+def shown(*events: dict, objective: str = "swd") -> list[str]:
     console = Console(file=io.StringIO(), width=40)
-    display = SweepDisplay(3, console)
+    display = SweepDisplay(3, console, objective=objective)
     for event in events:
         display(event)
     return console.file.getvalue().splitlines()
@@ -63,6 +64,14 @@ def test_at_the_end_the_best_trial_and_the_command_that_trains_it():
     assert lines[0] == "2 trials: 1 finished, 1 diverged."
     assert "2x2 50.0 ± 1.0  8x8 132.4" in lines[2]
     assert lines[-1] == "train it       distmgcd train sweeps/try/best.yaml"
+
+
+def test_a_sweep_by_fd_tells_that_and_its_features():
+    good = replace(GOOD, objective=7.5, fd={"FD-Random": 7.5}, fd_spread={"FD-Random": 0.25})
+    event = {"trial": "trial_0001", "event": "finished", "of": good, "best": good, "left_s": 0.0}
+    (line,) = shown(event, objective="fd")
+    assert line == "trial_0001 finished 7.5   1/3 ended, best 7.5 (trial_0001)"
+    assert lines_of_result([good], good, "sweeps/try")[2].strip() == "FD-Random 7.5 ± 0.25"
 
 
 def test_where_no_trial_came_to_its_end_there_is_no_best():

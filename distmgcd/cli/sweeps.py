@@ -49,7 +49,7 @@ def tune(
     }
     try:
         with signals:
-            show = SweepDisplay(sweep.num_trials)
+            show = SweepDisplay(sweep.num_trials, objective=sweep.objective)
             tuning.tune(sweep, storage_path=storage_path, name=name, show=show, stop=signals, **asked)
     except SweepStopped as event:
         fail(event, status=signals.status)

@@ -103,6 +103,7 @@ class Plan:
             "evaluate.sizes": list(self.sizes),
             "evaluate.num_samples": measure.samples,
             "evaluate.num_draws": measure.draws,
+            "evaluate.features": None,
             "checkpoint.metric": "swd",
             "checkpoint.keep": 1,
             "checkpoint.keep_best": 0,

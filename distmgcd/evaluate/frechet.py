@@ -8,6 +8,7 @@ distance of data to data.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -43,12 +44,18 @@ class Moments:
             raise ValueError(f"A covariance needs at least 2 images, but there is {self.count}.")
         return (self.outer - torch.outer(self.total, self.mean)) / (self.count - 1)
 
+    @cached_property
+    def root(self) -> Tensor:
+        """The symmetric square root of the covariance; eigenvalues within rounding of 0 are 0."""
+        values, vectors = torch.linalg.eigh(self.covariance)
+        least = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
+        return (vectors * torch.where(values > least, values, 0.0).sqrt()) @ vectors.T
+
 
 def frechet_distance(a: Moments, b: Moments) -> float:
     """The distance of the Gaussians with these moments; also of singular covariances (fewer images than features)."""
-    roots = [_root(moments.covariance) for moments in (a, b)]
     # tr (S_a S_b)^(1/2) is the nuclear norm of S_a^(1/2) S_b^(1/2), which loses no digits where one is singular.
-    cross = torch.linalg.svdvals(roots[0] @ roots[1]).sum()
+    cross = torch.linalg.svdvals(a.root @ b.root).sum()
     gap = (a.mean - b.mean).square().sum()
     distance = gap + a.covariance.trace() + b.covariance.trace() - 2.0 * cross
     return max(0.0, float(distance))  # 0 of equal sets, up to rounding
@@ -58,10 +65,3 @@ def moments_of(pixels: Tensor, network: FeatureNetwork, *, batch_size: int = 64)
     """Of images uint8 [N, C, s, s], N >= 1, a batch at a time."""
     batches = [Moments.of(network(batch)[0]) for batch in pixels.split(batch_size)]
     return sum(batches[1:], batches[0])
-
-
-def _root(covariance: Tensor) -> Tensor:
-    """The symmetric square root; eigenvalues within rounding of 0 are 0."""
-    values, vectors = torch.linalg.eigh(covariance)
-    least = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
-    return (vectors * torch.where(values > least, values, 0.0).sqrt()) @ vectors.T

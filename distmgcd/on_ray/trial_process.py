@@ -154,6 +154,7 @@ def _say_end(
             "updates": found.updates,
             "objective": min(WORST, found.objective) if good else WORST,
             **{f"swd/{size}": value for size, value in found.swd.items()},
+            **{f"fd/{name}": value for name, value in found.fd.items()},
             "gradient_evaluations": found.gradient_evaluations,
             "images_per_s": found.images_per_s,
             "seconds": found.seconds,

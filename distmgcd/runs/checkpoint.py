@@ -32,6 +32,11 @@ from distmgcd.runs.store import Store
 FOLDER = "checkpoints"
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "starts.safetensors")
 CHAINS_FILE = "chains.safetensors"  # of a run with persistent chains
+FAMILIES = ("swd", "fd")  # of distances that an evaluation may measure
+# {"swd": {size: sliced Wasserstein distance}, "fd": {its name: Frechet distance}} of fresh samples to held-out images;
+# {} where there was no evaluation.
+Measured = dict[str, dict[str, float]]
+
 _NAME = re.compile(r"update_\d+")
 _LEFT_OVER = re.compile(r"update_\d+\.(unfinished|discarded)")  # by a process that was killed; a local disk only
 _logger = logging.getLogger(__name__)
@@ -63,9 +68,10 @@ class Checkpoint:
         return safetensors.torch.load(self.files[file])
 
     @property
-    def swd(self) -> dict[str, float] | None:
-        """What an evaluation at this update measured, per grid size."""
-        return json.loads(self.files["state.json"]).get("swd")
+    def measured(self) -> Measured:
+        """What an evaluation at this update measured."""
+        state = json.loads(self.files["state.json"])
+        return {family: state[family] for family in FAMILIES if state.get(family)}
 
     def starts(self) -> StartDistribution:
         return StartDistribution(**self.tensors("starts.safetensors"))
@@ -81,7 +87,7 @@ class Snapshot:
 
     tensors: dict[str, dict[str, Tensor]]  # file: name: value
     progress: Progress
-    swd: dict[str, float] | None  # grid size: distance of fresh samples to held-out images, if it was measured here
+    measured: Measured
 
 
 def snapshot(
@@ -89,12 +95,12 @@ def snapshot(
     starts: StartDistribution,
     progress: Progress,
     *,
-    swd: dict[str, float] | None = None,
+    measured: Measured | None = None,
     chains: dict[str, Tensor] | None = None,
 ) -> Snapshot:
     state = (learner.model.state_dict(), learner.ema.state_dict(), dict(_flat_state(learner)), asdict(starts))
     tensors = dict(zip(TENSOR_FILES, map(_copied, state), strict=True))
-    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, swd)
+    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, measured or {})
 
 
 def save(
@@ -103,10 +109,10 @@ def save(
     starts: StartDistribution,
     progress: Progress,
     *,
-    swd: dict[str, float] | None = None,
+    measured: Measured | None = None,
 ) -> str:
     """Write a checkpoint, and wait for it; returns its name. Raises OSError."""
-    return write(store, snapshot(learner, starts, progress, swd=swd))
+    return write(store, snapshot(learner, starts, progress, measured=measured))
 
 
 def write(store: Store, snapshot: Snapshot) -> str:
@@ -150,7 +156,7 @@ def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
 def _state(snapshot: Snapshot) -> bytes:
     state = {
         "progress": asdict(snapshot.progress),
-        "swd": snapshot.swd,
+        **snapshot.measured,
         "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     return json.dumps(state, indent=1).encode()

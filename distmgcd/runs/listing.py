@@ -26,7 +26,8 @@ class Summary:
     state: State
     update: int  # of its newest record if it is running, else of its newest checkpoint
     num_updates: int | None  # None: its config cannot be read
-    score: float | None  # of its result, or else its newest, by checkpoint.metric
+    score: float | None  # of its result, or else its newest, by metric
+    metric: str  # checkpoint.metric
     num_bytes: int
     written: datetime | None  # when a file of it was last written; None where the file system does not say
 
@@ -46,18 +47,21 @@ def summary_of(run: Run) -> Summary:
     update = checkpoint.update_of(names[-1]) if names else 0
     try:
         config, result = run.config(), _result(store)
-        score = retention.score(result["swd"]["samples"], config.checkpoint.metric) if result else None
+        metric = config.checkpoint.metric
+        measured = result.get(retention.family_of(metric), {}) if result else {}
+        score = retention.score(measured.get("samples"), metric)
         if score is None:
-            score = retention.newest_score(store, config.checkpoint.metric)
+            score = retention.newest_score(store, metric)
         state, update = _state(store, config, result, update)
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        config, score, state = None, None, "damaged"
+        config, score, metric, state = None, None, "swd", "damaged"
     return Summary(
         name=run.name,
         state=state,
         update=update,
         num_updates=config.learning.num_updates if config else None,
         score=score,
+        metric=metric,
         num_bytes=sum(info.size or 0 for info in files),
         written=max((info.mtime for info in files if info.mtime), default=None),
     )

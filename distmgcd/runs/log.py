@@ -83,7 +83,8 @@ class Log:
         self._changed = True  # since the last copy
 
     def write(self, record: dict[str, Any]) -> OSError | None:
-        """A record of updates (make_record), an evaluation {"swd": ...}, a checkpoint {"checkpoint": ...}, or an event.
+        """A record of updates (make_record), an evaluation {"swd": ..., "fd": ... if that is measured}, a checkpoint
+        {"checkpoint": ...}, or an event.
 
         An event that follows what befell earlier workers says that in {"after": [...]}. Returns what keeps it from the
         disk, if anything does.
@@ -141,6 +142,7 @@ def _numbers_of(record: dict[str, Any]) -> dict[str, float]:
         if value is not None
     }
     numbers |= {f"swd/grid_{size}": value for size, value in record.get("swd", {}).items()}
+    numbers |= {f"fd/{name}": value for name, value in record.get("fd", {}).items()}
     numbers |= {f"checkpoint/{name}": value for name, value in record.get("checkpoint", {}).items()}
     return numbers | ({"speed/images_per_s": record["images_per_s"]} if "images_per_s" in record else {})
 

@@ -6,7 +6,7 @@ A checkpoint has a score if there was an evaluation at its update: smaller is be
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint
@@ -16,23 +16,29 @@ from distmgcd.runs.store import Store
 _logger = logging.getLogger(__name__)
 
 
-def score(swd: dict[str, float] | None, metric: str) -> float | None:
-    """One number of the distances per grid: their mean for the metric swd, one of them for swd/16."""
-    if not swd:
+def family_of(metric: str) -> str:
+    """swd of swd/16."""
+    return metric.partition("/")[0]
+
+
+def score(values: Mapping[str, float] | None, metric: str) -> float | None:
+    """One number of the distances of a family: their mean for the metrics swd and fd, one of them for swd/16."""
+    if not values:
         return None
-    value = sum(swd.values()) / len(swd) if metric == "swd" else swd.get(metric.removeprefix("swd/"))
+    one = metric.partition("/")[2]
+    value = values.get(one) if one else sum(values.values()) / len(values)
     return math.inf if value is not None and math.isnan(value) else value
 
 
 def scores(store: Store, metric: str) -> dict[str, float]:
     """The scores of all checkpoints that have one, oldest first. Their checksums are not looked at."""
-    found = {name: score(_distances(store, name), metric) for name in checkpoint.names(store)}
+    found = {name: _score_of(store, name, metric) for name in checkpoint.names(store)}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def newest_score(store: Store, metric: str) -> float | None:
     for name in reversed(checkpoint.names(store)):
-        if (value := score(_distances(store, name), metric)) is not None:
+        if (value := _score_of(store, name, metric)) is not None:
             return value
     return None
 
@@ -94,8 +100,8 @@ def find(store: Store, which: str, *, metric: str) -> Checkpoint | None:
         ) from None
 
 
-def _distances(store: Store, name: str) -> dict[str, float] | None:
+def _score_of(store: Store, name: str, metric: str) -> float | None:
     try:
-        return json.loads(store.read(f"{FOLDER}/{name}/state.json")).get("swd")
+        return score(json.loads(store.read(f"{FOLDER}/{name}/state.json")).get(family_of(metric)), metric)
     except (OSError, ValueError, AttributeError):
         return None

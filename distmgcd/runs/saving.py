@@ -12,7 +12,7 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.background import Background
-from distmgcd.runs.checkpoint import Progress, Snapshot
+from distmgcd.runs.checkpoint import Measured, Progress, Snapshot
 from distmgcd.runs.log import Log
 from distmgcd.runs.store import Store
 
@@ -41,13 +41,13 @@ class Saver:
         starts: StartDistribution,
         progress: Progress,
         *,
-        swd: dict[str, float] | None = None,
+        measured: Measured | None = None,
         chains: dict[str, Tensor] | None = None,
     ) -> None:
         """Copy the state and have it written, after what is still being written."""
         start = time.perf_counter()
         self.settle()
-        snapshot = checkpoint.snapshot(learner, starts, progress, swd=swd, chains=chains)
+        snapshot = checkpoint.snapshot(learner, starts, progress, measured=measured, chains=chains)
         self._update = progress.update
         self._background.submit(lambda: self._write(snapshot))
         self._pause_s = time.perf_counter() - start

@@ -10,7 +10,7 @@ from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text
 from distmgcd.sweep.findings import Findings, changed
-from distmgcd.sweep.objective import label_of, objective_in_words
+from distmgcd.sweep.objective import objective_in_words
 from distmgcd.sweep.trial import Trial
 
 BEST_FILE, SHEETS_FILE = "best.yaml", "best_samples.png"
@@ -41,7 +41,7 @@ def _header(findings: Findings, best: Trial, config: Config) -> str:
     validation = findings.configs[best.name].data.validation
     lines = [
         f"{best.name}, the best of {len(findings.trials)} trials ({tried}) of the sweep {sweep.name} of {sweep.base}.",
-        f"{objective_in_words(sweep.objective)}: {ranking.with_spread(best, sweep.objective)}"
+        f"{objective_in_words(sweep.objective, findings.trials)}: {ranking.with_spread(best, sweep.objective)}"
         + (" (deviation over draws of samples)." if ranking.spread_of(best, sweep.objective) else "."),
         *([] if best.state == "finished" else [f"No trial came to its end; this one was {best.state}."]),
         length_in_words(best, findings.configs[best.name], config),
@@ -80,10 +80,10 @@ def write_sheets(store: Store, findings: Findings) -> None:
     if not sheets:
         store.delete(SHEETS_FILE)
         return
-    store.write(SHEETS_FILE, _side_by_side(sheets, findings.sweep.objective))
+    store.write(SHEETS_FILE, _side_by_side(sheets, findings))
 
 
-def _side_by_side(sheets: Sequence[tuple[Trial, Image.Image]], objective: str) -> bytes:
+def _side_by_side(sheets: Sequence[tuple[Trial, Image.Image]], findings: Findings) -> bytes:
     """Each sheet under its trial's name and objective, at most so wide."""
     for _, sheet in sheets:
         sheet.thumbnail((_WIDEST, _WIDEST * 4))
@@ -94,7 +94,7 @@ def _side_by_side(sheets: Sequence[tuple[Trial, Image.Image]], objective: str) -
     for column, (trial, sheet) in enumerate(sheets):
         left = _MARGIN + column * (width + _MARGIN)
         title = f"{column + 1}. {trial.name}" + ("" if trial.state == "finished" else f" ({trial.state})")
-        lines = (title, f"{label_of(objective)} {ranking.with_spread(trial, objective)}")
+        lines = (title, f"{findings.label} {ranking.with_spread(trial, findings.sweep.objective)}")
         for number, line in enumerate(lines):
             draw.text((left, _MARGIN // 2 + number * _LINE), line, fill=_TEXT, font=ImageFont.load_default(14))
         page.paste(sheet, (left, 2 * _LINE + _MARGIN))

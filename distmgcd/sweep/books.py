@@ -11,8 +11,9 @@ from distmgcd.errors import UserError
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.notes import ENDED, TRIALS, Note, location_of, lost_trials, read_notes, write_note
-from distmgcd.sweep.objective import factor_of, label_of
+from distmgcd.sweep.objective import label_of
 from distmgcd.sweep.plan import Sweep, flat_of, name_of
+from distmgcd.sweep.ranking import as_stopped, in_words
 from distmgcd.sweep.reading import trial_of
 from distmgcd.sweep.results import write_results
 from distmgcd.sweep.space import knobs_of, words
@@ -111,8 +112,10 @@ class Books:
         except Exception as error:  # whatever it is, it must not end a night's search; the last one is not caught
             self._show({"event": "warning", "text": f"The results could not be written yet ({error})."})
 
-    def write_results(self) -> None:
-        write_results(self._store, ForResults.of(self._sweep), self.trials())
+    def write_results(self, *, stopped: bool = False) -> None:
+        """stopped: the sweep has left, so no trial runs."""
+        trials = as_stopped(self.trials()) if stopped else self.trials()
+        write_results(self._store, ForResults.of(self._sweep), trials)
 
     def count(self, state: State) -> int:
         return sum(note.state == state for note in self._notes.values())
@@ -191,10 +194,9 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 
 def reason_of_pruning(sweep: Sweep, trials: Sequence[Trial], metrics: dict[str, Any]) -> str:
     """Why the scheduler stopped a trial, as far as can be seen from outside."""
-    best = best_of(trials)
-    factor = factor_of(sweep.objective)
-    beside = f"; the best so far ended at {factor * best.objective:.1f}" if best else ""
+    best, objective = best_of(trials), sweep.objective
+    beside = f"; the best so far ended at {in_words(best.objective, objective)}" if best else ""
     return (
         f"{sweep.scheduler.kind} stopped it after {metrics['updates']} of {sweep.budget.updates} updates, at "
-        f"{label_of(sweep.objective)} = {factor * metrics['objective']:.1f}{beside}."
+        f"{label_of(objective, trials)} = {in_words(metrics['objective'], objective)}{beside}."
     )

@@ -101,6 +101,7 @@ def definitions() -> Markup:
         "finished": element("circle", r=4.5),
         "pruned": element("circle", r=4.0),
         "running": element("path", d="M0-5.5 5.5 0 0 5.5-5.5 0Z"),
+        "stopped": element("path", d="M-4.5-4.5H4.5V4.5H-4.5Z"),
         "waiting": element("path", d="M-4 0H4"),
         "diverged": element("path", d="M-4-4 4 4M-4 4 4-4"),
         "failed": element("path", d="M0-5 5 4H-5Z"),
@@ -184,7 +185,7 @@ def _marks(frame: Frame, marks: Sequence[Mark]) -> Iterator[Markup]:
         x, y = frame.at(mark.x, mark.y)
         taken[place := (round(x), round(y))] += 1
         x += _ASIDE * min(taken[place] - 1, 4)  # none hides another
-        if mark.trial == 0 and mark.state in ("finished", "pruned", "running"):
+        if mark.trial == 0 and mark.state in ("finished", "pruned", "running", "stopped"):
             yield element("circle", class_="ring", cx=x, cy=y, r=8)
         yield element("use", class_=f"m {mark.state}", href=f"#m-{mark.state}", x=x, y=y, data_t=mark.trial)
 

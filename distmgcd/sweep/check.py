@@ -31,11 +31,18 @@ def check(sweep: Sweep, marked: Marked) -> None:
         )
     if sweep.scheduler.kind == "pbt":
         _check_population(sweep, marked)
+    finest: set[int] = set()
     for knobs, place in _points(sweep):
         try:
-            sweep.config_of(knobs)
+            finest.add(sweep.config_of(knobs).image_size)
         except UserError as error:
             raise marked.error(place or _blamed(str(error), sweep), error) from None
+    if sweep.objective == "fd" and len(finest) > 1:
+        raise marked.error(
+            ("objective",),
+            "fd compares pictures of the finest grid, so all schedules must end with the same one, but they end with "
+            f"{' and '.join(map(str, sorted(finest)))}; leave some of them out, or take swd at sizes that all have.",
+        )
 
 
 def _check_grid(sweep: Sweep, marked: Marked) -> None:

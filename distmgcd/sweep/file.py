@@ -10,6 +10,7 @@ import yaml
 from distmgcd.config import Config, flatten, load_config, make_config, preset_names, setting_paths
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
+from distmgcd.evaluate.features import DEFAULT, NAMES
 from distmgcd.sweep import plan
 from distmgcd.sweep.check import check
 from distmgcd.sweep.domains import PerGrid, WrongDomain, is_domain, plain_number, read_domain
@@ -21,7 +22,7 @@ from distmgcd.sweep.space import ONE_OF, SIZES, Space, grid_points
 _KEYS = {
     "base": "a preset, a config file, or settings",
     "settings": "changes to the base: {dotted path: value}",
-    "objective": "swd, swd/16, or {metric: swd, sizes: [4, 16]}",
+    "objective": "swd, swd/16, fd, {metric: swd, sizes: [4, 16]}, or {metric: fd, features: efficientnet-lite0}",
     "budget": "{updates: 200, warmup: 20, evaluations: 4, samples: 500, draws: 1}",
     "scheduler": "asha, pbt or none, or {kind: asha, grace: 1, reduction: 3}",
     "search": "random, grid or tpe",
@@ -148,8 +149,10 @@ def _no_setting(path: object) -> str:
 def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
     value = marked.value.get("objective", "swd")
     written = value if isinstance(value, dict) else {"metric": value}
-    if unknown := [key for key in written if key not in ("metric", "sizes")]:
-        raise marked.error(("objective", unknown[0]), f"objective has metric and sizes, but no {unknown[0]!r}.")
+    if unknown := [key for key in written if key not in ("metric", "sizes", "features")]:
+        raise marked.error(
+            ("objective", unknown[0]), f"objective has metric, sizes and features, but no {unknown[0]!r}."
+        )
     varies = any(SIZES in branch for branch in space.branches())
     sizes = written.get("sizes")
     if sizes is None and varies:
@@ -169,7 +172,13 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
             f"objective must be one of {', '.join(known)}, but is {metric!r}; nothing else is measured while trials "
             "train.",
         )
-    return {"objective": metric, "sizes": tuple(sizes)}
+    features = written.get("features", base.evaluate.features or (DEFAULT if metric == "fd" else None))
+    if not isinstance(features, str | None) or features == "" or (metric == "fd" and not features):
+        raise marked.error(
+            ("objective", "features"),
+            f"features must be one of {', '.join(NAMES)}, or a weight file, but is {features!r}.",
+        )
+    return {"objective": metric, "sizes": tuple(sizes), "features": features}
 
 
 def _budget(marked: Marked, base: Config) -> Budget:

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from PIL import Image
@@ -12,6 +13,7 @@ from distmgcd.config import Config, make_config
 from distmgcd.errors import UserError
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
+from distmgcd.sweep.objective import label_of
 from distmgcd.sweep.trial import Trial
 from distmgcd.training.assess import evaluation_seeds
 
@@ -25,6 +27,7 @@ _PROTOCOL = (
     "data.validation",
     "evaluate.num_samples",
     "evaluate.num_draws",
+    "evaluate.features",
 )
 
 
@@ -33,7 +36,7 @@ class Sweep(Protocol):
 
     name: str
     base: str  # a preset or a file
-    objective: str  # "swd" or "swd/16"
+    objective: str  # "swd", "swd/16" or "fd"
     space: dict[str, str]  # {dotted path: what was searched, in words}
     num_updates: int  # of a trial that comes to its end
 
@@ -56,6 +59,11 @@ class Findings:
     sheets: Mapping[str, bytes]  # {name: PNG of samples} of the best trials, best first
     protocol: Mapping[str, str]  # what distances were measured on, in words
     warnings: Sequence[str]  # what makes them hard to compare, in sentences
+
+    @cached_property
+    def label(self) -> str:
+        """The objective where there is little room."""
+        return label_of(self.sweep.objective, self.trials)
 
     def sizes_of(self, trial: Trial) -> list[str]:
         """The grids of a trial, coarse to fine, as text."""
@@ -136,7 +144,7 @@ def _protocol(config: Config | None, result: Mapping[str, Any] | None) -> dict[s
         "samples": f"{evaluate.num_samples} fresh chains a draw, averaged weights",
         "draws": _draws_in_words(seeds),
         "training": f"one run a trial, from seed {config.seed}; what another seed would change is not measured",
-    } | ({"metric": known["metric"]} if "metric" in known else {})
+    } | {key: known[key] for key in ("metric", "fd") if key in known}
 
 
 def _draws_in_words(seeds: range) -> str:

@@ -32,7 +32,7 @@ _TYPES = {
     "run": pa.string(),
     "failures": pa.list_(pa.string()),
 }
-_PER_GRID = ("swd", "swd_spread")
+_MEASURED = ("swd", "swd_spread", "fd", "fd_spread")  # a column for each grid, or name, of each of these
 
 
 def write_table(
@@ -43,10 +43,10 @@ def write_table(
     for name, kind in _TYPES.items():
         columns[name] = [_cell(trial, name, store) for trial in trials]
         schema.append(pa.field(name, kind))
-    for name in _PER_GRID:
-        for size in _keys(getattr(trial, name) for trial in trials):
-            columns[f"{name}.{size}"] = [getattr(trial, name).get(size) for trial in trials]
-            schema.append(pa.field(f"{name}.{size}", pa.float64()))
+    for name in _MEASURED:
+        for one in _keys(getattr(trial, name) for trial in trials):
+            columns[f"{name}.{one}"] = [getattr(trial, name).get(one) for trial in trials]
+            schema.append(pa.field(f"{name}.{one}", pa.float64()))
     for path in _keys(trial.knobs for trial in trials):
         kind, columns[f"knob.{path}"] = _column([trial.knobs.get(path) for trial in trials])
         schema.append(pa.field(f"knob.{path}", kind or pa.string(), metadata=None if kind else {"encoding": "json"}))
@@ -81,16 +81,16 @@ def read_table(store: Store) -> tuple[list[Trial], dict[str, str], dict[str, dic
 def _trial_of(row: dict[str, Any], store: Store) -> Trial:
     plain = {field.name: row[field.name] for field in fields(Trial) if field.name in _TYPES and field.name in row}
     plain["failures"] = tuple(row.get("failures") or ())  # which the first version did not write
-    per_grid = {
+    measured = {
         name: {
             key.removeprefix(f"{name}."): value
             for key, value in row.items()
             if key.startswith(f"{name}.") and value is not None
         }
-        for name in _PER_GRID
+        for name in _MEASURED
     }
     history = tuple((entry["updates"], entry["objective"]) for entry in row["history"])
-    trial = Trial(**plain | per_grid | {"history": history, "knobs": json.loads(row["knobs"])})
+    trial = Trial(**plain | measured | {"history": history, "knobs": json.loads(row["knobs"])})
     return replace(trial, run=store.path(trial.run[2:])) if trial.run.startswith("./") else trial
 
 

@@ -20,6 +20,7 @@ SET_BY_SWEEP = {
     "evaluate.num_samples": "budget.samples",
     "evaluate.num_draws": "budget.draws",
     "evaluate.sizes": "objective.sizes",
+    "evaluate.features": "objective.features",
     "evaluate.untrained": "itself: trials are compared with each other",
     "checkpoint.every": "budget.evaluations",
     "checkpoint.metric": "objective.metric",
@@ -58,7 +59,8 @@ class Sweep:
     name: str
     base_name: str = field(compare=False)  # the preset or file that base was read from
     base: Mapping[str, Any]  # {dotted path: value} of the config that trials change
-    objective: str = "swd"  # the mean over sizes of the sliced Wasserstein distance, or swd/16 for one of them
+    objective: str = "swd"  # the mean over sizes of the sliced Wasserstein distance, swd/16 for one of them, or fd
+    features: str | None = None  # the network of fd, which is measured whenever there is one
     sizes: tuple[int, ...]  # at which samples and images are compared, the same for all trials
     budget: Budget
     scheduler: Scheduler = Scheduler()
@@ -76,7 +78,8 @@ class Sweep:
     def preset_of(self, knobs: Knobs) -> Config:
         """The base preset with these knobs, as judged and at least as long as the preset is. Raises UserError."""
         num_updates = max(self.base["learning.num_updates"], self.budget.updates)
-        return make_config(nested({**self.base, "learning.num_updates": num_updates, **knobs}))
+        features = {"evaluate.features": self.features, "checkpoint.metric": "fd"} if self.objective == "fd" else {}
+        return make_config(nested({**self.base, "learning.num_updates": num_updates, **features, **knobs}))
 
     def point(self, number: int) -> Knobs:
         """The knobs of trial `number`, from 1, of a random or grid search: a function of these and the seed."""
@@ -97,6 +100,7 @@ class Sweep:
             "evaluate.num_samples": budget.samples,
             "evaluate.num_draws": budget.draws,
             "evaluate.sizes": list(self.sizes),
+            "evaluate.features": self.features,
             "evaluate.untrained": False,
             "checkpoint.every": budget.every,
             "checkpoint.metric": self.objective,
@@ -135,7 +139,11 @@ def to_yaml(sweep: Sweep) -> str:
         ]
     settings = {
         "base": nested(sweep.base),
-        "objective": {"metric": sweep.objective, "sizes": list(sweep.sizes)},
+        "objective": {
+            "metric": sweep.objective,
+            "sizes": list(sweep.sizes),
+            **({"features": sweep.features} if sweep.features else {}),
+        },
         "budget": vars(sweep.budget),
         "scheduler": _of_kind(sweep.scheduler),
         "search": sweep.search,

@@ -3,13 +3,15 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from distmgcd.sweep.objective import factor_of
+from distmgcd.sweep.objective import factor_of, family_of, measured_of
 from distmgcd.sweep.trial import State, Trial
 
-STATES: tuple[State, ...] = ("finished", "pruned", "running", "waiting", "diverged", "failed")
+STATES: tuple[State, ...] = ("finished", "pruned", "running", "stopped", "waiting", "diverged", "failed")
 WITHOUT_RESULT: tuple[State, ...] = ("diverged", "failed", "waiting")
+_STOPPED = "The sweep was stopped or killed; this trial goes on with --resume."
 
 
 def result(trial: Trial) -> float | None:
@@ -17,6 +19,11 @@ def result(trial: Trial) -> float | None:
     if trial.state in WITHOUT_RESULT or trial.objective is None or not math.isfinite(trial.objective):
         return None
     return trial.objective
+
+
+def as_stopped(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials of a sweep that does not run: none of them does."""
+    return [replace(t, state="stopped", reason=_STOPPED) if t.state == "running" else t for t in trials]
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
@@ -76,7 +83,7 @@ def reasons(trials: Iterable[Trial]) -> list[tuple[State, str, int]]:
     """
     kinds: dict[tuple[State, str], list[str]] = {}
     for trial in trials:
-        if trial.state in ("pruned", "diverged", "failed"):
+        if trial.state in ("pruned", "stopped", "diverged", "failed"):
             reason = trial.reason or "No reason is known."
             kinds.setdefault((trial.state, _kind_of(reason)), []).append(reason)
     found = [(state, examples[0], len(examples)) for (state, _), examples in kinds.items()]
@@ -102,11 +109,9 @@ def spread_of(trial: Trial, objective: str) -> float | None:
 
     The draws of all grids are of the same samples, so the deviation of the mean is at most the mean of deviations.
     """
-    spreads: Sequence[float | None] = (
-        list(trial.swd_spread.values())
-        if objective == "swd"
-        else [trial.swd_spread.get(objective.removeprefix("swd/"))]
-    )
+    _, found = measured_of(trial, family_of(objective))
+    one = objective.partition("/")[2]
+    spreads = [found.get(one)] if one else list(found.values())
     known = [spread for spread in spreads if spread is not None]
     return sum(known) / len(known) if known and len(known) == len(spreads) else None
 
@@ -116,17 +121,24 @@ def in_words(value: float | None, objective: str) -> str:
     if value is None:
         return "-"
     factor = factor_of(objective)
-    return f"{factor * value:.1f}" if factor != 1.0 else f"{value:.4g}"
+    if factor != 1.0:
+        return f"{factor * value:.1f}"
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def with_spread(trial: Trial, objective: str) -> str:
     """ "38.2 ± 1.4"."""
-    text, spread = in_words(trial.objective, objective), spread_of(trial, objective)
-    return f"{text} ± {in_words(spread, objective)}" if spread and trial.objective is not None else text
+    return value_in_words(trial.objective, spread_of(trial, objective), objective)
+
+
+def value_in_words(value: float | None, spread: float | None, objective: str) -> str:
+    """As it is shown, with its deviation over draws where there are several."""
+    text = in_words(value, objective)
+    if value is None or not spread:
+        return text
+    return f"{text} ± {in_words(spread, objective) if factor_of(objective) != 1.0 else f'{spread:.3g}'}"
 
 
 def distance_in_words(value: float | None, spread: float | None) -> str:
-    """Of one grid, times 1000, with its deviation over draws where there are several."""
-    if value is None:
-        return "-"
-    return f"{1000 * value:.1f}" + (f" ± {1000 * spread:.1f}" if spread else "")
+    """Of one grid, times 1000."""
+    return value_in_words(value, spread, "swd")

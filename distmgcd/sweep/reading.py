@@ -15,15 +15,17 @@ from distmgcd.sweep.trial import State, Trial
 
 Record = dict[str, Any]
 
+_MEASURED = ("swd", "swd_spread", "fd", "fd_spread")  # fields of Trial, keys of records and of result.json
+
 
 def trial_of(
     run: str, *, knobs: Mapping[str, Any], objective: str = "swd", state: State | None = None, reason: str = ""
 ) -> Trial:
     """The trial whose run lies in this folder (a path or a URI), as far as it has come.
 
-    knobs: {dotted path: value}, as the search chose them. objective: "swd", the mean over grids, or "swd/16", that
-    of one. state: as the search knows it, pruned say; None reads it off the files, where a run that stopped without
-    a result has failed. Never raises for a run that is damaged or has not begun: the trial says so.
+    knobs: {dotted path: value}, as the search chose them. objective: swd, swd/16 or fd, see objective.py. state: as
+    the search knows it, pruned say; None reads it off the files, where a run that stopped without a result has failed.
+    Never raises for a run that is damaged or has not begun: the trial says so.
     """
     store = Store(run)
     known = {"name": run.rstrip("/").rpartition("/")[2], "run": run, "knobs": {k: _plain(v) for k, v in knobs.items()}}
@@ -73,13 +75,12 @@ def _measured(config: Config, records: Sequence[Record], result: Record | None, 
     evaluations = [record for record in records if "swd" in record]
     history = history_of(records, objective)
     latest = evaluations[-1] if evaluations else {}
-    swd, spread = latest.get("swd", {}), latest.get("swd_spread", {})
+    measured = {key: latest.get(key, {}) for key in _MEASURED}
     if result:
-        swd, spread = result["swd"]["samples"], result["swd_spread"]["samples"]
+        measured = {key: result.get(key, {}).get("samples", {}) for key in _MEASURED}
     return {
-        "objective": value_of({**latest, "swd": swd}, objective),
-        "swd": swd,
-        "swd_spread": spread,
+        **measured,
+        "objective": value_of(measured, objective),
         "gradient_evaluations": sum(config.per_grid("langevin.num_steps")),
         "images_per_s": statistics.median(speeds) if speeds else None,  # the first interval warms up
         "updates": result["update"] if result else _last(records).get("update", 0),

@@ -12,7 +12,7 @@ from distmgcd.sweep.charts import Frame, Line, Mark
 from distmgcd.sweep.findings import Findings
 from distmgcd.sweep.knob_axes import KnobAxis, knob_axes, objective_axis, objective_of
 from distmgcd.sweep.markup import Markup, element
-from distmgcd.sweep.objective import factor_of, label_of, objective_in_words
+from distmgcd.sweep.objective import factor_of, family_of, objective_in_words
 from distmgcd.sweep.report_table import table_of_trials
 from distmgcd.sweep.summary import summary, table
 from distmgcd.sweep.trial import Trial
@@ -57,7 +57,7 @@ def _sheets(findings: Findings) -> Markup | None:
     trials = {trial.name: trial for trial in findings.trials}
     figures = []
     for name, content in findings.sheets.items():
-        caption = f"{name}: {label_of(findings.sweep.objective)} {_value(findings, trials[name])}"
+        caption = f"{name}: {findings.label} {_value(findings, trials[name])}"
         source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         image = element("img", src=source, alt=f"Fresh samples of {name}")
         figures.append(element("figure", image, element("figcaption", caption)))
@@ -112,13 +112,13 @@ def _over_updates(findings: Findings) -> Markup | None:
         make_axis([0, findings.sweep.num_updates, *(updates for way in ways for updates, _ in way.points)]),
         make_axis(values, is_log=spans_decades(values), slots_last=True),
         "updates",
-        label_of(objective),
+        findings.label,
         width=1040,
         height=400,
     )
     return _section(
         "Objective over updates",
-        element("p", objective_in_words(objective), ", at every evaluation."),
+        element("p", objective_in_words(objective, findings.trials), ", at every evaluation."),
         _legend(findings),
         element("div", charts.lines(frame, ways, ends, level=level), class_="scroll"),
     )
@@ -126,11 +126,11 @@ def _over_updates(findings: Findings) -> Markup | None:
 
 def _of_data_itself(findings: Findings) -> tuple[float, str] | None:
     """What other training images measure, at the grids of the best trial."""
-    data = findings.result["swd"]["data"] if findings.result else None
-    value = score(data, findings.sweep.objective)
+    objective = findings.sweep.objective
+    value = score((findings.result or {}).get(family_of(objective), {}).get("data"), objective)
     if value is None or not math.isfinite(value):
         return None
-    return value * factor_of(findings.sweep.objective), "data against itself"
+    return value * factor_of(objective), "data against itself"
 
 
 def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
@@ -144,7 +144,7 @@ def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
     panels = []
     for knob in axes:
         title = f"{knob.name}, grid {knob.grid}" if knob.grid else knob.name
-        frame = Frame(title, knob.axis, y, knob.path, label_of(objective), width=345, height=260)
+        frame = Frame(title, knob.axis, y, knob.path, findings.label, width=345, height=260)
         marks = [
             Mark(rank, findings.trials[rank].state, value, objective_of(findings.trials[rank], objective))
             for rank, value in knob.values.items()
@@ -161,7 +161,7 @@ def _parallel(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
     if not axes:
         return None
     uprights = [(_short(knob.name), _below(knob), knob.axis) for knob in axes]
-    uprights.append((label_of(findings.sweep.objective), "", objective_axis(findings)))
+    uprights.append((findings.label, "", objective_axis(findings)))
     rows = []
     for rank, (trial, shade) in enumerate(zip(findings.trials, _shades(findings), strict=True)):
         points = [(number, knob.values[rank]) for number, knob in enumerate(axes) if rank in knob.values]
@@ -200,7 +200,7 @@ def _trade(findings: Findings) -> Markup | None:
             x,
             y,
             title,
-            label_of(objective),
+            findings.label,
             500,
             330,
         )
@@ -238,9 +238,9 @@ def _front(findings: Findings, on_front: dict[str, Trial]) -> Markup | None:
         for trial in findings.trials
         if trial.name in on_front
     ]
-    return table(["on a front", label_of(findings.sweep.objective), "gradient evaluations", "images/s"], rows)
+    return table(["on a front", findings.label, "gradient evaluations", "images/s"], rows)
 
 
 def _all_trials(findings: Findings) -> Markup:
-    words = "Distances are multiplied by 1000; ± is the standard deviation over draws of samples. Titles sort."
+    words = "Distances swd are multiplied by 1000; ± is the standard deviation over draws of samples. Titles sort."
     return _section("All trials", element("p", words, class_="muted"), table_of_trials(findings))

@@ -14,8 +14,9 @@ from typing import Any
 import distmgcd
 from distmgcd.config import Config, flatten, make_config
 from distmgcd.errors import UserError
+from distmgcd.runs import lock
 from distmgcd.runs.store import Store
-from distmgcd.sweep import parquet
+from distmgcd.sweep import parquet, ranking
 from distmgcd.sweep.best import write_best, write_sheets
 from distmgcd.sweep.findings import Findings, Sweep, changed, find
 from distmgcd.sweep.report import page
@@ -62,6 +63,8 @@ def write_report(store: Store) -> Findings:
     Raises UserError if there are no results, and OSError.
     """
     sweep, trials = read_sweep(store)
+    if store.is_local and not lock.is_held(store):  # elsewhere nobody can tell whether a sweep runs
+        trials = ranking.as_stopped(trials)
     findings = find(store, sweep, trials)
     _write_what_is_shown(store, findings)
     return findings

@@ -1,13 +1,13 @@
 """The head of a report: what was searched, what came of it, and how far to trust it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distmgcd.sweep import charts, ranking
 from distmgcd.sweep.axes import number_text, text_of
 from distmgcd.sweep.findings import Findings
 from distmgcd.sweep.knob_axes import paths_of
 from distmgcd.sweep.markup import Markup, element, join
-from distmgcd.sweep.objective import objective_in_words
+from distmgcd.sweep.objective import measured_of, objective_in_words
 from distmgcd.sweep.trial import Trial
 
 
@@ -17,8 +17,12 @@ def summary(findings: Findings) -> Markup:
         element("h1", f"Sweep {sweep.name}"),
         element("p", _in_a_sentence(findings)),
         *(element("p", warning, class_="note") for warning in findings.warnings),
-        element("p", f"Objective: {objective_in_words(sweep.objective)}; smaller is better.", class_="muted"),
-        element("div", _settings(findings), _distances(findings), class_="columns"),
+        element(
+            "p",
+            f"Objective: {objective_in_words(sweep.objective, findings.trials)}; smaller is better.",
+            class_="muted",
+        ),
+        element("div", _settings(findings), _distances(findings), _frechet(findings), class_="columns"),
         _trust(findings),
         _ends(findings),
         _failures(findings),
@@ -84,20 +88,38 @@ def _length(findings: Findings) -> str:
 
 def _distances(findings: Findings) -> Markup | None:
     """Per grid: the best trial beside what bounds it, if its run says so."""
-    best, result = findings.best, findings.result
+    best = findings.best
     if best is None or not best.swd:
         return None
-    rows: list[tuple[str, dict[str, float], dict[str, float]]] = [("best trial", best.swd, best.swd_spread)]
-    for key, title in (("untrained", "untrained model"), ("data", "data against itself")) if result else ():
-        if key in result["swd"]:
-            rows.append((title, result["swd"][key], result.get("swd_spread", {}).get(key, {})))
     sizes = sorted(best.swd, key=_number)
     cells = [
         [title, *(ranking.distance_in_words(values.get(size), spread.get(size)) for size in sizes)]
-        for title, values, spread in rows
+        for title, values, spread in _best_and_bounds(findings, "swd")
     ]
     heading = element("h3", "1000 x sliced Wasserstein distance")
     return element("div", heading, table(["", *(f"{size}x{size}" for size in sizes)], cells))
+
+
+def _frechet(findings: Findings) -> Markup | None:
+    """The same in a feature network, where that was measured."""
+    best = findings.best
+    if best is None or not best.fd:
+        return None
+    cells = [
+        [title, *(ranking.value_in_words(values.get(name), spread.get(name), "fd") for name in best.fd)]
+        for title, values, spread in _best_and_bounds(findings, "fd")
+    ]
+    return element("div", element("h3", "Frechet distance"), table(["", *best.fd], cells))
+
+
+def _best_and_bounds(findings: Findings, family: str) -> list[tuple[str, Mapping[str, float], Mapping[str, float]]]:
+    """(what, {one: value}, {one: deviation}) of the best trial, and of what it is seen beside."""
+    result = findings.result or {}
+    rows = [("best trial", *measured_of(findings.best, family))]
+    for key, title in (("untrained", "untrained model"), ("data", "data against itself")):
+        if key in result.get(family, {}):
+            rows.append((title, result[family][key], result.get(f"{family}_spread", {}).get(key, {})))
+    return rows
 
 
 def _number(text: str) -> float:

@@ -14,18 +14,18 @@ from distmgcd.sweep.objective import label_of, objective_in_words
 from distmgcd.sweep.parquet import FILE
 from distmgcd.sweep.trial import Trial
 
-_STYLES = {"diverged": "red", "failed": "magenta", "pruned": "yellow"}
+_STYLES = {"diverged": "red", "failed": "magenta", "pruned": "yellow", "stopped": "yellow"}
 
 
 def table_of(trials: Sequence[Trial], *, objective: str = "swd", num: int = 10) -> Table:
     """The best so many trials, best first, with the settings in which trials differ."""
     ranked = ranking.ranked(trials)
     counted = ", ".join(f"{number} {state}" for state, number in ranking.counts(ranked).items())
-    title = f"{objective_in_words(objective)}: the best of {len(ranked)} trials ({counted or 'none yet'})"
+    title = f"{objective_in_words(objective, ranked)}: the best of {len(ranked)} trials ({counted or 'none yet'})"
     table = Table(title=Text(title), title_justify="left")
     for name in ("trial", "state"):
         table.add_column(name, no_wrap=True)
-    for name in (label_of(objective), "steps", "images/s"):
+    for name in (label_of(objective, ranked), "steps", "images/s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("settings", overflow="fold")
     names = names_of(_differing(ranked))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-State = Literal["waiting", "running", "finished", "pruned", "diverged", "failed"]
+State = Literal["waiting", "running", "stopped", "finished", "pruned", "diverged", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,12 +12,14 @@ class Trial:
 
     name: str  # of its run, e.g. "trial_0007"
     state: State
-    reason: str = ""  # why it was pruned, diverged or failed, in a sentence
+    reason: str = ""  # why it was stopped or pruned, diverged or failed, in a sentence
     failures: tuple[str, ...] = ()  # processes that it lost and went on after, a sentence each
     knobs: dict[str, Any] = field(default_factory=dict)  # {dotted path: value or list of one value per grid}
     objective: float | None = None  # smaller is better; None until it has been evaluated
     swd: dict[str, float] = field(default_factory=dict)  # sliced Wasserstein distance per grid, the newest
     swd_spread: dict[str, float] = field(default_factory=dict)  # standard deviation over draws
+    fd: dict[str, float] = field(default_factory=dict)  # {"FD-EfficientNetLite0": Frechet distance}, if it is measured
+    fd_spread: dict[str, float] = field(default_factory=dict)
     gradient_evaluations: int = 0  # Langevin steps of a sample, all grids together
     images_per_s: float | None = None  # of training
     updates: int = 0  # done

@@ -1,7 +1,7 @@
 """What a model is worth: fresh samples of it, drawn by all workers, against held-out images."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,16 +11,13 @@ from distmgcd.config import Config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.synthesis import StartDistribution, draw_samples
 from distmgcd.data import ImageSet, shard
-from distmgcd.evaluate.features import FeatureNetwork
-from distmgcd.evaluate.frechet import frechet_distance, moments_of
-from distmgcd.evaluate.sheet import as_levels
 from distmgcd.evaluate.swd import pixel_distances
 from distmgcd.training.assemble import make_langevin, make_walker
 from distmgcd.training.worker import Worker
 
 
 class Distances(NamedTuple):
-    """Per grid {size: value}: the mean over several sets of images, and their standard deviation (0 of one set)."""
+    """Per grid {size: value}, or {name: value}: the mean over several sets of images, and their standard deviation."""
 
     mean: dict[str, float]
     spread: dict[str, float]
@@ -69,28 +66,14 @@ def distances(sets: Sequence[Tensor], held_out: ImageSet, config: Config) -> Dis
     data = as_floats(held_out.images[: len(sets[0])])
     sizes = config.evaluation_sizes
     values = [pixel_distances(images.clamp(-1.0, 1.0), data, sizes=sizes) for images in sets]
-    spread, mean = torch.std_mean(torch.tensor(values, dtype=torch.float64), dim=0, correction=min(1, len(sets) - 1))
-    return Distances(*(dict(zip(map(str, sizes), x.tolist(), strict=True)) for x in (mean, spread)))
+    return Distances(*(dict(zip(map(str, sizes), x, strict=True)) for x in mean_and_spread(values)))
 
 
-class Score(NamedTuple):
-    """One number of each of several sets of images: their mean, and their standard deviation (0 of one set)."""
-
-    name: str  # of the distance, with that of its features: FD-EfficientNetLite0
-    mean: float
-    spread: float
-
-
-def frechet_distances(sets: Sequence[Tensor], held_out: ImageSet, network: FeatureNetwork) -> Score:
-    """Frechet distance of each set [N, C, S, S] to the first N held-out images, in the features of a network.
-
-    Samples are rounded to 8 bits as the data are. Compare only distances of equal N: fewer images are further apart.
-    """
-    reference = torch.from_numpy(np.array(held_out.images[: len(sets[0])]))
-    there = moments_of(reference, network)
-    values = [frechet_distance(moments_of(as_levels(images), network), there) for images in sets]
-    spread, mean = torch.std_mean(torch.tensor(values, dtype=torch.float64), correction=min(1, len(sets) - 1))
-    return Score(network.measure("FD"), float(mean), float(spread))
+def mean_and_spread(values: Sequence) -> tuple[Any, Any]:
+    """Over the first axis: the mean, and the standard deviation, 0 of one value."""
+    found = torch.tensor(values, dtype=torch.float64)
+    spread, mean = torch.std_mean(found, dim=0, correction=min(1, len(found) - 1))
+    return mean.tolist(), spread.tolist()
 
 
 def draws_of_data(images: ImageSet, config: Config) -> list[Tensor]:

@@ -47,9 +47,9 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
                 go_back(training, event)
                 continue
             evaluated = evaluations and done % evaluations == 0 and done < last
-            swd = evaluate(training) if evaluated else None
+            found = evaluate(training) if evaluated else None
             if done % checkpoints == 0 or done == last:
-                save(training, swd)
+                save(training, found)
             if not training.pending:
                 training.pending_since = time.perf_counter()  # what was just done is no part of an update
         return finish(training)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,20 @@ from distmgcd.training.assess import (
 from distmgcd.training.state import Training, save, tell
 from distmgcd.training.stop import Stopped
 
+Measured = dict[str, Distances]  # "swd" per grid, and "fd" if evaluate.features is set
+
 SHEET_SIZE = 64
 _PYRAMID_COLUMNS = 12
 
 
-def evaluate(training: Training) -> Distances | None:
+def evaluate(training: Training) -> Measured | None:
     """Distances of fresh samples to held-out images, on rank 0; a sheet of them in the log."""
     training.worker.busy("an evaluation")
     draws = sample(training, training.learner.ema)
-    if draws is None or training.worker.rank != 0:
+    found = _measure(_finest(draws), training) if draws is not None else None
+    if found is None:
         return None
-    found = _distances_of_draws(draws, training)
-    tell(training, {"swd": found.mean, "swd_spread": found.spread})
+    tell(training, _record_of(found))
     try:
         training.log.write_picture(write_sheets(training.run, draws[0]), training.progress.update)
     except OSError as error:
@@ -78,36 +81,54 @@ def finish(training: Training) -> dict[str, Any]:
     if worker.leaving():
         raise Stopped(training.progress.update)
     chains = training.chains and training.chains.state()
+    if worker.rank != 0 and not training.frechet:
+        return {}
+    others = _others(training, chains, untrained)
+    measured = {name: _measure(sets, training) for name, sets in others}
     if worker.rank != 0:
         return {}
-    all_distances = {
-        "samples": found,
-        **({"bank": _distances_of_bank(chains, training)} if chains else {}),
-        **({"untrained": _distances_of_draws(untrained, training)} if untrained else {}),
-        "data": distances(draws_of_data(training.images, config), training.held_out, config),
-    }
+    records = {name: _record_of(one) for name, one in {"samples": found, **measured}.items()}
     result = {
         "update": training.progress.update,
         "seconds": training.progress.seconds,
         "num_retries": training.progress.num_retries,
-        "swd": {name: value.mean for name, value in all_distances.items()},
-        "swd_spread": {name: value.spread for name, value in all_distances.items()},
-        "protocol": protocol(config, training.images, training.held_out),
+        **{key: {name: record[key] for name, record in records.items()} for key in records["samples"]},
+        "protocol": protocol(config, training.images, training.held_out)
+        | ({"fd": training.frechet.protocol()} if training.frechet else {}),
     }
     conclude(training, result)
     return result
 
 
-def _distances_of_draws(draws: list[list[Tensor]], training: Training) -> Distances:
-    """Of samples at the finest grid."""
-    return distances([levels[-1] for levels in draws], training.held_out, training.config)
+def _measure(sets: Sequence[Tensor], training: Training) -> Measured | None:
+    """Distances of sets of pictures to the held-out images; all workers call it, None but in the first."""
+    fd = training.frechet(sets) if training.frechet else None
+    if training.worker.rank != 0:
+        return None
+    swd = distances(sets, training.held_out, training.config)
+    return {"swd": swd} if fd is None else {"swd": swd, "fd": fd}
 
 
-def _distances_of_bank(chains: dict[str, Tensor], training: Training) -> Distances:
-    """Of the run's persistent chains themselves, beside which one sees what fresh samples lack."""
+def _record_of(found: Measured) -> dict[str, dict[str, float]]:
+    """{"swd": {size: mean}, "swd_spread": {size: deviation}}, and the same of fd."""
+    means = {family: distances.mean for family, distances in found.items()}
+    return means | {f"{family}_spread": distances.spread for family, distances in found.items()}
+
+
+def _finest(draws: list[list[Tensor]]) -> list[Tensor]:
+    return [levels[-1] for levels in draws]
+
+
+def _others(
+    training: Training, chains: dict[str, Tensor] | None, untrained: list[list[Tensor]] | None
+) -> Iterator[tuple[str, list[Tensor]]]:
+    """What fresh samples are seen beside: persistent chains themselves, the untrained model, the data."""
     config = training.config
-    pictures = bank(chains, channels=config.data.channels, size=config.image_size)
-    return distances(draws_of_bank(pictures, config), training.held_out, config)
+    if chains:
+        yield "bank", draws_of_bank(bank(chains, channels=config.data.channels, size=config.image_size), config)
+    if untrained:
+        yield "untrained", _finest(untrained)
+    yield "data", draws_of_data(training.images, config)
 
 
 def conclude(training: Training, result: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """A run under way on one worker: what it holds, how it begins, and what it leaves on disk."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,6 +30,7 @@ from distmgcd.training.assemble import (
 )
 from distmgcd.training.assess import Distances, start_distribution
 from distmgcd.training.feed import Feed
+from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
 from distmgcd.training.worker import Worker
 
 BATCH_NORM = (
@@ -54,6 +55,7 @@ class Training:
     method: Method
     blocks: Blocks | None
     chains: Chains | None  # the persistent ones that this worker keeps
+    frechet: FrechetDistance | None = None  # if evaluate.features asks for it
     log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
     log_refused: bool = False  # the user was told that the disk takes no more of the log
@@ -76,6 +78,7 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         held_out=open_held_out_images(config),
         starts=found.starts() if found else start_distribution(images),
     )
+    training.frechet = frechet_distance_of(config, training.held_out, worker)
     if worker.rank == 0:
         open_books(training, events)
     training.pending_since = time.perf_counter()
@@ -128,6 +131,8 @@ def open_books(training: Training, events: Sequence[str]) -> None:
         tell(training, {"event": event})
     if not update and training.config.network.norm == "batch" and training.blocks is None:
         tell(training, {"event": BATCH_NORM})
+    if not update and training.frechet and (warning := training.frechet.warning()):
+        tell(training, {"event": warning})
     if update or training.log.reached or worker.befallen:
         event = going_on(update, training.log, num_workers=worker.world_size)
         after = {"after": list(worker.befallen)} if worker.befallen else {}
@@ -144,15 +149,14 @@ def tell(training: Training, record: dict[str, Any]) -> None:
         tell(training, {"event": f"The log cannot be written ({reason_of(refused)}); its records wait in memory."})
 
 
-def save(training: Training, found: Distances | None = None) -> None:
+def save(training: Training, found: Mapping[str, Distances] | None = None) -> None:
     """Write a checkpoint, scored if there was an evaluation; rank 0 does, the others hold the same state."""
     training.worker.busy("saving")
     training.saved = training.progress
     chains = training.chains and training.chains.state()
     if training.saver:
-        training.saver.save(
-            training.learner, training.starts, training.progress, swd=found and found.mean, chains=chains
-        )
+        measured = {family: distances.mean for family, distances in (found or {}).items()}
+        training.saver.save(training.learner, training.starts, training.progress, measured=measured, chains=chains)
 
 
 def leave(training: Training) -> None:

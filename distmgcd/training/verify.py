@@ -64,8 +64,11 @@ def _look_at(run: Run, config: Config | None, name: str) -> Finding:
         return Finding(name, _in_one_line(error), way_out=way_out)
     except Exception as error:  # its checksums fit, so these bytes were written: whatever loading them raises is damage
         return Finding(name, f"it does not load ({type(error).__name__}: {_in_one_line(error)})", way_out=way_out)
-    distances = "  ".join(f"{size}x{size} {1000 * value:.1f}" for size, value in (found.swd or {}).items())
-    return Finding(name, None, f"{_size_of(found)}{f'; 1000 x swd {distances}' if distances else ''}")
+    measured = found.measured
+    distances = "  ".join(f"{size}x{size} {1000 * value:.1f}" for size, value in measured.get("swd", {}).items())
+    swd = f"; 1000 x swd {distances}" if distances else ""
+    fd = "".join(f"; {measure} {value:.4g}" for measure, value in measured.get("fd", {}).items())
+    return Finding(name, None, f"{_size_of(found)}{swd}{fd}")
 
 
 def _look_at_result(run: Run) -> Finding:

@@ -1,10 +1,11 @@
 """What a trial tells Tune, without a Ray that runs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import TINY
+from tiny_runs import TINY, records_of
 
 from distmgcd import launch
 from distmgcd.on_ray import train as train_module
@@ -12,7 +13,7 @@ from distmgcd.on_ray import trial_process
 from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.trial_process import run_trial
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.plan import Scheduler, Sweep
 from distmgcd.sweep.room import Room
 
 TEXT = f"""\
@@ -77,6 +78,17 @@ def test_workers_that_were_lost_are_told_with_the_next_report(
     monkeypatch.setattr(train_module, "train_on_ray", train_on_ray)
     run_trial(settings_of(sweep, 1), sweep=sweep, location=str(tmp_path), room=TWO_WORKERS, board="b")
     assert [report["failures"] for report in reports] == [["Rank 1 died (host h, process 3)."]]
+
+
+def test_a_trial_by_fd_tells_tune_that(tmp_path: Path, sweep: Sweep, reports: list[dict[str, Any]]):
+    sweep = replace(sweep, objective="fd", features="pixels", scheduler=Scheduler())
+    run_trial(settings_of(sweep, 1), sweep=sweep, location=str(tmp_path), room=ALONE, board="b")
+    stated = [record["fd"]["FD-Pixels"] for record in records_of(tmp_path, "trial_0001") if "fd" in record]
+    assert len(set(stated)) == 3 and [report["objective"] for report in reports] == stated
+    assert reports[-1]["fd/FD-Pixels"] == stated[-1] and reports[-1]["swd/8"] > 0
+    kept = settings_of(sweep, 1, kept="finished")  # as a sweep that goes on tells it again
+    run_trial(kept, sweep=sweep, location=str(tmp_path), room=ALONE, board="b")
+    assert [report["objective"] for report in reports[3:]] == stated
 
 
 def test_a_trial_that_is_asked_to_stop_saves_and_goes_on_another_time(

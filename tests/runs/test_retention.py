@@ -61,9 +61,9 @@ def test_the_newest_and_the_best_stay(tmp_path: Path, measured, changes: tuple, 
 def test_checkpoints_carry_the_distances_that_the_log_states(tmp_path: Path):
     debug(tmp_path, "evaluate.every=4", "checkpoint.keep=9")
     store = Run.open(str(tmp_path / "run")).store
-    found = {checkpoint.update_of(name): checkpoint.read(store, name).swd for name in checkpoint.names(store)}
-    stated = {record["update"]: record["swd"] for record in records_of(tmp_path) if "swd" in record}
-    assert found == {2: None, **stated} and stated.keys() == {4, 6}
+    found = {checkpoint.update_of(name): checkpoint.read(store, name).measured for name in checkpoint.names(store)}
+    stated = {record["update"]: {"swd": record["swd"]} for record in records_of(tmp_path) if "swd" in record}
+    assert found == {2: {}, **stated} and stated.keys() == {4, 6}
 
 
 def test_a_run_cut_in_its_last_evaluation_has_its_last_checkpoint_and_scores_it(tmp_path: Path, monkeypatch):
@@ -76,9 +76,9 @@ def test_a_run_cut_in_its_last_evaluation_has_its_last_checkpoint_and_scores_it(
         with pytest.raises(Stopped):
             debug(tmp_path)
     store = Run.open(str(tmp_path / "run")).store
-    assert checkpoint.newest(store).progress.update == 6 and checkpoint.newest(store).swd is None
+    assert checkpoint.newest(store).progress.update == 6 and checkpoint.newest(store).measured == {}
     result = debug(tmp_path)
-    assert checkpoint.newest(store).swd == result["swd"]["samples"]
+    assert checkpoint.newest(store).measured == {"swd": result["swd"]["samples"]}
 
 
 def test_the_mean_over_grids_is_the_metric_and_nan_is_the_worst():
@@ -139,5 +139,5 @@ def test_where_all_are_damaged_load_says_so(tmp_path: Path):
 
 
 def test_a_metric_that_is_none_is_a_mistake():
-    with pytest.raises(UserError, match="checkpoint.metric must be one of swd, swd/2, swd/8, but is 'swd/4'"):
+    with pytest.raises(UserError, match="checkpoint.metric must be one of swd, swd/2, swd/8, fd, but is 'swd/4'"):
         tiny_config("checkpoint.metric=swd/4")

@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distmgcd.config import Config, load_config
@@ -50,6 +50,13 @@ def finished(name: str, objective: float, **more: Any) -> Trial:
     )
 
 
+def by_fd(name: str, distance: float, *, swd: float = 0.1, **more: Any) -> Trial:
+    """A trial of a sweep by fd that came to its end."""
+    fd = {"fd": {"FD-Random": distance}, "fd_spread": {"FD-Random": 0.25}}
+    trial = replace(finished(name, swd, **more), objective=distance, history=((250, 2 * distance), (500, distance)))
+    return replace(trial, **fd)
+
+
 def diverged(name: str, **more: Any) -> Trial:
     more = {"reason": "Grid 8x8 diverged at update 7.", "knobs": {"langevin.num_steps": 90}} | more
     return Trial(name=name, state="diverged", updates=7, gradient_evaluations=270, **more)
@@ -86,6 +93,8 @@ def _any_trial(rng: random.Random, number: int, num_knobs: int) -> Trial:
         objective=objective,
         swd={str(size): objective for size in sizes},
         swd_spread={str(size): 0.002 for size in sizes},
+        fd={"FD-Random": 10 * objective} if number % 2 else {},
+        fd_spread={"FD-Random": 0.1} if number % 2 else {},
         gradient_evaluations=10 * len(sizes),
         images_per_s=rng.uniform(50, 400),
         updates=updates,

@@ -9,13 +9,15 @@ import pytest
 from tiny_runs import TINY
 
 from distmgcd import launch
+from distmgcd.config import load_config
 from distmgcd.errors import UserError
 from distmgcd.runs.store import Store
 from distmgcd.sweep import books as books_module
-from distmgcd.sweep.books import Books
+from distmgcd.sweep.books import Books, reason_of_pruning
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.notes import claim, read_notes
 from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.results import read_results
 
 TEXT = f"""\
 base: {TINY}
@@ -79,6 +81,37 @@ def test_ended_trials_are_kept_and_begun_ones_go_on(store: Store, sweep: Sweep):
     assert again.trials()[0].knobs == sweep.point(1)
     assert [event["event"] for event in told] == ["started", "started", "started", "finished", "failed"]
     assert told[3]["left_s"] >= 0 and told[3]["best"].name == "trial_0001"
+
+
+def test_a_sweep_that_has_left_has_no_running_trials_in_its_results(store: Store, sweep: Sweep):
+    books = Books(store, sweep)
+    for number in (1, 2):
+        books.started(number, sweep.point(number), {})
+    train(store, sweep, 1)
+    books.ended(1, "finished", "")
+    assert [trial.state for trial in read_results(store)] == ["finished", "running"]
+    Books(store, sweep).write_results(stopped=True)
+    assert [(trial.state, "--resume" in trial.reason) for trial in read_results(store)] == [
+        ("finished", False),
+        ("stopped", True),
+    ]
+    assert [note.state for note in Books(store, sweep).begun()] == ["running"]  # what goes on is as it was
+
+
+def test_by_fd_the_best_is_the_best_by_fd(store: Store, sweep: Sweep):
+    sweep = replace(sweep, objective="fd", features="pixels")
+    told: list[dict[str, Any]] = []
+    books = Books(store, sweep, show=told.append)
+    found = {}
+    for number in (1, 2):
+        books.started(number, sweep.point(number), {})
+        found[f"trial_{number:04d}"] = train(store, sweep, number)["fd"]["samples"]["FD-Pixels"]
+        books.ended(number, "finished", "")
+    best = min(found, key=found.__getitem__)
+    assert (books.best().name, books.best().objective) == (best, found[best]) and told[-1]["best"].name == best
+    assert load_config(store.path("best.yaml")).checkpoint.metric == "fd"
+    reason = reason_of_pruning(sweep, books.trials(), {"updates": 3, "objective": 12.3456})
+    assert f"at FD-Pixels = 12.35; the best so far ended at {found[best]:.4g}." in reason
 
 
 def test_what_is_said_again_of_a_kept_trial_changes_nothing(store: Store, sweep: Sweep):

@@ -32,6 +32,17 @@ def test_the_objective_may_be_the_distance_of_one_grid(tmp_path: Path):
     assert trial.objective == trial.swd["8"] == trial.history[-1][1]
 
 
+def test_the_objective_may_be_the_frechet_distance(tmp_path: Path):
+    debug(tmp_path, *TINY_TRIAL, "evaluate.features=pixels")
+    trial, result = trial_of(str(tmp_path / "run"), knobs=KNOBS, objective="fd"), result_of(tmp_path)
+    assert (trial.fd, trial.fd_spread) == (result["fd"]["samples"], result["fd_spread"]["samples"])
+    assert trial.objective == trial.fd["FD-Pixels"] == trial.history[-1][1] and trial.swd == result["swd"]["samples"]
+    assert [update for update, _ in trial.history] == [3, 6]
+    (tmp_path / "run" / "result.json").unlink()
+    on_its_way = trial_of(str(tmp_path / "run"), knobs=KNOBS, objective="fd", state="running")
+    assert (on_its_way.objective, on_its_way.fd_spread) == (trial.objective, trial.fd_spread)
+
+
 def test_a_diverged_run_says_why(tmp_path: Path):
     with pytest.raises(Diverged) as event:
         debug(tmp_path, "watch.max_drift=1e-9", "watch.max_retries=0")

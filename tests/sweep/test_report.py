@@ -1,5 +1,6 @@
 """report.html: one page, whole, escaped and right, whatever came of the sweep."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -7,9 +8,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_trials import MadeSweep, diverged, finished, many
+from made_trials import MadeSweep, by_fd, diverged, finished, many
 
 from distmgcd.runs.store import Store
+from distmgcd.sweep import report
 from distmgcd.sweep.axes import make_axis, number_text, text_of
 from distmgcd.sweep.findings import find
 from distmgcd.sweep.knob_axes import knob_axes, objective_axis
@@ -130,6 +132,31 @@ def test_one_draw_of_samples_has_no_spread_to_tell(tmp_path: Path):
     text = page_of(tmp_path, [trial, finished("b", 0.2)]).text
     assert "draws: 1, from seed 1, the same for every trial; what another draw would change is not measured" in text
     assert "within it of the best" not in text and "with an objective of 100.0." in text
+
+
+def test_a_page_by_fd_names_the_features_and_shows_swd_beside(tmp_path: Path):
+    run = tmp_path / "trials" / "a"
+    run.mkdir(parents=True)
+    trials = [by_fd("a", 7.5, run=str(run)), by_fd("b", 7.6, knobs={"langevin.num_steps": 20}), diverged("c")]
+    measured = {"samples": {"2": 0.05, "8": 0.15}, "data": {"2": 0.01, "8": 0.02}}
+    fd = {"samples": {"FD-Random": 7.5}, "data": {"FD-Random": 2.5}}
+    words = "FD-Random, Frechet distance of 20 samples, and so on"
+    (run / "result.json").write_text(json.dumps({"swd": measured, "fd": fd, "protocol": {"fd": words}}))
+    found = page_of(tmp_path, trials, MadeSweep(objective="fd"))
+    text = found.text
+    assert "Objective: FD-Random, Frechet distance of samples at the finest grid; smaller is better." in text
+    assert "with an objective of 7.5 ± 0.25." in text and f"fd: {words}." in text
+    assert "1 other trial is within it of the best (b)" in text and "1000 x sliced Wasserstein distance" in text
+    assert "data against itself2.5" in text  # a row of the table of Frechet distances
+    findings = findings_of(tmp_path, trials, MadeSweep(objective="fd"))
+    assert report._of_data_itself(findings) == (2.5, "data against itself")  # a level in the picture over updates
+    assert text.count("FD-Random") > 5 and "1000 x fd" not in text and "FID" not in text
+    assert "FD-Random = 7.5 ± 0.25" in found.rows()[0]["data-tip"]
+
+
+def test_fd_beside_swd_is_a_column_of_its_own(tmp_path: Path):
+    titles = [by_fd("a", 7.5)]
+    assert page_of(tmp_path, titles).text.count("FD-Random") == 2  # the table of the best, and a column of all
 
 
 def test_trials_that_do_not_compare_are_warned_of(tmp_path: Path):

@@ -9,7 +9,7 @@ import made_trials
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_trials import MadeSweep, diverged, finished, many
+from made_trials import MadeSweep, by_fd, diverged, finished, many
 from PIL import Image
 from rich.console import Console
 from tiny_runs import debug
@@ -17,6 +17,7 @@ from tiny_runs import debug
 import distmgcd
 from distmgcd.config import load_config, make_config
 from distmgcd.errors import UserError
+from distmgcd.runs import lock
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
@@ -71,6 +72,42 @@ def test_the_file_says_of_which_sweep_it_is_and_what_was_measured(tmp_path: Path
     recorded, [trial] = read_sweep(store)
     assert (recorded.name, recorded.objective, recorded.space) == ("two", "swd/8", sweep.space)
     assert recorded.config_of(trial) == sweep.config_of(trial)
+
+
+BY_FD = [by_fd("bad", 12.345, swd=0.01), by_fd("good", 7.5, swd=0.02), diverged("worse")]
+
+
+def test_a_sweep_by_fd_is_ranked_by_it_and_says_in_which_features(tmp_path: Path):
+    """The trial that is worse by fd is better by swd."""
+    store = written(tmp_path, BY_FD, MadeSweep(objective="fd"))
+    assert [trial.name for trial in ranking.ranked(BY_FD)] == ["good", "bad", "worse"]
+    assert ranking.spread_of(BY_FD[0], "fd") == 0.25 and ranking.with_spread(BY_FD[0], "fd") == "12.35 ± 0.25"
+    assert [trial.name for trial in ranking.pareto_front(BY_FD, ranking.gradient_evaluations)] == ["good"]
+    assert read_results(store) == BY_FD
+    table = pq.read_table(store.path("results.parquet"))
+    assert table["fd.FD-Random"].to_pylist() == [12.345, 7.5, None] and table["objective"].to_pylist()[1] == 7.5
+    header = store.read("best.yaml").decode().splitlines()
+    assert header[0].startswith("# good, the best of 3 trials")
+    assert header[1] == (
+        "# FD-Random, Frechet distance of samples at the finest grid: 7.5 ± 0.25 (deviation over draws of samples)."
+    )
+    console = Console(file=io.StringIO(), width=150, record=True)
+    console.print(table_of(BY_FD, objective="fd"))
+    text = console.export_text()
+    assert text.startswith("FD-Random, Frechet distance of samples at the finest grid: the best")
+    assert text.index("│ good ") < text.index("│ bad ") and "7.5 ± 0.25" in text and "FID" not in text
+
+
+def test_trials_of_a_sweep_that_was_killed_are_stopped_and_those_of_one_that_runs_are_running(tmp_path: Path):
+    trials = [finished("a", 0.1), replace(finished("b", 0.2), state="running"), Trial(name="c", state="running")]
+    store = written(tmp_path, trials)
+    with lock.held(store):
+        assert {trial.state for trial in write_report(store).trials} == {"finished", "running"}
+    found = {trial.name: (trial.state, trial.reason) for trial in write_report(store).trials}
+    words = "The sweep was stopped or killed; this trial goes on with --resume."
+    assert found == {"a": ("finished", ""), "b": ("stopped", words), "c": ("stopped", words)}
+    text = store.read("report.html").decode()
+    assert "3 trials: 1 finished, 2 stopped." in text and words in text and 'href="#m-stopped"' in text
 
 
 def test_a_sweep_that_was_moved_finds_its_runs(tmp_path: Path):

@@ -68,6 +68,29 @@ def test_the_best_settings_are_trained_no_shorter_than_the_trials_were(tmp_path:
     assert read(tmp_path, HEAD + STEP).preset_of({}).learning.num_updates == 12  # tiny.yaml has 6
 
 
+def test_by_fd_trials_and_the_best_settings_measure_in_the_named_network(tmp_path: Path):
+    for objective, features in (
+        ("fd", "efficientnet-lite0"),
+        ("{metric: fd}", "efficientnet-lite0"),
+        ("{metric: fd, features: random}", "random"),
+        ("{metric: fd, features: mine.pth, sizes: [8]}", "mine.pth"),
+    ):
+        sweep = read(tmp_path, HEAD + STEP + f"objective: {objective}\n")
+        assert (sweep.objective, sweep.features) == ("fd", features)
+        for config in (sweep.config_of({}), sweep.preset_of({})):
+            assert (config.evaluate.features, config.checkpoint.metric) == (features, "fd")
+        assert replace(read(tmp_path, to_yaml(sweep)), name=sweep.name) == sweep
+    assert read(tmp_path, HEAD + STEP + "objective: fd\n", "evaluate.features=pixels").features == "pixels"
+
+
+def test_by_swd_fd_is_measured_only_where_it_is_asked_for(tmp_path: Path):
+    plain, beside = (read(tmp_path, HEAD + STEP + text) for text in ("", "objective: {features: random}\n"))
+    assert plain.features is None and plain.config_of({}).evaluate.features is None
+    assert "features" not in to_yaml(plain).replace("features: null", "")  # an older sweep.yaml is the same sweep
+    assert beside.objective == "swd" and beside.config_of({}).evaluate.features == "random"
+    assert beside.preset_of({}).evaluate.features is None
+
+
 def test_settings_and_changes_go_to_all_trials_and_changes_win(tmp_path: Path):
     text = HEAD + "settings: {learning.ema: 0.5, langevin.temperature: 1e-3, watch.max_gap: .5}\n" + STEP
     config = read(tmp_path, text, "learning.ema=0.9").config_of({})
@@ -138,10 +161,19 @@ def test_there_are_sweeps_for_every_knob():
         (STEP + "scheduler: pbt\nsearch: tpe\n", 7, "pbt draws its population"),
         ("scheduler: pbt\nspace:\n  network.norm: {choice: [none, layer]}\n", 6, "network.norm cannot change"),
         ("scheduler: pbt\nspace:\n  one_of: [{seed: 1}]\n", 6, "knows no one_of"),
-        (STEP + "objective: fid\n", 6, "objective must be one of swd, swd/2, swd/8, but is 'fid'"),
-        (STEP + "objective: {metric: swd, size: [2]}\n", 6, "objective has metric and sizes"),
+        (STEP + "objective: fid\n", 6, "objective must be one of swd, swd/2, swd/8, fd, but is 'fid'"),
+        (STEP + "objective: {metric: swd, size: [2]}\n", 6, "objective has metric, sizes and features"),
         (STEP + "objective: {metric: swd, sizes: [3]}\n", 5, "evaluate.sizes must divide the finest grid"),
         (STEP + "objective: {metric: swd, sizes: []}\n", 6, "sizes must be a list of sizes"),
+        (STEP + "objective:\n  metric: fd\n  features: 3\n", 8, "features must be one of efficientnet-lite0, incep"),
+        (STEP + "objective: {metric: fd, features: null}\n", 6, "or a weight file, but is None"),
+        (STEP + "objective: {metric: fd, feature: random}\n", 6, "sizes and features, but no 'feature'"),
+        ("space:\n  evaluate.features: {choice: [random, pixels]}\n", 5, "the sweep sets it by objective.features"),
+        (
+            "objective:\n  metric: fd\n  sizes: [8]\nspace:\n  grids.sizes: {choice: [[2, 8], [16]]}\n",
+            4,
+            "all schedules must end with the same one, but they end with 8 and 16",
+        ),
         (STEP + "seed: -1\n", 6, "seed must be a whole number from 0 up, but is -1"),
         (STEP + "validation: 2\n", 6, "validation must be a number from 0 to 1"),
         (STEP + "settings: {learning.emma: 1}\n", 6, "(did you mean 'learning.ema'?)"),

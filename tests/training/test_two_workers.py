@@ -11,9 +11,10 @@ from tiny_runs import debug, records_of, result_of, state_of, tiny_config
 
 from distmgcd.runs.run import Run
 from distmgcd.training.stop import Request
+from distmgcd.training.worker import LocalWorker
 
 sys.path.insert(0, str(Path(__file__).parent))
-from two_workers import run_rank  # noqa: E402
+from two_workers import frechet, run_rank  # noqa: E402
 
 CHANGES = ("data.flip=true", "checkpoint.keep=10")
 WILD = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3")
@@ -63,6 +64,12 @@ def test_samples_of_two_workers_are_the_samples_of_one_in_their_order(one: Path,
         assert [tuple(level.shape) for level in drawn[0][num]] == [(num, 1, 2, 2), (num, 1, 8, 8)]
     torch.testing.assert_close(drawn[0][5][-1][:1], drawn[0][1][-1], rtol=1e-5, atol=1e-6)
     assert drawn[0][5][-1].flatten(1).unique(dim=0).shape[0] == 5
+
+
+def test_frechet_distances_of_two_workers_are_those_of_one(two: Path):
+    alone = frechet(LocalWorker(torch.device("cpu")))
+    assert torch.load(two / "frechet0.pt") == alone and torch.load(two / "frechet1.pt") == [None, None]
+    assert all(found["FD-Random"] > 0 for found in alone)
 
 
 def test_values_are_averaged_over_workers_and_rows_gathered_in_rank_order(two: Path):

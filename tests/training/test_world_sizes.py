@@ -57,7 +57,8 @@ def test_in_blocks_any_number_of_workers_ends_with_the_same_bits(runs: dict[int,
         ours, theirs = of_run(runs[num_workers]), of_run(runs[1])
         assert ours.keys() == theirs.keys()
         assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
-    assert result_of(runs[num_workers], "blocks")["swd"] == result_of(runs[1], "blocks")["swd"]
+    for family in ("swd", "fd"):
+        assert result_of(runs[num_workers], "blocks")[family] == result_of(runs[1], "blocks")[family]
     ours, theirs = (
         [r["grids"] for r in records_of(folder, "blocks") if "grids" in r] for folder in (runs[num_workers], runs[1])
     )

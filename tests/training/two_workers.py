@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from tiny_runs import tiny_config
 
+from distmgcd.evaluate.features import open_features
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
 from distmgcd.training import assess, loop
-from distmgcd.training.assemble import make_model
+from distmgcd.training.assemble import make_model, open_held_out_images
+from distmgcd.training.frechet import FrechetDistance
 from distmgcd.training.stop import Request
-from distmgcd.training.worker import ProcessGroupWorker
+from distmgcd.training.worker import ProcessGroupWorker, Worker
 
 
 def run_rank(rank: int, num_ranks: int, folder: str) -> None:
@@ -38,6 +41,7 @@ def everything(folder: Path, rank: int) -> None:
         for name in ("run", "wild", "after")
     }
     torch.save(samples(worker, folder / "run"), folder / f"samples{rank}.pt")
+    torch.save(frechet(worker), folder / f"frechet{rank}.pt")
     dist.barrier()
     if rank == 0:
         cut(folder)
@@ -96,6 +100,16 @@ def samples(worker: ProcessGroupWorker, run: Path) -> dict[int, list[torch.Tenso
     found, model = checkpoint.newest(opened.store), make_model(opened.config())
     checkpoint.load_weights(model, found, "ema.safetensors")
     return {num: assess.fresh_samples(model, found.starts(), num, opened.config(), worker, seed=1) for num in (1, 5)}
+
+
+def frechet(worker: Worker) -> list[dict[str, float] | None]:
+    """Of 150 pictures, of which one worker sees two batches and the other one, and of 3, of which one sees none."""
+    held_out = open_held_out_images(tiny_config())
+    images, found = torch.rand(150, 1, 8, 8, generator=torch.Generator().manual_seed(0)), []
+    for num in (150, 3):
+        distances = FrechetDistance(open_features("random"), held_out, worker, num_samples=num)([images[:num]])
+        found.append(distances and distances.mean)
+    return found
 
 
 def cut(folder: Path) -> None:

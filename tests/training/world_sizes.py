@@ -12,7 +12,7 @@ from distmgcd.runs.run import Run
 from distmgcd.training import loop, state
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
 
-LONG = {"plain": (), "blocks": ("learning.block_size=8",)}
+LONG = {"plain": (), "blocks": ("learning.block_size=8", "evaluate.features=random")}
 SHORT = {f"{norm}_norm": ("learning.block_size=8", f"network.norm={norm}") for norm in ("batch", "spectral", "layer")}
 SHORT["persistent"] = ("learning.block_size=8", "data.validation=0.9", "start.kind=persistent")  # 3 visits to an image
 STARTS = {
