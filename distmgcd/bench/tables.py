@@ -112,7 +112,7 @@ def of_scaling(figures: dict[str, Any]) -> list[Any]:
         "of one",
         "of the ideal",
     )
-    titles = {"torchrun": "torchrun", "no_overlap": "the same, speed.overlap=false", "ray": "Ray Train"}
+    titles = {"torchrun": "torchrun", "no_overlap": "no overlap", "ray": "Ray Train"}
     for way, of_way in rates.items():
         for count, values in of_way.items():
             speed_up = speed_ups[way][count]
