@@ -93,24 +93,24 @@ def classify_run(
     check_sizes(images, protocol.labels)
     others = load_others(list(against), trained, run, weights=protocol.weights)
     opened, identity = Run.open(run), _identity(trained, images, held_out, protocol)
-    name = _file_name(trained, protocol)
-    record = read_record(opened, name, identity=identity) or {"identity": identity, "methods": {}}
+    file_name = _file_name(trained, protocol)
+    record = read_record(opened, file_name, identity=identity) or {"identity": identity, "methods": {}}
     experiment = _Experiment(images, held_out, protocol, trained.device, tell)
-    file = write_record(opened, name, record)
-    for method in _methods(trained, run, others, protocol):
+    file = write_record(opened, file_name, record)
+    for method in _methods(trained, opened.name, others, protocol):
         entry = _entry(record, method)
         for _ in experiment.fill(method, entry):
-            file = write_record(opened, name, record)
+            file = write_record(opened, file_name, record)
     return {**record, "file": file}
 
 
 def _methods(
-    trained: TrainedModel, run: str, others: Sequence[tuple[str, str, TrainedModel]], protocol: Protocol
+    trained: TrainedModel, name: str, others: Sequence[tuple[str, TrainedModel]], protocol: Protocol
 ) -> Iterator[Representation]:
     how = {"cells": protocol.cells, "layers": protocol.layers}
-    yield of_trained(trained, run, Run.open(run).name, **how)
-    for name, path, other in others:
-        yield of_trained(other, path, name, **how)
+    yield of_trained(trained, name, **how)
+    for other_name, other in others:
+        yield of_trained(other, other_name, **how)
     yield of_pixels(cells=protocol.cells, device=trained.device)
     yield from of_random_networks(trained, protocol.num_random, **how)
 

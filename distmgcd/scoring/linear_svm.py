@@ -19,6 +19,7 @@ from distmgcd.scoring.label_subsets import NUM_FOLDS
 
 CANDIDATES = (0.1, 1.0, 10.0, 100.0)
 _MOST_ITERATIONS = 2000
+_ROWS_AT_ONCE = 1000  # in fp64
 
 
 class Linear(NamedTuple):
@@ -31,7 +32,8 @@ class Linear(NamedTuple):
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Features [N, D], as they come, to labels int64 [N]."""
-        scores = features @ self.weights + self.bias
+        parts = np.array_split(features, -(-len(features) // _ROWS_AT_ONCE))
+        scores = np.concatenate([part.astype(np.float64) @ self.weights + self.bias for part in parts])
         return self.classes[(scores[:, 0] > 0).astype(int) if len(self.classes) == 2 else scores.argmax(1)]
 
 
@@ -50,7 +52,7 @@ def fit_svm(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Linear:
     weights = best.coef_.T if basis is None else basis @ best.coef_.T
     weights = weights / scale[:, None]
     about = {"C": search.best_params_["C"], "fits_cut_short": sum(w.category is ConvergenceWarning for w in told)}
-    return Linear(weights.astype(features.dtype), best.intercept_ - mean @ weights, best.classes_, about)
+    return Linear(weights, best.intercept_ - mean @ weights, best.classes_, about)
 
 
 def _turned(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

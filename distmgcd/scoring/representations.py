@@ -48,10 +48,10 @@ def of_random_networks(trained: TrainedModel, num: int, *, cells: int, layers: L
         yield _of_networks(f"random networks, seed {config.seed}", about, model, trained, cells, layers)
 
 
-def of_trained(trained: TrainedModel, path: str, name: str, *, cells: int, layers: Layers) -> Representation:
+def of_trained(trained: TrainedModel, name: str, *, cells: int, layers: Layers) -> Representation:
     about = {
         "kind": "trained networks",
-        "run": path,
+        "run": name,
         "start.kind": trained.config.start.kind,
         "checkpoint": trained.checkpoint,
         "weights": trained.weights,
@@ -76,8 +76,8 @@ def _of_networks(
 
 def load_others(
     paths: list[str], trained: TrainedModel, own_path: str, *, weights: Weights
-) -> list[tuple[str, str, TrainedModel]]:
-    """(name, path, newest checkpoint) of each run to compare with. Raises UserError if one has not seen the same images."""
+) -> list[tuple[str, TrainedModel]]:
+    """(name, newest checkpoint) of each run to compare with. Raises UserError if one is of other images."""
     wanted = _images_of(trained)
     names = [Path(path).name for path in (own_path, *paths)]
     found = []
@@ -90,7 +90,7 @@ def load_others(
                     f"--against {path} is {what} {its.name} at {its.image_size}x{its.image_size}, but {own_path} "
                     f"{ours.name} at {ours.image_size}x{ours.image_size}; compare runs on the same images and splits."
                 )
-        found.append((name if names.count(name) == 1 else path, path, other))
+        found.append((name if names.count(name) == 1 else path, other))
     return found
 
 

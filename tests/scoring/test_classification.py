@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_other_weights_of_the_same_name_are_measured_anew(folder: Path, tmp_path
     before["methods"]["run"]["about"]["weights_sha256"] = "of other weights"
     before["methods"]["run"]["errors"]["svm"]["60"]["mean"] = 7.0
     file.write_text(json.dumps(before))
-    again = classify_run(str(tmp_path / "run"), Protocol(**{**QUICK.__dict__, "num_random": 0}), use_gpu=False)
+    again = classify_run(str(tmp_path / "run"), replace(QUICK, num_random=0), use_gpu=False)
     assert again["methods"]["run"]["errors"]["svm"]["60"]["mean"] < 1.0
 
 
