@@ -25,7 +25,7 @@ def tables_of_errors(record: dict[str, Any]) -> list[Table | str]:
         for size in sizes:
             table.add_column(str(size), justify="right")
         for name, errors in of.items():
-            table.add_row(name, *(_error(errors.get(str(size))) for size in sizes))
+            table.add_row(_label(name, methods[name]["about"]), *(_error(errors.get(str(size))) for size in sizes))
         shown.append(table)
     shown.append(
         f"Mean ± standard deviation over label subsets ({identity['subsets']}) of {identity['data']}; "
@@ -47,6 +47,13 @@ def table_of_ood(record: dict[str, Any]) -> list[Table | str]:
     for name, found in against.items():
         table.add_row(name, str(found["num"]), *(f"{found['auroc'][column]:.3f}" for column in columns))
     return [table, CAVEAT]
+
+
+def _label(name: str, about: dict[str, Any]) -> str:
+    """ "digits (multigrid 2-4-8)" for a run, whose name may say little."""
+    if "start.kind" not in about:
+        return name
+    return f"{name} ({about['start.kind']} {'-'.join(map(str, about['grids']))})"
 
 
 def _error(found: dict[str, Any] | None) -> str:
