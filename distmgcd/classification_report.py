@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.markup import escape  # names of data have brackets: FILE [test]
 from rich.table import Table
 
 _TITLES = {"svm": "L2-SVM on the features", "convnet": "a small ConvNet on the feature maps"}
@@ -25,11 +26,15 @@ def tables_of_errors(record: dict[str, Any]) -> list[Table | str]:
         for size in sizes:
             table.add_column(str(size), justify="right")
         for name, errors in of.items():
-            table.add_row(_label(name, methods[name]["about"]), *(_error(errors.get(str(size))) for size in sizes))
+            table.add_row(
+                escape(_label(name, methods[name]["about"])), *(_error(errors.get(str(size))) for size in sizes)
+            )
         shown.append(table)
     shown.append(
-        f"Mean ± standard deviation over label subsets ({identity['subsets']}) of {identity['data']}; "
-        f"{identity['num_scored']} images of {identity['held_out']} scored."
+        escape(
+            f"Mean ± standard deviation over label subsets ({identity['subsets']}) of {identity['data']}; "
+            f"{identity['num_scored']} images of {identity['held_out']} scored."
+        )
     )
     if cut_short := sum(_cut_short(found) for found in methods.values()):
         shown.append(f"{cut_short} fits of the SVM ended before they had converged.")
@@ -41,11 +46,11 @@ def table_of_ood(record: dict[str, Any]) -> list[Table | str]:
     against = record["against"]
     columns = list(next(iter(against.values()))["auroc"])
     title = f"AUROC of the energy against {record['identity']['held_out']}"
-    table = Table(title=title, title_justify="left", pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", pad_edge=False)
     for column in ("", "images", *(name if name == "sum" else f"{name}x{name}" for name in columns)):
         table.add_column(column, justify="right" if column else "left")
     for name, found in against.items():
-        table.add_row(name, str(found["num"]), *(f"{found['auroc'][column]:.3f}" for column in columns))
+        table.add_row(escape(name), str(found["num"]), *(f"{found['auroc'][column]:.3f}" for column in columns))
     return [table, CAVEAT]
 
 

@@ -200,4 +200,6 @@ def test_the_maps_are_what_the_layers_see_and_the_last_one_gives_the_energy(norm
     first, last = energy.maps(x)
     assert first.shape == (5, 6, 4, 4) and last.shape == (5, 8, 4, 4)
     torch.testing.assert_close(-energy.network[-1](last.flatten(1)).squeeze(1), energy(x))
-    torch.testing.assert_close(energy.network[3:6](first) if norm in ("layer", "batch") else energy.network[2:4](first), last)
+    torch.testing.assert_close(
+        energy.network[3:6](first) if norm in ("layer", "batch") else energy.network[2:4](first), last
+    )

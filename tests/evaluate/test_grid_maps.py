@@ -30,9 +30,7 @@ def test_maps_have_at_most_so_many_cells_and_come_from_every_grid():
 def test_a_grid_sees_the_box_averages_of_the_image_only():
     images, detail, net = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8), model()
     with_detail = images + detail - expand(pool(detail, 2), 8)
-    coarse, fine = (
-        [grid_maps(net, x, sizes=SIZES, cells=4)[grid] for x in (images, with_detail)] for grid in range(2)
-    )
+    coarse, fine = ([grid_maps(net, x, sizes=SIZES, cells=4)[grid] for x in (images, with_detail)] for grid in range(2))
     torch.testing.assert_close(*coarse, rtol=1e-4, atol=1e-5)
     assert (fine[0] - fine[1]).abs().max() > 0.1
 

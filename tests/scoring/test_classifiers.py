@@ -86,7 +86,7 @@ def test_sizes_that_cannot_be_had_name_the_ones_that_can(size: int, sentence: st
 def separable(num: int, *, dims: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Clusters far from each other, of features of very different scale and offset, one of them constant."""
     labels = np.arange(num) % classes + 5
-    features = GENERATOR.normal(size=(num, dims)) + 8.0 * np.eye(classes, dims)[labels - 5]
+    features = GENERATOR.normal(size=(num, dims)) + 8.0 * GENERATOR.normal(size=(classes, dims))[labels - 5]
     features = features * 10.0 ** GENERATOR.uniform(-3, 3, dims) + 100.0
     features[:, -1] = 7.0
     return features.astype(np.float32), labels
