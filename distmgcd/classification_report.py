@@ -7,8 +7,9 @@ from rich.table import Table
 
 _TITLES = {"svm": "L2-SVM on the features", "convnet": "a small ConvNet on the feature maps"}
 CAVEAT = (
-    "1: every other image has the higher energy; 0.5: no telling; below: the model finds them likelier. Energies follow "
-    "low-level statistics, and smooth images get low ones whatever they show (arXiv 1810.09136): no test of meaning."
+    "1: every other image has the higher energy; 0.5: no telling; below: the model finds them likelier. Energies "
+    "follow low-level statistics, and smooth images get low ones whatever they show (arXiv 1810.09136): this is no "
+    "test of meaning."
 )
 
 

@@ -33,7 +33,7 @@ def features(
     weights: WhichWeights = "ema",
     gpu: Gpu = None,
 ) -> None:
-    """Classify by the features of a run learned without labels: error, few labels, beside pixels and random networks."""
+    """Classify by a run's features and few labels: error beside raw pixels, random networks and other runs."""
     from distmgcd.classification_report import tables_of_errors
     from distmgcd.scoring.classification import Protocol, classify_run, parse_classifiers, parse_labels
 

@@ -77,7 +77,7 @@ class ConvEnergy(nn.Module):
         return energy
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """What every convolution makes of x [B, C, s, s], after its norm and activation: [B, D_l, s_l, s_l], bottom up."""
+        """What every convolution makes of x [B, C, s, s], after norm and activation: [B, D_l, s_l, s_l], bottom up."""
         x, found = x.to(next(self.network.parameters()).dtype), []
         for module in self.network[:-2]:  # all but the flattening and the dense layer
             x = module(x)

@@ -216,7 +216,7 @@ def _identity(trained: TrainedModel, images: ImageSet, held_out: ImageSet, proto
         "features": f"{protocol.layers} convolution of every grid's network, after its activation, max-pooled to at "
         f"most {protocol.cells}x{protocol.cells}; pixels in [-1, 1]",
         "svm": "LinearSVC, one class against the rest, features standardised over the subset and divided by sqrt(D), "
-        f"C of {list(linear_svm.CANDIDATES)} by {NUM_FOLDS}-fold cross-validation on the subset",
+        f"C of {list(linear_svm.CANDIDATES)} by {NUM_FOLDS}-fold cross-validation on the subset, upward until worse",
         "convnet": convnet_head.PROTOCOL,
         "versions": {
             "distmgcd": __version__,

@@ -1,4 +1,4 @@
-"""What an image is described by before it is classified: the maps of a run's networks, of random ones, or its pixels."""
+"""What describes an image before it is classified: the maps of a run's networks, of random ones, or its pixels."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

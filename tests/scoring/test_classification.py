@@ -1,4 +1,4 @@
-"""`distmgcd features` on tiny runs: the file, going on, labels that follow their images, and what a user can get wrong."""
+"""`distmgcd features` and `ood` on tiny runs: the file, going on, labels that follow their images, users' mistakes."""
 
 import io
 import json

@@ -69,7 +69,7 @@ def test_images_without_labels_or_with_one_only_are_named(images: ImageSet, sent
 @pytest.mark.parametrize(
     ("size", "sentence"),
     [
-        (400, "--labels 400 asks for 134 images of each of 3 classes, but made [train] has 50 of class cat; give at most --labels 150."),
+        (400, "134 images of each of 3 classes, but made [train] has 50 of class cat; give at most --labels 150."),
         (8, "--labels 8 is less than 3 images of each of 3 classes"),
     ],
 )  # fmt: skip
