@@ -46,7 +46,7 @@ def table_of_ood(record: dict[str, Any]) -> list[Table | str]:
     """Of a record as distmgcd.scoring.ood writes it."""
     against = record["against"]
     columns = list(next(iter(against.values()))["auroc"])
-    title = f"AUROC of the energy against {record['identity']['held_out']}"
+    title = f"AUROC of the energy; held out: {record['identity']['held_out'].replace(' random images of', ' of')}"
     table = Table(title=escape(title), title_justify="left", pad_edge=False)
     for column in ("", "images", *(name if name == "sum" else f"{name}x{name}" for name in columns)):
         table.add_column(column, justify="right" if column else "left")
