@@ -28,7 +28,14 @@ from distmgcd.evaluate.grid_maps import Layers, as_one_map, as_vectors
 from distmgcd.runs.run import Run
 from distmgcd.scoring import convnet_head, linear_svm
 from distmgcd.scoring.folder import read_record, write_record
-from distmgcd.scoring.label_subsets import NUM_FOLDS, check_labels, check_sizes, label_subset, labelled_rows
+from distmgcd.scoring.label_subsets import (
+    NUM_FOLDS,
+    check_apart,
+    check_labels,
+    check_sizes,
+    label_subset,
+    labelled_rows,
+)
 from distmgcd.scoring.representations import Representation, load_others, of_pixels, of_random_networks, of_trained
 from distmgcd.training.assemble import open_held_out_images, open_training_images
 from distmgcd.training.trained import TrainedModel, Weights, load
@@ -90,6 +97,7 @@ def classify_run(
     images, held_out = open_training_images(trained.config), open_held_out_images(trained.config)
     for each in (images, held_out):
         check_labels(each)
+    check_apart(images, held_out)
     check_sizes(images, protocol.labels)
     others = load_others(list(against), trained, run, weights=protocol.weights)
     opened, identity = Run.open(run), _identity(trained, images, held_out, protocol)

@@ -31,6 +31,15 @@ def check_labels(images: ImageSet) -> None:
         )
 
 
+def check_apart(images: ImageSet, held_out: ImageSet) -> None:
+    """Raise UserError if an image would be both learned from and scored; both are of one source."""
+    if shared := len(np.intersect1d(images.rows, held_out.rows)):
+        raise UserError(
+            f"{shared} images are both in {images.name} and in {held_out.name}, so that classifiers would be scored "
+            "with what they have learned; take a run whose data.split and data.held_out share none."
+        )
+
+
 def known_labels(images: ImageSet) -> np.ndarray:
     """Those of the images that have one, in their order."""
     return images.labels[labelled_rows(images)] if images.labels is not None else np.zeros(0, np.int64)

@@ -66,7 +66,7 @@ def _of_networks(
     sizes, norm = trained.config.grids.sizes, trained.config.network.norm
     about = {**about, "grids": list(sizes)}
     if norm == "batch":
-        about["batch norm"] = f"by the statistics of {_BATCH} images at a time, in the order of their file"
+        about["batch norm"] = f"by the statistics of {_BATCH} labelled images at a time, in the order of the file"
 
     def maps_of(images: Tensor) -> list[Tensor]:
         return grid_maps(model, images, sizes=sizes, cells=cells, layers=layers)

@@ -151,6 +151,13 @@ def test_a_run_on_other_images_is_refused(command, folder: Path, tmp_path: Path)
     assert status == 2 and "compare runs on the same images and splits" in err and err.count("\n") == 1
 
 
+def test_a_run_whose_splits_overlap_is_refused(command, tmp_path: Path):
+    debug(tmp_path, "learning.num_updates=2", "data.split=all")
+    status, _, err = command("features", tmp_path / "run", "--labels", "60", "--cpu")
+    assert status == 2 and "359 images are both in sklearn:digits [all] and in sklearn:digits [test]" in err
+    assert err.count("\n") == 1
+
+
 # Energies of other images
 
 
