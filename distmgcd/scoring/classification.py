@@ -36,13 +36,6 @@ from distmgcd.scoring.label_subsets import (
     label_subset,
     labelled_rows,
 )
-    NUM_FOLDS,
-    check_apart,
-    check_labels,
-    check_sizes,
-    label_subset,
-    labelled_rows,
-)
 from distmgcd.scoring.representations import Representation, load_others, of_pixels, of_random_networks, of_trained
 from distmgcd.training.assemble import open_held_out_images, open_training_images
 from distmgcd.training.trained import TrainedModel, Weights, load
