@@ -180,13 +180,9 @@ def test_images_are_told_apart_at_every_grid_and_by_the_sum(folder: Path):
 
 def test_the_ood_command_prints_its_table_and_refuses_other_channels(command, folder: Path, tmp_path: Path):
     status, out, err = command("ood", folder / "run", "--num", 50, "--cpu")
-    assert (
-        (status, err) == (0, "")
-        and "uniform noise" in out
-        and "sklearn:digits [test]" in out
-        and "1810.09136" in out
-        and "8x8" in out
-    )
+    out = " ".join(out.split())
+    assert (status, err) == (0, "") and "of sklearn:digits [test]" in out
+    assert all(words in out for words in ("uniform noise", "1810.09136", "8x8"))
     write_parquet(np.zeros((4, 3, 8, 8), np.uint8), tmp_path / "colour.parquet")
     for arguments, words in (
         ([tmp_path / "colour.parquet", "--split", "train"], "data.channels=1 asks for grey images"),
