@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 from tiny_runs import debug
 
+from distmgcd.core.grids import pool
 from distmgcd.data.samples import write_parquet
 from distmgcd.scoring import classification
 from distmgcd.scoring.classification import Protocol, classify_run
-from distmgcd.scoring.ood import aurocs, tell_apart
+from distmgcd.scoring.ood import aurocs, energies, tell_apart
+from distmgcd.training.assess import as_floats
+from distmgcd.training.trained import load
 
 QUICK = Protocol(labels=(60, 90), num_subsets=2, cells=2, num_random=1)
 
@@ -166,6 +169,15 @@ def test_auroc_of_known_scores():
     assert aurocs({"8": low}, {"8": high}) == {"8": pytest.approx((3 * 2 - 1 - 0.5) / 6)}
     assert aurocs({"8": low}, {"8": low + 5}) == {"8": 1.0} and aurocs({"8": low}, {"8": low - 5}) == {"8": 0.0}
     assert aurocs({"8": low}, {"8": low}) == {"8": 0.5}
+
+
+def test_energies_are_those_of_the_box_averages_and_their_sum(folder: Path):
+    trained = load(str(folder / "run"), device="cpu")
+    images = np.random.default_rng(0).integers(256, size=(5, 1, 8, 8), dtype=np.uint8)
+    found, whole = energies(trained, images), as_floats(images)
+    for name, level, energy in (("2", pool(whole, 2), trained.model.grids[0]), ("8", whole, trained.model.grids[1])):
+        np.testing.assert_allclose(found[name], energy(level).detach(), rtol=1e-5)
+    np.testing.assert_allclose(found["sum"], found["2"] + found["8"])
 
 
 def test_images_are_told_apart_at_every_grid_and_by_the_sum(folder: Path):
