@@ -27,7 +27,7 @@ LADDER = (
     {"on_ray"},
     {"launch"},
     {"tuning", "comparison"},
-    {"bench", "display", "evaluation_report", "replay_report"},
+    {"bench", "display", "evaluation_report", "classification_report", "replay_report"},
     {"sweep_display"},
     {"cli"},
 )
@@ -44,13 +44,14 @@ MAY_IMPORT = {
     "runs": {"torch", "numpy", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
     "training": {"torch", "numpy", "PIL", "yaml"},
     "launch": {"torch"},
-    "scoring": {"torch", "numpy"},
+    "scoring": {"torch", "numpy", "sklearn"},
     "sweep": {"yaml", "optuna", "rich", "pyarrow", "PIL"},
     "tuning": {"torch"},
     "comparison": {"torch", "pydantic"},
     "display": {"rich"},
     "sweep_display": {"rich"},
     "evaluation_report": {"rich"},
+    "classification_report": {"rich"},
     "replay_report": {"rich", "torch"},
 }
 

@@ -76,6 +76,17 @@ class ConvEnergy(nn.Module):
             energy = energy + x.square().flatten(1).sum(1) / (2.0 * self.reference_sigma**2)
         return energy
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What every convolution makes of x [B, C, s, s], after norm and activation: [B, D_l, s_l, s_l], bottom up."""
+        x, found = x.to(next(self.network.parameters()).dtype), []
+        for module in self.network[:-2]:  # all but the flattening and the dense layer
+            x = module(x)
+            if isinstance(module, nn.Conv2d):
+                found.append(x)
+            else:
+                found[-1] = x
+        return found
+
     def _initialise(self) -> None:
         """Xavier weights and zero biases, as the authors' code."""
         for module in _weighted(self.network):

@@ -191,3 +191,15 @@ def test_frozen_gives_back_the_modes_even_after_an_error(training):
         model.grids[0](torch.zeros(1, 7, 4, 4))
     assert all(module.training == training for module in model.modules())
     assert not first.requires_grad and all(p.requires_grad for p in others)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_maps_are_what_the_layers_see_and_the_last_one_gives_the_energy(norm: str):
+    energy = small_energy(8, norm=norm).eval()
+    x = torch.randn(5, 1, 8, 8)
+    first, last = energy.maps(x)
+    assert first.shape == (5, 6, 4, 4) and last.shape == (5, 8, 4, 4)
+    torch.testing.assert_close(-energy.network[-1](last.flatten(1)).squeeze(1), energy(x))
+    torch.testing.assert_close(
+        energy.network[3:6](first) if norm in ("layer", "batch") else energy.network[2:4](first), last
+    )

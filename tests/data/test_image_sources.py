@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.io
 from PIL import Image
 from pyarrow import fs
 from small_images import png, random_images, write_encoded
@@ -157,6 +158,24 @@ def test_fashion_mnist_through_torchvision(cache, tmp_path):
     assert found.splits == {"train": 10000, "test": 10000} and found.labels == dict.fromkeys(range(10), 2000)
     assert found.image_sizes == {(28, 28): 64} and found.classes[9] == "Ankle boot"
     assert np.array(found.examples[0]).shape == (28, 28, 1) and np.array(found.examples).std() > 50
+
+
+def test_svhn_by_name_has_its_two_splits_and_labels(tmp_path, cache, monkeypatch):
+    """torchvision's own reader, on made files: the real ones differ in size and in checksum only."""
+    datasets = pytest.importorskip("torchvision.datasets")
+    monkeypatch.setattr(datasets.SVHN, "_check_integrity", lambda self: True)
+    generator, made = np.random.default_rng(0), {}
+    for split, num in (("train", 30), ("test", 20)):
+        images = generator.integers(256, size=(32, 32, 3, num), dtype=np.uint8)
+        labels = 1 + np.arange(num) % 10  # the file calls the digit 0 "10"
+        scipy.io.savemat(tmp_path / f"{split}_32x32.mat", {"X": images, "y": labels[:, None].astype(np.uint8)})
+        made[split] = np.transpose(images, (3, 2, 0, 1)), labels % 10
+    path = f"torchvision:SVHN?root={tmp_path}"
+    assert describe(path).splits == {"train": 30, "test": 20}
+    for split, (images, labels) in made.items():
+        found = open_images(path, image_size=32, channels=3, split=split, cache_dir=cache)
+        np.testing.assert_array_equal(found.images, images)
+        np.testing.assert_array_equal(found.labels, labels)
 
 
 def test_a_torchvision_data_set_that_is_not_there_says_where_it_was_looked_for(tmp_path, cache):

@@ -1,0 +1,30 @@
+"""Records in RUN/evaluation: written whole, and read again to go on with."""
+
+import json
+from typing import Any
+
+from distmgcd.errors import UserError
+from distmgcd.runs.run import Run
+from distmgcd.scoring.record import FOLDER
+
+
+def write_record(run: Run, name: str, record: dict[str, Any]) -> str:
+    """Returns its path. Raises UserError if the place cannot be written."""
+    try:
+        run.store.write(f"{FOLDER}/{name}", json.dumps(record, indent=1, allow_nan=False).encode())
+    except OSError as error:
+        raise UserError(
+            f"The record cannot be written to {run.store.path(FOLDER)} ({error.strerror or error}); free space there, "
+            "or copy the run to where you may write."
+        ) from None
+    return run.store.path(f"{FOLDER}/{name}")
+
+
+def read_record(run: Run, name: str, *, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """An earlier record of the same identity; None if there is none, or no whole one."""
+    try:
+        found = json.loads(run.store.read(f"{FOLDER}/{name}"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(found, dict) and found.get("identity") == json.loads(json.dumps(identity))
+    return found if same else None
