@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,23 @@ def bench_scaling(
     num_rounds: int = 3,
     num_updates: int = 60,
 ) -> dict[str, Any]:
-    """Images/s of every round with 1 and so many workers under torchrun, and with the most of them under Ray Train and,
-    where gradients are averaged beside the chains, without that.
+    """Images/s of every round with 1 and so many workers under torchrun, and with the most of them under Ray Train,
+    where gradients are averaged beside the chains without that, and on the CPU apart: what this machine and small
+    shares leave of the ideal before workers exchange a word.
 
-    {"images_per_s": {"torchrun": {"1": [...], "4": [...]}, "no_overlap": {"4": [...]}, "ray": {"4": [...]}},
-    "speed_up": the same, of one worker}
+    {"images_per_s": {"torchrun": {"1": [...], "4": [...]}, "apart": {"4": [...]}, "no_overlap": {"4": [...]},
+    "ray": {"4": [...]}}, "speed_up": the same, of one worker}
     """
     machine = describe(choose_device(use_gpu))
     short = loop_only(config, min(num_updates, config.learning.num_updates))
     counts = sorted({1, *worker_counts})
     for count in counts:
         check_shares(config.learning.global_batch_size, count, count, block=config.learning.block_size or 1)
-    runs = {"torchrun": under_torchrun, "no_overlap": without_overlap, "ray": under_ray}
+    runs = {"torchrun": under_torchrun, "apart": apart, "no_overlap": without_overlap, "ray": under_ray}
     if counts[-1] == 1 or not overlaps(config):
         del runs["no_overlap"]
+    if counts[-1] == 1 or use_gpu or config.learning.global_batch_size % counts[-1]:
+        del runs["apart"]
     ways = [(way, count) for way in runs for count in (counts if way == "torchrun" else counts[-1:])]
     rates: dict[str, dict[str, list[float]]] = {way: {} for way in runs}
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +56,7 @@ def bench_scaling(
             for way, count in ways:
                 name = f"{way}-{count}-{number}"
                 runs[way](short, folder, name, num_workers=count, use_gpu=use_gpu)
-                rates[way].setdefault(str(count), []).append(median_rate(Path(folder) / name))
+                rates[way].setdefault(str(count), []).append(rate_of(Path(folder) / name))
     one, most = rates["torchrun"]["1"], str(counts[-1])
     return {
         "machine": machine,
@@ -62,9 +66,8 @@ def bench_scaling(
             for way, of_way in rates.items()
         },
         "ray_to_torchrun": _median_ratio(rates["ray"][most], rates["torchrun"][most]),
-        "overlap_to_none": _median_ratio(rates["torchrun"][most], rates["no_overlap"][most])
-        if "no_overlap" in rates
-        else None,
+        "overlap_to_none": _of_way(rates, "no_overlap", most),
+        "torchrun_to_apart": _of_way(rates, "apart", most),
         "num_rounds": num_rounds,
         "num_updates": short.learning.num_updates,
         "threads_a_worker": 1,
@@ -104,8 +107,27 @@ def without_overlap(config: Config, folder: str, name: str, *, num_workers: int,
     under_torchrun(config, folder, name, num_workers=num_workers, use_gpu=use_gpu)
 
 
+def apart(config: Config, folder: str, name: str, *, num_workers: int, use_gpu: bool) -> None:
+    """Runs of a share each, at the same time, that do not know of each other."""
+    share = config.learning.global_batch_size // num_workers
+    learning = config.learning.model_copy(update={"global_batch_size": share, "block_size": None})
+    config = config.model_copy(update={"learning": learning})
+    with ThreadPoolExecutor(num_workers) as threads:
+        runs = [
+            threads.submit(under_torchrun, config, f"{folder}/{name}", str(number), num_workers=1, use_gpu=use_gpu)
+            for number in range(num_workers)
+        ]
+    for run in runs:
+        run.result()
+
+
 def under_ray(config: Config, folder: str, name: str, *, num_workers: int, use_gpu: bool) -> None:
     train(config, storage_path=folder, name=name, num_workers=num_workers, use_gpu=use_gpu, cpus_per_worker=1)
+
+
+def rate_of(path: Path) -> float:
+    """Images/s of a run, or of several that ran apart, together."""
+    return median_rate(path) if (path / "log").exists() else sum(map(median_rate, path.iterdir()))
 
 
 def median_rate(run: Path) -> float:
@@ -116,3 +138,8 @@ def median_rate(run: Path) -> float:
 
 def _median_ratio(a: list[float], b: list[float]) -> float:
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+def _of_way(rates: dict[str, dict[str, list[float]]], way: str, count: str) -> float | None:
+    """The rate under torchrun over that of another way, if that was run."""
+    return _median_ratio(rates["torchrun"][count], rates[way][count]) if way in rates else None

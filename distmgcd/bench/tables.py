@@ -112,7 +112,7 @@ def of_scaling(figures: dict[str, Any]) -> list[Any]:
         "of one",
         "of the ideal",
     )
-    titles = {"torchrun": "torchrun", "no_overlap": "no overlap", "ray": "Ray Train"}
+    titles = {"torchrun": "torchrun", "apart": "apart", "no_overlap": "no overlap", "ray": "Ray Train"}
     for way, of_way in rates.items():
         for count, values in of_way.items():
             speed_up = speed_ups[way][count]
@@ -124,6 +124,11 @@ def of_scaling(figures: dict[str, Any]) -> list[Any]:
         *(
             [f"Averaging gradients beside the chains: {ratio:.3f} of the rate without (speed.overlap=false)."]
             if (ratio := figures["overlap_to_none"])
+            else []
+        ),
+        *(
+            [f"Workers that wait for each other: {ratio:.3f} of the rate of processes of the same shares, apart."]
+            if (ratio := figures["torchrun_to_apart"])
             else []
         ),
     ]
