@@ -8,11 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import typer
 import yaml
 from PIL import Image
 from tiny_runs import TINY, debug, tiny_config
 
 from distmgcd import launch
+from distmgcd.cli.common import app
 from distmgcd.config import load_config, make_config
 from distmgcd.errors import RunFailed
 from distmgcd.runs.run import Run
@@ -318,3 +320,12 @@ def test_a_sweep_that_cannot_start_says_so_before_anything_does(command, tmp_pat
 def test_a_sweep_needs_a_file_first(command):
     status, _, err = command("tune", "seed=1")
     assert status == 2 and "must be a sweep file, but is 'seed=1'" in err
+
+
+def test_no_help_text_holds_brackets_which_rich_takes_for_markup():
+    def of(command: object) -> list[str]:
+        texts = [getattr(param, "help", None) or "" for param in command.params]
+        return texts + [text for inner in getattr(command, "commands", {}).values() for text in of(inner)]
+
+    texts = of(typer.main.get_command(app))
+    assert len(texts) > 50 and not [text for text in texts if "[" in text]

@@ -36,10 +36,10 @@ def bench(
         str | None, typer.Option(metavar="N|N,N,...", help="Also time the loop under Ray Train with so many workers.")
     ] = None,
     bandwidth: Annotated[
-        float | None, typer.Option(help="For --predict: GB/s between two workers. [default: measured here]")
+        float | None, typer.Option(help="For --predict: GB/s between two workers.", show_default="measured here")
     ] = None,
     latency: Annotated[
-        float | None, typer.Option(help="For --predict: microseconds of a message. [default: measured here]")
+        float | None, typer.Option(help="For --predict: microseconds of a message.", show_default="measured here")
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
     gpu: Gpu = None,

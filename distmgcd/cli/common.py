@@ -27,13 +27,14 @@ Settings = Annotated[
 Name = Annotated[
     str | None,
     typer.Option(
-        help="The run's name; the same command under the same name goes on where it stopped. [default: the preset's]"
+        help="The run's name; the same command under the same name goes on where it stopped.",
+        show_default="the preset's",
     ),
 ]
 StoragePath = Annotated[
     str, typer.Option(help="The folder of all runs: a local path or a URI such as s3://BUCKET/PATH.")
 ]
-Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", help="[default: a GPU where there is one]")]
+Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", show_default="a GPU where there is one")]
 WaitForResources = Annotated[
     bool,
     typer.Option("--wait-for-resources", help="On a cluster without room, wait for nodes instead of giving up."),

@@ -20,7 +20,7 @@ def compare(
         typer.Option(metavar="NAME,NAME", help="Run only these methods; other commands may run others meanwhile."),
     ] = None,
     gpu: Gpu = None,
-    name: Annotated[str | None, typer.Option(help="The comparison's name. [default: the plan's]")] = None,
+    name: Annotated[str | None, typer.Option(help="The comparison's name.", show_default="the plan's")] = None,
     storage_path: Annotated[str, typer.Option(help="The folder of all comparisons.")] = "comparisons",
 ) -> None:
     """Compare methods: tune each as hard, train each at the same cost, measure all alike; write a table and a sheet."""

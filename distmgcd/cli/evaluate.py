@@ -14,7 +14,7 @@ def evaluate(
         str | None, typer.Option(metavar="swd,fd,...", help="Some of swd, fd, kd, is, pr, nn, diversity, chains.")
     ] = None,
     num: Annotated[
-        int | None, typer.Option(help="Samples, and images. [default: 10000, or as many as are held out]")
+        int | None, typer.Option(help="Samples, and images.", show_default="10000, or as many as are held out")
     ] = None,
     steps: Annotated[str, typer.Option(help="Where long chains are looked at; K is the config's num_steps.")] = (
         "K,2K,10K"

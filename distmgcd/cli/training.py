@@ -17,7 +17,7 @@ def train(
     ] = "2",
     gpu: Gpu = None,
     cpus_per_worker: Annotated[
-        int | None, typer.Option(min=1, help="CPUs, and threads, of a worker. [default: an equal share]")
+        int | None, typer.Option(min=1, help="CPUs, and threads, of a worker.", show_default="an equal share")
     ] = None,
     wait_for_resources: WaitForResources = False,
     name: Name = None,
