@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tiny_runs import TINY  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not_here()), reason=str(why_not_here()))]
 
 NUM_UPDATES = 400
-LONG = (f"learning.num_updates={NUM_UPDATES}", "checkpoint.every=20", "langevin.num_steps=8", "log.every=1")
+LONG = (f"learning.num_updates={NUM_UPDATES}", "checkpoint.every=20", "langevin.num_steps=40", "log.every=1")
 LONG = (*LONG, "learning.global_batch_size=512")
 
 
@@ -33,15 +34,20 @@ class Cluster(NamedTuple):
         return self.run("submit", *arguments, token=token)
 
     def run(self, *arguments: str, token: str | None = "right") -> subprocess.Popen:
-        return subprocess.Popen(
-            [COMMAND, *arguments],
-            cwd=self.laptop,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.network.environment(token=token),
-        )
+        """What it prints goes to files: nobody reads a pipe while a test waits, and a full one would hold it up."""
+        printed = Path(tempfile.mkdtemp(dir=self.laptop.parent))
+        with (printed / "out").open("w") as out, (printed / "err").open("w") as err:
+            process = subprocess.Popen(
+                [COMMAND, *arguments],
+                cwd=self.laptop,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=self.network.environment(token=token),
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # even where we ignore it
+            )
+        process.printed = printed
+        return process
 
     def jobs(self) -> list[list[str]]:
         """The lines of `distmgcd jobs list`, newest job first."""
@@ -64,19 +70,25 @@ class Done(NamedTuple):
 
 def finish(process: subprocess.Popen, seconds: float = 400.0) -> Done:
     try:
-        out, err = process.communicate(timeout=seconds)
+        process.wait(timeout=seconds)
     finally:
         process.kill()
-    return Done(process.returncode, out, err)
+        process.wait()
+    return Done(process.returncode, *told(process))
+
+
+def told(process: subprocess.Popen) -> list[str]:
+    """All that it has printed so far, to stdout and stderr."""
+    return [(process.printed / name).read_text() for name in ("out", "err")]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, *, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, told(process)
         if time.monotonic() > end:
             process.kill()
-            pytest.fail(f"it takes too long: {process.communicate()}")
+            pytest.fail(f"it takes too long: {told(process)}")
         time.sleep(0.1)
 
 
