@@ -112,6 +112,10 @@ def of_scaling(figures: dict[str, Any]) -> list[Any]:
         "of one",
         "of the ideal",
     )
+    ratios = (
+        ("Averaging gradients beside the chains", "without (speed.overlap=false)", figures["overlap_to_none"]),
+        ("Workers that wait for each other", "of processes of the same shares, apart", figures["torchrun_to_apart"]),
+    )
     titles = {"torchrun": "torchrun", "apart": "apart", "no_overlap": "no overlap", "ray": "Ray Train"}
     for way, of_way in rates.items():
         for count, values in of_way.items():
@@ -121,16 +125,7 @@ def of_scaling(figures: dict[str, Any]) -> list[Any]:
         *_heading(figures["machine"]),
         table,
         f"Ray Train runs the loop at {figures['ray_to_torchrun']:.3f} of torchrun's rate (median of rounds).",
-        *(
-            [f"Averaging gradients beside the chains: {ratio:.3f} of the rate without (speed.overlap=false)."]
-            if (ratio := figures["overlap_to_none"])
-            else []
-        ),
-        *(
-            [f"Workers that wait for each other: {ratio:.3f} of the rate of processes of the same shares, apart."]
-            if (ratio := figures["torchrun_to_apart"])
-            else []
-        ),
+        *(f"{what}: {ratio:.3f} of the rate {of}." for what, of, ratio in ratios if ratio),
     ]
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +34,11 @@ Name = Annotated[
 StoragePath = Annotated[
     str, typer.Option(help="The folder of all runs: a local path or a URI such as s3://BUCKET/PATH.")
 ]
+RunFolder = Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")]
+Checkpoint = Annotated[
+    str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
+]
+Weights = Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")]
 Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", show_default="a GPU where there is one")]
 WaitForResources = Annotated[
     bool,

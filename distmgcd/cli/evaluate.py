@@ -1,15 +1,15 @@
 """evaluate: what a trained run is worth, in numbers with their protocol."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Gpu, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, Weights, app, fail, print_all
 
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
+    run: RunFolder,
     metrics: Annotated[
         str | None, typer.Option(metavar="swd,fd,...", help="Some of swd, fd, kd, is, pr, nn, diversity, chains.")
     ] = None,
@@ -25,10 +25,8 @@ def evaluate(
     download: Annotated[bool, typer.Option("--download", help="Fetch inception's weights if they are absent.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that share the work; 1 is this one.")] = 1,
-    checkpoint: Annotated[
-        str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
-    ] = "newest",
-    weights: Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")] = "ema",
+    checkpoint: Checkpoint = "newest",
+    weights: Weights = "ema",
     gpu: Gpu = None,
 ) -> None:
     """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""

@@ -4,13 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from distmgcd.cli.common import Gpu, app, fail, print_all
-
-RunFolder = Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")]
-Checkpoint = Annotated[
-    str, typer.Option(metavar="newest|best|UPDATE", help="Of RUN; the best is so by checkpoint.metric.")
-]
-WhichWeights = Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")]
+from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, Weights, app, fail, print_all
 
 
 @app.command()
@@ -30,7 +24,7 @@ def features(
     cells: Annotated[int, typer.Option(min=1, help="Maps are max-pooled to so many cells a side.")] = 4,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of subsets, folds and classifiers.")] = 0,
     checkpoint: Checkpoint = "newest",
-    weights: WhichWeights = "ema",
+    weights: Weights = "ema",
     gpu: Gpu = None,
 ) -> None:
     """Classify by a run's features and few labels: error beside raw pixels, random networks and other runs."""
@@ -66,7 +60,7 @@ def ood(
     num: Annotated[int, typer.Option(help="The most images of each set.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of images, and of made ones.")] = 0,
     checkpoint: Checkpoint = "newest",
-    weights: WhichWeights = "ema",
+    weights: Weights = "ema",
     gpu: Gpu = None,
 ) -> None:
     """How well the energy of a run tells other images, noise and constant ones from held-out images (AUROC)."""

@@ -1,15 +1,15 @@
 """inpaint: hide a part of images and have a run fill it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Gpu, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, Weights, app, fail, print_all
 
 
 @app.command()
 def inpaint(
-    run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
+    run: RunFolder,
     images: Annotated[
         str | None, typer.Argument(help="Pictures to fill: a folder, a Parquet file, ...; else those held out.")
     ] = None,
@@ -23,10 +23,8 @@ def inpaint(
     num: Annotated[int | None, typer.Option(help="How many; 1000, or all of fewer, if left out.")] = None,
     against: Annotated[str | None, typer.Option(metavar="RUN", help="Another run that fills the same.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of masks and chains.")] = 0,
-    checkpoint: Annotated[
-        str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
-    ] = "newest",
-    weights: Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")] = "ema",
+    checkpoint: Checkpoint = "newest",
+    weights: Weights = "ema",
     gpu: Gpu = None,
 ) -> None:
     """Hide a part of images and fill it by chains that move only that; error and PSNR beside simple fills."""

@@ -5,21 +5,19 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Gpu, app, fail, writable
+from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, app, fail, writable
 from distmgcd.errors import UserError
 
 
 @app.command()
 def sample(
-    run: Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")],
+    run: RunFolder,
     num: Annotated[int, typer.Option(min=1, help="How many samples.")] = 64,
     seed: int = 0,
     out: Annotated[Path, typer.Option(help=".png is a sheet; .npz and .parquet hold the pictures as data.")] = Path(
         "samples.png"
     ),
-    checkpoint: Annotated[
-        str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
-    ] = "newest",
+    checkpoint: Checkpoint = "newest",
     bank: Annotated[
         bool, typer.Option("--bank", help="Not fresh samples, but where the run's persistent chains ended.")
     ] = False,

@@ -36,6 +36,7 @@ def test_scaling_says_what_each_way_reached(monkeypatch):
     assert figures["torchrun_to_apart"] == pytest.approx((300 / 320 + 440 / 400) / 2)
     said = " ".join(item for item in tables.of_scaling(figures) if isinstance(item, str))
     assert "0.925 of torchrun's rate" in said and "beside the chains: 1.050 of the rate without" in said
+    assert "wait for each other: 1.019 of the rate of processes" in said
 
 
 def test_without_overlap_is_a_run_of_that_setting(monkeypatch):
