@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "errors": set(),
     "num_workers": set(),
     "pack": set(),
-    "core": {"torch"},
+    "core": {"torch", "triton"},  # triton in noise_kernels.py, which is imported on a GPU
     "config": {"yaml", "pydantic"},
     "evaluate": {"torch", "numpy", "PIL", "torch_fidelity", "skimage"},
     "runs": {"torch", "numpy", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},

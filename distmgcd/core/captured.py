@@ -66,8 +66,7 @@ class CapturedChain:
         self._start.copy_(x)
         for place, values in zip(self._held or (), held or (), strict=True):
             place.copy_(values)
-        for place, z in zip(self._noise, noise, strict=True):
-            place.copy_(z)
+        torch._foreach_copy_(list(self._noise), list(noise))
         torch._foreach_copy_(self._prepared, prepared)
         self._drift_scale.fill_(langevin.drift_scale)
         self._noise_std.fill_(langevin.noise_std)

@@ -7,12 +7,15 @@ Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as eas
     counter = (block of values, purpose | grid | step, update, image)
 
 so one worker or eight, a resumed run, and a laptop replaying one chain all draw the same numbers.
-Written as plain integer tensor operations: it runs on any device and compiles into the chain.
+Written as plain integer tensor operations, which run on any device; on a GPU, noise_kernels.py draws the same.
 """
 
+import logging
 import math
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -28,6 +31,9 @@ MAX_STEPS = 1 << 20
 # Noise is made for several steps at once: enough of them to hide the cost of a hundred small operations,
 # few enough that the buffers stay in a CPU's cache (measured: flat from 16k to 64k blocks).
 _BLOCKS_AT_ONCE = 1 << 15
+_VALUES_AT_ONCE_ON_GPU = 1 << 26  # a quarter of a GB
+
+_logger = logging.getLogger(__name__)
 
 
 class Purpose(IntEnum):
@@ -76,9 +82,12 @@ def random_words(
     images: int64 [num_images], the index of each image in the data set (or of each sample).
     steps:  int64 [num_steps], the step numbers along the chain.
     """
+    stream = int(purpose) << 28 | grid << 20
+    if kernels := _kernels_for(images):
+        return kernels.words(images, steps, num_words, seed=seed, stream=stream, update=update)
     blocks = torch.arange(-(-num_words // 4), device=images.device)
     shape = (len(steps), len(images), len(blocks))
-    when = steps + (int(purpose) << 28 | grid << 20)
+    when = steps + stream
     counter = (blocks, when[:, None, None], torch.full((), update, device=images.device), images[:, None])
     words = philox(
         *(word.expand(shape).clone(memory_format=torch.contiguous_format) for word in counter),
@@ -116,8 +125,33 @@ def normals(
     """Yield standard normal noise [num_images, *shape] for steps 0, 1, ... of the images' chains."""
     num_values = math.prod(shape)
     num_words = -(-num_values // 2)
-    at_once = max(1, _BLOCKS_AT_ONCE * 4 // max(1, num_words * len(images)))
+    kernels = _kernels_for(images)
+    most = _VALUES_AT_ONCE_ON_GPU if kernels else _BLOCKS_AT_ONCE * 8
+    at_once = max(1, most // max(1, 2 * num_words * len(images)))
     for first in range(0, num_steps, at_once):
         steps = torch.arange(first, min(first + at_once, num_steps), device=images.device)
-        words = random_words(images, steps, num_words, seed=seed, purpose=purpose, update=update, grid=grid)
-        yield from normal(words)[..., :num_values].unflatten(-1, shape)
+        if kernels:
+            stream = int(purpose) << 28 | grid << 20
+            values = kernels.normals(images, steps, num_values, seed=seed, stream=stream, update=update)
+        else:
+            words = random_words(images, steps, num_words, seed=seed, purpose=purpose, update=update, grid=grid)
+            values = normal(words)[..., :num_values]
+        yield from values.unflatten(-1, shape)
+
+
+def _kernels_for(images: Tensor) -> ModuleType | None:
+    """noise_kernels, where they can be had for a draw of these images."""
+    return _kernels() if images.is_cuda else None
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    try:
+        from distmgcd.core import noise_kernels
+
+        noise_kernels.normals(*torch.zeros(2, 1, dtype=torch.int64, device="cuda"), 1, seed=0, stream=0, update=0)
+    except Exception as error:  # no Triton, no C compiler for its launcher, or whatever else it raises
+        first_line = str(error).strip().partition("\n")[0]
+        _logger.warning(f"Noise cannot be drawn by a kernel of its own ({first_line}): chains on this GPU are slower.")
+        return None
+    return noise_kernels
