@@ -199,14 +199,14 @@ class Speed(Section):
     auto is decided by the kind of device alone, so that all workers and every restart of a run decide alike.
     """
 
-    # plain: with autograd, the reference. traced: the same operations without it, tiny convolutions as matrix products.
+    # plain: with autograd, the reference. traced: the same operations without it, some convolutions as matrix products.
     # compiled: those through torch.compile. captured: those of a whole chain as one CUDA graph. auto: captured on a
     # GPU, else traced.
     execution: Literal["auto", "plain", "traced", "compiled", "captured"] = "auto"
     # Of the network in a chain; state, drift and noise, and learning, are fp32. auto: bf16 where the device multiplies
     # it itself, else fp32. tf32: on a GPU, fp32 whose products round their factors to 10 bits.
     precision: Literal["auto", "fp32", "bf16", "tf32"] = "auto"
-    channels_last: Switch = "auto"  # how the network's maps lie in memory; auto: so with bf16
+    channels_last: Switch = "auto"  # how the network's maps lie in memory; auto: so in bf16, and on the CPU if large
     # Of several workers without learning.block_size: average the gradient of a coarse grid while the finer grid
     # samples. false: those of all grids after the last chain, by DDP. What is added up is the same.
     overlap: bool = True

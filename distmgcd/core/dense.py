@@ -13,24 +13,21 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+Size = tuple[int, int]  # height and width of a map
+
 _FEW_PIXELS = 4  # a product of so small a map is quicker than the set-up of a convolution, whatever the kernel
-
-
-def pays(conv: nn.Conv2d, in_size: tuple[int, int]) -> bool:
-    """Whether the product is to be taken: a rule of the shapes alone, so that every machine decides alike.
-
-    A map with no more pixels than the kernel has costs no more multiply-adds as a product: the kernel of a convolution
-    with "same" padding then mostly covers zeros.
-    """
-    plain = conv.groups == 1 and conv.dilation == (1, 1) and isinstance(conv.padding, tuple)
-    few = math.prod(in_size) <= max(math.prod(conv.kernel_size), _FEW_PIXELS)
-    return plain and few and conv.padding_mode == "zeros"
 
 
 class DenseConv(nn.Module):
     """A convolution of maps of one size, as a matrix product. Its weights are those of the convolution."""
 
-    def __init__(self, conv: nn.Conv2d, in_size: tuple[int, int], out_size: tuple[int, int]):
+    @staticmethod
+    def pays(conv: nn.Conv2d, in_size: Size, out_size: Size, device: torch.device) -> bool:
+        """A map with no more pixels than the kernel has costs no more multiply-adds as a product: the kernel of a
+        convolution with "same" padding then mostly covers zeros."""
+        return math.prod(in_size) <= max(math.prod(conv.kernel_size), _FEW_PIXELS)
+
+    def __init__(self, conv: nn.Conv2d, in_size: Size, out_size: Size):
         super().__init__()
         self.conv, self.in_size, self.out_size = conv, in_size, out_size
 
@@ -57,5 +54,5 @@ class DenseConv(nn.Module):
             yield (row, column) if 0 <= row < height and 0 <= column < width else None
 
 
-def _pixels(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+def _pixels(size: Size) -> Iterator[tuple[int, int]]:
     return product(range(size[0]), range(size[1]))

@@ -1,7 +1,7 @@
 """Several executions of the same chain, chosen by config and kind of device.
 
     plain      core.langevin with autograd: the reference
-    traced     the gradient traced once to a flat list of operations (tracing.py), tiny convolutions as matrix products
+    traced     the gradient traced once to a flat list of operations (tracing.py), some convolutions as matrix products
     compiled   the same list through torch.compile
     captured   on CUDA, the same list K times as one graph that is launched at once (captured.py)
 
@@ -24,6 +24,7 @@ from distmgcd.core.captured import CapturedChain
 from distmgcd.core.devices import fp32_products, multiplies_bf16
 from distmgcd.core.energy import ConvEnergy
 from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, move
+from distmgcd.core.quick_convs import channels_last_pays
 from distmgcd.core.tracing import TracedSlope
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +60,10 @@ class Speed(NamedTuple):
     channels_last: Literal["auto"] | bool = "auto"
 
     def on(self, device: torch.device) -> "Speed":
-        """The same without auto, and without what the device cannot do, of which the user is told."""
+        """The same without what the device cannot do, of which the user is told, and without auto.
+
+        But for the layout of fp32, which is a matter of the network, too.
+        """
         cuda = device.type == "cuda"
         execution, precision, channels_last = self
         if execution == "auto":
@@ -72,8 +76,8 @@ class Speed(NamedTuple):
         elif precision == "tf32" and not cuda:
             say_once(f"speed.precision=tf32 needs a CUDA GPU, but this is the {device.type}: it is fp32.")
             precision = "fp32"
-        if channels_last == "auto":
-            channels_last = precision == "bf16"
+        if channels_last == "auto" and precision == "bf16":
+            channels_last = True
         return Speed(execution, precision, channels_last)
 
 
@@ -142,7 +146,8 @@ class _Traced:
 
     def __init__(self, energy: ConvEnergy, x: Tensor, speed: Speed):
         dtype = torch.bfloat16 if speed.precision == "bf16" else torch.float32
-        found = TracedSlope(energy, x, dtype=dtype, channels_last=speed.channels_last)
+        layout = channels_last_pays(energy, x) if speed.channels_last == "auto" else speed.channels_last
+        found = TracedSlope(energy, x, dtype=dtype, channels_last=layout)
         self.speed, self.prepare, self._step = speed, found.prepare, found.step.forward
         if speed.execution == "compiled":
             self._step = _compiled(found.step, x, found.prepare(energy))

@@ -9,7 +9,6 @@ and computed once a chain.
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
 from operator import getitem
 
 import torch
@@ -19,7 +18,7 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from distmgcd.core.dense import DenseConv, pays
+from distmgcd.core.quick_convs import map_sizes, put_quick_forms
 
 
 class TracedSlope:
@@ -33,7 +32,7 @@ class TracedSlope:
     ):
         """dtype: of the network; x, u and g stay fp32. channels_last: how the network's maps lie in memory."""
         self._names = [name for name, _ in _bare(energy).named_parameters()]
-        network = dense_where_it_pays(energy, x)
+        network = quick_network(energy, x)
         names = [name for name, _ in network.named_parameters()]
 
         def u_and_gradient(x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,25 +59,10 @@ class TracedSlope:
         return found
 
 
-def dense_where_it_pays(energy: nn.Module, x: Tensor) -> nn.Module:
-    """The structure of an energy, without its weights, tiny convolutions as matrix products."""
-    sizes: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {}
-
-    def note(name: str, _: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        sizes[name] = tuple(inputs[0].shape[-2:]), tuple(output.shape[-2:])
-
-    convs = [(name, module) for name, module in energy.named_modules() if isinstance(module, nn.Conv2d)]
-    hooks = [conv.register_forward_hook(partial(note, name)) for name, conv in convs]
-    with torch.no_grad():
-        energy(x)
-    for hook in hooks:
-        hook.remove()
-    bare = _bare(energy)
-    for name, (in_size, out_size) in sizes.items():
-        conv = bare.get_submodule(name)
-        if pays(conv, in_size):
-            path, _, attribute = name.rpartition(".")
-            setattr(bare.get_submodule(path), attribute, DenseConv(conv, in_size, out_size))
+def quick_network(energy: nn.Module, x: Tensor) -> nn.Module:
+    """The structure of an energy, without its weights, its convolutions in the forms that are quickest for chains."""
+    sizes, bare = map_sizes(energy, x), _bare(energy)
+    put_quick_forms(bare, sizes, x.device)
     return bare
 
 
