@@ -22,7 +22,7 @@ CLASSES = (
 # The first that is found in a name decides; what stands in none is "other".
 _OF_OPERATOR = (
     ("optimiser", r"_fused_adam|Optimizer|_foreach_lerp"),
-    ("convolution", r"conv"),
+    ("convolution", r"conv|col2im"),
     ("random/integer", r"bitwise|shift|__(and|or|xor)__|randn|rand|random|normal_|uniform_|bernoulli|arange"),
     ("matrix product", r"^aten::(mm|addmm|bmm|baddbmm|addmv|mv|dot|matmul|linear|mkldnn_linear)$"),
     ("reduction", r"^aten::(sum|mean|amax|amin|max|min|norm|linalg_vector_norm|_foreach_norm|all|any|avg_pool2d)$"),
@@ -42,7 +42,7 @@ _OF_KERNEL = (
     ("optimiser", r"multi_tensor_apply|FusedAdam|fused_adam"),
     ("convolution", r"conv|cudnn|fprop|dgrad|wgrad|winograd|implicit_gemm"),
     ("matrix product", r"gemm|gemv|cublas|cutlass"),
-    ("random/integer", r"bitwise|[lr]shift|philox|distribution|<long|arange"),
+    ("random/integer", r"bitwise|[lr]shift|philox|distribution|<long|arange|_draw_(words|normals)"),
     ("reduction", r"reduce|triton_red|triton_per|avg_pool"),
     ("copies/reorders", r"Memcpy|Memset|copy|[Cc]at|[Ff]ill|transpose|n(c|h)[hw]\w*To|index|flip|repeat"),
     ("pointwise", r"elementwise|triton_poi|leaky_relu"),
