@@ -80,7 +80,7 @@ def test_classes_cover_a_profile_and_other_is_only_bookkeeping():
     bookkeeping = re.compile(
         r"between operators|^autograd::|Backward\d|AccumulateGrad|^detach_?$|^aten::(empty|as_strided|view|_?reshape|"
         r"expand|unsqueeze|squeeze|select|slice|split|t$|transpose|permute|flatten|unflatten|unbind|detach|resolve|lift|"
-        r"alias|item|_local|result_type|narrow|chunk|set_|resize|unfold|is_|numpy|new_|stride|size|requires|unsafe)"
+        r"_unsafe_view|alias|item|_local|result_type|narrow|chunk|set_|resize|unfold|is_|numpy|new_|stride|size|requires|unsafe)"
     )
     strange = [name for kind, name in times if kind == "other" and not bookkeeping.search(name)]
     assert not strange
