@@ -239,6 +239,12 @@ def test_what_speed_takes_is_told():
     assert "speed.channels_last must be auto, true or false, but is 'last'" in sentence("speed.channels_last=last")
 
 
+@pytest.mark.parametrize("against", ["learning.block_size=4", "start.kind=persistent", "speed.overlap=false"])
+def test_chains_walk_ahead_of_no_update_that_must_have_ended(against: str):
+    text = sentence("speed.ahead=true", against)
+    assert "speed.ahead=true walks chains of the next batch" in text and against.split("=")[0] in text
+
+
 # Reading and writing
 
 

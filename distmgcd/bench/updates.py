@@ -1,6 +1,7 @@
 """How fast whole updates are, beside the same as a textbook would write it, and what learning.block_size costs."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from distmgcd.core.langevin import chain_end
 from distmgcd.core.learning import Learner, Method, learn
 from distmgcd.core.synthesis import ChainNoise, synthesise
 from distmgcd.data import batch_indices
-from distmgcd.training.assemble import make_blocks, make_learner, make_method
+from distmgcd.training.assemble import make_ahead, make_blocks, make_learner, make_method
 from distmgcd.training.worker import LocalWorker
 
 _LONGEST_FOR_BLOCKS = 5.0  # seconds of an update; blocks take six times as many updates
@@ -66,6 +67,8 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
     }
     if eager_precision(device) != "fp32":
         tasks["textbook, fp32"] = textbook_in_fp32
+    if config.num_grids > 1 and can_walk_ahead(config):
+        tasks["ahead"] = updates_ahead(config, batch, method, device)
     times = timing.in_turn(tasks, device)
     in_fp32 = times.get("textbook, fp32", times["textbook"])
     return {
@@ -76,7 +79,22 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
         "textbook_images_per_s": timing.rates(len(batch), times["textbook"]),
         "of_textbook": timing.times_as_fast(times["learn"], times["textbook"]),
         "of_fp32_textbook": timing.times_as_fast(times["learn"], in_fp32),
+        "ahead": timing.times_as_fast(times["ahead"], times["learn"]) if "ahead" in times else None,
     }
+
+
+def can_walk_ahead(config: Config) -> bool:
+    """Whether speed.ahead may be set."""
+    return config.learning.block_size is None and config.start.kind != "persistent" and config.speed.overlap
+
+
+def updates_ahead(config: Config, batch: Batch, method: Method, device: torch.device) -> timing.Task:
+    """Updates in a row with speed.ahead, on the same images."""
+    speed = config.speed.model_copy(update={"ahead": True})
+    config = config.model_copy(update={"speed": speed})
+    ahead = make_ahead(config, make_learner(config, LocalWorker(device)))
+    numbers = count()
+    return lambda: ahead.learn(lambda _: (batch.pixels, batch.indices), next(numbers), method)
 
 
 def textbook_update(learner: Learner, pixels: Tensor, method: Method) -> Callable[[], None]:

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from distmgcd.config.rules import check_together
+from distmgcd.config.words import show
+
 # The description is the rule that the message about a wrong value states.
 Whole = Annotated[int, Field(ge=0, description="a whole number from 0 up")]
 Count = Annotated[int, Field(ge=1, description="a whole number from 1 up")]
@@ -58,14 +61,14 @@ class Grids(Section):
         sizes = self.sizes
         if not sizes or sizes[0] == 1:
             raise ValueError(
-                f"grids.sizes must name the grids above the 1x1 start, which is implied, but is {_show(sizes)}. "
+                f"grids.sizes must name the grids above the 1x1 start, which is implied, but is {show(sizes)}. "
                 "Example: [4, 16, 64]."
             )
         for small, large in zip(sizes, sizes[1:], strict=False):
             if large % small or large == small:
                 raise ValueError(
                     f"grids.sizes must each divide the next, but {small} does not divide {large} into smaller pixels "
-                    f"in {_show(sizes)}. Example: [4, 16, 64]."
+                    f"in {show(sizes)}. Example: [4, 16, 64]."
                 )
         return self
 
@@ -87,7 +90,7 @@ class Network(Section):
             missing = [size for size in sizes if size not in PAPER_LAYERS]
             if missing:
                 raise ValueError(
-                    f"network.kind=paper has networks for grids 4, 16 and 64, but grids.sizes={_show(sizes)} has "
+                    f"network.kind=paper has networks for grids 4, 16 and 64, but grids.sizes={show(sizes)} has "
                     f"{missing[0]}; choose grids.sizes from those, or set network.kind=convnet."
                 )
             return [PAPER_LAYERS[size] for size in sizes]
@@ -210,6 +213,9 @@ class Speed(Section):
     # Of several workers without learning.block_size: average the gradient of a coarse grid while the finer grid
     # samples. false: those of all grids after the last chain, by DDP. What is added up is the same.
     overlap: bool = True
+    # On a GPU: walk the next batch's chains of all grids but the finest while the finest grid of this one samples and
+    # learns. The same update. Never timed on a GPU yet, so it has to be asked for.
+    ahead: bool = False
 
     @model_validator(mode="after")
     def _plain_is_the_reference(self) -> "Speed":
@@ -245,48 +251,7 @@ class Config(Section):
         for section, keys in (("langevin", LangevinSettings.model_fields), ("learning", ("learning_rate",))):
             for key in keys:
                 self.per_grid(f"{section}.{key}")
-        if self.data.image_size not in (None, self.grids.sizes[-1]):
-            raise ValueError(
-                f"data.image_size must be the finest grid, but is {self.data.image_size} with "
-                f"grids.sizes={_show(self.grids.sizes)}; leave data.image_size out, or end grids.sizes with it."
-            )
-        if self.start.kind == "single" and self.num_grids > 1:
-            raise ValueError(
-                f"start.kind=single learns the finest grid only, but grids.sizes={_show(self.grids.sizes)} has "
-                f"{self.num_grids}; set grids.sizes=[{self.image_size}], and one network for it."
-            )
-        block, batch = self.learning.block_size, self.learning.global_batch_size
-        if block and batch % block:
-            raise ValueError(
-                f"learning.block_size must divide learning.global_batch_size, but {block} does not divide {batch}; set "
-                f"learning.block_size={math.gcd(block, batch)}, say."
-            )
-        if unfit := [size for size in self.evaluation_sizes if self.image_size % size]:
-            raise ValueError(
-                f"evaluate.sizes must divide the finest grid, but {unfit[0]} does not divide {self.image_size}; leave "
-                "it out to measure at the grids, or take divisors."
-            )
-        if self.evaluate.features and self.evaluate.num_samples < 2:
-            raise ValueError(
-                f"evaluate.features measures spreads, which take at least 2 samples, but evaluate.num_samples is "
-                f"{self.evaluate.num_samples}; raise it, or set evaluate.features=null."
-            )
-        if self.checkpoint.metric == "fd" and not self.evaluate.features:
-            raise ValueError(
-                "checkpoint.metric=fd is a distance in the features of a network, but evaluate.features is null; set "
-                "evaluate.features=efficientnet-lite0, say."
-            )
-        metrics = ["swd", *(f"swd/{size}" for size in self.evaluation_sizes), "fd"]
-        if self.checkpoint.metric not in metrics:
-            raise ValueError(
-                f"checkpoint.metric must be one of {', '.join(metrics)}, but is {self.checkpoint.metric!r}; its "
-                "default is swd, the mean over grids."
-            )
-        if self.learning.warmup >= self.learning.num_updates:
-            raise ValueError(
-                f"learning.warmup must be smaller than learning.num_updates, but is {self.learning.warmup} of "
-                f"{self.learning.num_updates}; set learning.warmup={self.learning.num_updates // 10}."
-            )
+        check_together(self)
         return self
 
     @cached_property
@@ -311,7 +276,7 @@ class Config(Section):
         if len(value) != self.num_grids:
             raise ValueError(
                 f"{path} must be one value or one per grid, but has {len(value)} values for {self.num_grids} grids "
-                f"{_show(self.grids.sizes)}; give {self.num_grids}, coarse to fine."
+                f"{show(self.grids.sizes)}; give {self.num_grids}, coarse to fine."
             )
         return list(value)
 
@@ -336,7 +301,3 @@ def _of_layers(name: str, value: Any, num_layers: int) -> tuple[int, ...]:
             "value for all."
         )
     return value
-
-
-def _show(sizes: Sequence[int]) -> str:
-    return str(list(sizes))

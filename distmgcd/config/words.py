@@ -23,6 +23,10 @@ def rule_of(annotation: Any) -> str:
     return ", or ".join([one, *others])
 
 
+def show(sizes: Sequence[int]) -> str:
+    return str(list(sizes))
+
+
 def suggest(word: str, known: Sequence[str]) -> str:
     """ " (did you mean 'learning.ema'?)", or nothing if no known word is close."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

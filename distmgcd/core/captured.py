@@ -17,14 +17,17 @@ Capture = Callable[[Callable[[], None]], Callable[[], None]]  # from some work, 
 
 
 def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
-    """What replays the work's operations on the memory that they use now."""
+    """What replays the work's operations on the memory that they use now.
+
+    Captured in a stream of its own: matrix products get their working memory by stream, and two graphs may run at once.
+    """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         work()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may pin memory meanwhile
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # others may pin memory meanwhile
         work()
     return graph.replay
 

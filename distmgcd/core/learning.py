@@ -64,11 +64,13 @@ class Learner:
         *,
         betas: tuple[float, float],
         start_average: StartAverage | None = None,
+        finest_apart: bool = False,
     ):
+        """finest_apart: the gradient of the finest grid is no part of another one's message, as Ahead needs it."""
         self.model = model  # bare: chains run on it
         self.wrapped = wrapped  # the same, or DDP around it: a backward pass averages gradients over ranks
         self.start_average = start_average  # averages them instead, part by part, beside the chains of finer grids
-        self.parts = parts_of(model) if start_average else []
+        self.parts = parts_of(model, finest_apart=finest_apart) if start_average else []
         self.ema = deepcopy(model).requires_grad_(False).eval()
         self.optimizers = [torch.optim.Adam(grid.parameters(), betas=betas, fused=True) for grid in model.grids]
 
@@ -202,13 +204,13 @@ def add_noise(images: Tensor, indices: Tensor, update: int, grid: int, method: M
     return torch.add(images, noise, alpha=method.observed_noise)
 
 
-def step_all(learner: Learner, update: int, method: Method) -> Tensor:
-    """One step of every grid's optimiser and of the averaged weights; the norms of the gradients [G]."""
+def step_all(learner: Learner, update: int, method: Method, grids: slice = slice(None)) -> Tensor:
+    """One step of the optimiser and of the averaged weights of these grids; the norms of their gradients [G]."""
     norms = [
         step(optimizer, rate * rate_factor(update, method))
-        for optimizer, rate in zip(learner.optimizers, method.learning_rate, strict=True)
+        for optimizer, rate in zip(learner.optimizers[grids], method.learning_rate[grids], strict=True)
     ]
-    average_weights(learner, update, method.ema)
+    average_weights(learner.ema.grids[grids], learner.model.grids[grids], update, method.ema)
     return torch.stack(norms)
 
 
@@ -230,12 +232,12 @@ def rate_factor(update: int, method: Method) -> float:
     return method.final_rate + (1.0 - method.final_rate) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
-def average_weights(learner: Learner, update: int, decay: float) -> None:
+def average_weights(averages: nn.Module, model: nn.Module, update: int, decay: float) -> None:
     """Exponential moving average of weights and buffers, over a shorter past while there is only a short one."""
     decay = min(decay, (1 + update) / (10 + update))
     with torch.no_grad():
-        torch._foreach_lerp_(list(learner.ema.parameters()), list(learner.model.parameters()), 1.0 - decay)
-        for averaged, buffer in zip(learner.ema.buffers(), learner.model.buffers(), strict=True):
+        torch._foreach_lerp_(list(averages.parameters()), list(model.parameters()), 1.0 - decay)
+        for averaged, buffer in zip(averages.buffers(), model.buffers(), strict=True):
             averaged.copy_(buffer)
 
 

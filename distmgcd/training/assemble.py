@@ -5,6 +5,7 @@ from functools import cache
 import torch
 
 from distmgcd.config import Config
+from distmgcd.core.ahead import Ahead
 from distmgcd.core.blocks import Blocks
 from distmgcd.core.chains import Chains
 from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
@@ -44,7 +45,7 @@ def make_langevin(config: Config) -> list[Langevin]:
 
 def make_walker(config: Config) -> Walker:
     """How chains are executed; the same for the same settings, so that what it traced or captured serves again."""
-    return _walker(Speed(**config.speed.model_dump(exclude={"overlap"})))
+    return _walker(Speed(**config.speed.model_dump(exclude={"overlap", "ahead"})))
 
 
 @cache
@@ -74,11 +75,22 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
 
 def make_learner(config: Config, worker: Worker) -> Learner:
     """The untrained model on the worker's device, and how its gradients are averaged over all workers."""
-    model = make_model(config).to(worker.device)
-    if worker.world_size > 1 and overlaps(config):
+    model, betas = make_model(config).to(worker.device), config.learning.betas
+    ahead = walks_ahead(config)
+    if ahead or (worker.world_size > 1 and overlaps(config)):
         worker.share(model)
-        return Learner(model, model, betas=config.learning.betas, start_average=worker.start_average)
-    return Learner(model, worker.wrap(model), betas=config.learning.betas)
+        return Learner(model, model, betas=betas, start_average=worker.start_average, finest_apart=ahead)
+    return Learner(model, worker.wrap(model), betas=betas)
+
+
+def make_ahead(config: Config, learner: Learner) -> Ahead | None:
+    """What updates this learner while the coarse chains of the next batch walk, if the config asks for that."""
+    return Ahead(learner) if walks_ahead(config) else None
+
+
+def walks_ahead(config: Config) -> bool:
+    """Whether the coarse chains of the next batch walk beside the finest grid's update; a single grid has none."""
+    return config.speed.ahead and config.num_grids > 1
 
 
 def overlaps(config: Config) -> bool:

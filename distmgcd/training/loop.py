@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,14 +10,15 @@ from torch import Tensor
 
 from distmgcd.config import Config
 from distmgcd.core.blocks import learn_in_blocks
-from distmgcd.core.learning import learn
+from distmgcd.core.learning import Learned, learn
 from distmgcd.data import batch_indices, shard
 from distmgcd.runs import checkpoint
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.log import make_record
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved
-from distmgcd.training.assemble import make_chains, make_learner, make_method
+from distmgcd.training.assemble import make_ahead, make_chains, make_learner, make_method
+from distmgcd.training.feed import Batch
 from distmgcd.training.results import evaluate, finish
 from distmgcd.training.state import Training, begin, leave, save, tell
 from distmgcd.training.stop import Request, Stopped
@@ -60,24 +62,40 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
 
 def advance(training: Training) -> None:
     """One update, without waiting for the device."""
-    update, config, chains = training.progress.update, training.config, training.chains
+    update, config = training.progress.update, training.config
+    share = shares_of(training)[training.worker.rank]
+    weight = (share.stop - share.start) * training.worker.world_size / config.learning.global_batch_size
+    if training.ahead:
+        learned = training.ahead.learn(partial(read, training), update, training.method, weight=weight)
+    else:
+        learned = learn_one_batch(training, weight)
+    training.pending.append(learned.metrics)
+    training.progress = replace(training.progress, update=update + 1)
+
+
+def learn_one_batch(training: Training, weight: float) -> Learned:
+    """The update whose turn it is; the images of the next one are read ahead, and persistent chains go on."""
+    update, method, chains = training.progress.update, training.method, training.chains
     batch, shares = global_batch(training, update), shares_of(training)
     mine = shares[training.worker.rank]
     pixels, indices = training.feed.read(batch[mine])
     previous = chains and chains.recall(batch, mine)
     if training.blocks:
         learned = learn_in_blocks(
-            training.learner, pixels, indices, update, training.method, blocks=training.blocks, previous=previous
+            training.learner, pixels, indices, update, method, blocks=training.blocks, previous=previous
         )
     else:
-        weight = len(pixels) * training.worker.world_size / config.learning.global_batch_size
-        learned = learn(training.learner, pixels, indices, update, training.method, weight=weight, previous=previous)
-    if update + 1 < config.learning.num_updates:
+        learned = learn(training.learner, pixels, indices, update, method, weight=weight, previous=previous)
+    if update + 1 < training.config.learning.num_updates:
         training.feed.read_ahead(global_batch(training, update + 1)[mine])
     if chains:
         chains.keep(batch, shares, learned.synthesised)
-    training.pending.append(learned.metrics)
-    training.progress = replace(training.progress, update=update + 1)
+    return learned
+
+
+def read(training: Training, update: int) -> Batch:
+    """This worker's share of the images of an update."""
+    return training.feed.read(global_batch(training, update)[shares_of(training)[training.worker.rank]])
 
 
 def global_batch(training: Training, update: int) -> Tensor:
@@ -164,6 +182,7 @@ def go_back(training: Training, event: Diverged) -> None:
             training.chains.load(found.chains())
     else:
         training.learner = make_learner(config, training.worker)
+        training.ahead = make_ahead(config, training.learner)
     seconds = training.progress.seconds
     training.progress = replace(
         found.progress if found else Progress(), num_retries=num_retries, rate_scale=rate_scale, seconds=seconds

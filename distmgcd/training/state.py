@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from distmgcd.config import Config
+from distmgcd.core.ahead import Ahead
 from distmgcd.core.blocks import Blocks
 from distmgcd.core.chains import Chains
 from distmgcd.core.learning import Learner, Method
@@ -21,6 +22,7 @@ from distmgcd.runs.log import Log, going_on, open_log
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import Saver, reason_of
 from distmgcd.training.assemble import (
+    make_ahead,
     make_blocks,
     make_chains,
     make_learner,
@@ -51,6 +53,7 @@ class Training:
     held_out: ImageSet
     starts: StartDistribution
     learner: Learner
+    ahead: Ahead | None  # what updates the learner, if chains of the next batch walk meanwhile
     progress: Progress
     method: Method
     blocks: Blocks | None
@@ -114,6 +117,7 @@ def at(
         held_out=held_out,
         starts=starts,
         learner=learner,
+        ahead=make_ahead(config, learner),
         progress=progress,
         method=make_method(config, rate_scale=progress.rate_scale),
         blocks=make_blocks(config, worker),

@@ -13,6 +13,8 @@ from distmgcd.core.overlap import StartAverage
 
 LANGEVIN = Langevin(num_steps=4, step_size=0.5, temperature=1e-3, clamp="none")
 
+BETAS = (0.5, 0.999)
+
 METHOD = Method(
     sizes=(4, 8),
     langevin=(LANGEVIN, LANGEVIN),
@@ -51,7 +53,7 @@ def small_learner(
     start_average: StartAverage | None = None,
 ) -> Learner:
     model = model or small_model()
-    return Learner(model, wrapped or model, betas=(0.5, 0.999), start_average=start_average)
+    return Learner(model, wrapped or model, betas=BETAS, start_average=start_average)
 
 
 def method(**changes: object) -> Method:

@@ -38,6 +38,15 @@ def test_a_run_in_bf16_goes_on_bit_for_bit(tmp_path: Path):
     assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
 
 
+def test_a_run_that_walks_ahead_is_the_plain_one_bit_for_bit_and_so_it_goes_on(tmp_path: Path):
+    debug(tmp_path, name="plain")
+    with pytest.raises(Stopped):
+        debug(tmp_path, "speed.ahead=true", show=stop_after(3))
+    debug(tmp_path, "speed.ahead=true")
+    ours, theirs = state_of(tmp_path), state_of(tmp_path, "plain")
+    assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
+
+
 def test_a_run_from_before_there_was_such_a_section_goes_on(tmp_path: Path):
     debug(tmp_path, name="unbroken")
     with pytest.raises(Stopped):
@@ -71,6 +80,8 @@ def test_the_same_settings_share_what_was_traced():
         (2, ("speed.overlap=false",), False),
         (2, ("learning.block_size=4",), False),
         (1, (), False),
+        (1, ("speed.ahead=true",), True),
+        (2, ("speed.ahead=true",), True),
     ],
 )
 def test_several_workers_average_gradients_beside_the_chains_unless_told_otherwise(world_size, changes, beside):
