@@ -23,6 +23,11 @@ class Distances(NamedTuple):
     spread: dict[str, float]
 
 
+# Philox streams number an epoch by the second half of their key (data/order.py). No epoch has this number: by that of
+# epoch 0 a draw from the bank would be of the chains that learning walked first.
+_OF_BANK = 1 << 63
+
+
 def evaluation_seeds(config: Config) -> range:
     """The seeds of fresh samples, one a draw: the same for every run and trial."""
     return range(1, 1 + config.evaluate.num_draws)
@@ -83,12 +88,13 @@ def draws_of_data(images: ImageSet, config: Config) -> list[Tensor]:
 
 def draws_of_bank(bank: Tensor, config: Config) -> list[Tensor]:
     """The same of persistent chains [M, C, S, S]."""
-    return [bank[rows] for rows in _random_rows(len(bank), config)]
+    return [bank[rows] for rows in _random_rows(len(bank), config, stream=_OF_BANK)]
 
 
-def _random_rows(num_rows: int, config: Config) -> list[np.ndarray]:
+def _random_rows(num_rows: int, config: Config, *, stream: int = 0) -> list[np.ndarray]:
     num = min(config.evaluate.num_samples, num_rows)
-    orders = (np.random.Generator(np.random.Philox(key=seed)).random(num_rows) for seed in evaluation_seeds(config))
+    keys = [np.array([seed, stream], np.uint64) for seed in evaluation_seeds(config)]
+    orders = (np.random.Generator(np.random.Philox(key=key)).random(num_rows) for key in keys)
     return [np.sort(np.argsort(order)[:num]) for order in orders]
 
 

@@ -46,6 +46,25 @@ def test_interpreted_kernels_draw_the_same():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("capability", [80, 90])
+def test_kernels_can_be_built_for_gpus(capability: int):
+    """Down to machine code, for which Triton needs no GPU."""
+    triton = pytest.importorskip("triton", reason="torch came without Triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from distmgcd.core import noise_kernels
+
+    scalars = {"seed": "i64", "stream": "i64", "update": "i32", "num_images": "i32", "num_blocks": "i32"}
+    for kernel, out, last in (
+        (noise_kernels._draw_words, "*i64", {}),
+        (noise_kernels._draw_normals, "*fp32", {"num_values": "i32"}),
+    ):
+        signature = {"out": out, "images": "*i64", "steps": "*i64", **scalars, "num_rows": "i32", **last}
+        source = ASTSource(kernel, signature | {"N": "constexpr"}, constexprs={"N": 256})
+        assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU on this machine")
 class TestOnGpu:

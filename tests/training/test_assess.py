@@ -7,8 +7,9 @@ import pytest
 import torch
 from tiny_runs import debug, records_of, tiny_config
 
+from distmgcd.data import batch_indices
 from distmgcd.training.assemble import open_held_out_images, open_training_images
-from distmgcd.training.assess import as_floats, distances, draws_of_data
+from distmgcd.training.assess import as_floats, distances, draws_of_bank, draws_of_data
 
 
 def test_distances_are_the_mean_and_deviation_of_single_sets():
@@ -60,3 +61,15 @@ def test_distances_may_be_taken_at_other_sizes_than_the_grids(tmp_path):
     at_grids = debug(tmp_path, name="grids")["swd"]["samples"]
     at_sizes = debug(tmp_path, "evaluate.sizes=[4,8]", "checkpoint.metric=swd/4", name="sizes")["swd"]["samples"]
     assert (at_grids.keys(), at_sizes.keys()) == ({"2", "8"}, {"4", "8"}) and at_sizes["8"] == at_grids["8"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_draws_of_the_bank_know_nothing_of_the_order_in_which_its_chains_were_walked(seed: int):
+    config = tiny_config("evaluate.num_samples=200", "evaluate.num_draws=3")
+    bank = torch.arange(2000.0)[:, None, None, None]
+    for epoch in range(3):
+        order = [batch_indices(5 * epoch + n, num_images=2000, global_batch_size=400, seed=seed) for n in range(5)]
+        first = set(order[0].tolist())  # a fifth of all
+        for draw in draws_of_bank(bank, config):
+            share = sum(int(row) in first for row in draw.flatten()) / 200
+            assert abs(share - 0.2) < 4.5 * 0.027  # of a draw without replacement
