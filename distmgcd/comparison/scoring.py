@@ -1,6 +1,6 @@
 """Train a run of a comparison and measure it, or read what was measured: RUN/scores.json.
 
-A run is named by a checksum of its config. So methods share the runs they have in common, a plan that was changed
+A run is named by a checksum of its settings. So methods share the runs they have in common, a plan that was changed
 keeps those that it still asks for, and the same command goes on where it stopped.
 """
 
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from distmgcd import launch
 from distmgcd.comparison.plan import Sampling
-from distmgcd.config import Config, to_yaml
+from distmgcd.config import Config
+from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
 from distmgcd.training.assemble import open_held_out_images
 from distmgcd.training.assess import distances, evaluation_seeds, sample_in_batches
@@ -64,7 +65,9 @@ class Runs:
 
     def _stored(self, config: Config) -> Scores | None:
         store = Store(self.path(config))
-        return json.loads(store.read(FILE)) if store.exists(FILE) else None
+        if not store.exists(FILE) or Run.open(self.path(config)).config() != launch.with_absolute_path(config):
+            return None
+        return json.loads(store.read(FILE))
 
     def path(self, config: Config) -> str:
         return f"{self.folder}/{name_of(config)}"
@@ -88,8 +91,13 @@ class Runs:
 
 
 def name_of(config: Config) -> str:
-    """The name of its run: the same for the same config, wherever the command is given."""
-    return hashlib.sha256(to_yaml(launch.with_absolute_path(config)).encode()).hexdigest()[:12]
+    """The name of its run: the same for the same config, wherever the command is given.
+
+    Settings that have their defaults do not count: a run keeps its name when there is a new one. The run itself keeps
+    all of its config, and is not gone on with by another.
+    """
+    set_by_user = launch.with_absolute_path(config).model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(set_by_user, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def drawn(trained: TrainedModel, way: Sampling, num: int, *, seed: int) -> Tensor:

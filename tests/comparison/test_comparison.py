@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_runs import tiny_config
 
 from distmgcd import launch
 from distmgcd.comparison.file import read_plan
 from distmgcd.comparison.run import compare
 from distmgcd.comparison.scoring import Runs, name_of
 from distmgcd.comparison.table import markdown
+from distmgcd.config import load_config
 from distmgcd.errors import UserError
 from distmgcd.runs.store import Store
 from distmgcd.training.stop import Stopped
@@ -123,3 +125,21 @@ def test_the_command_writes_and_shows_the_table(written, tmp_path: Path, command
     status, told, _ = command("compare", plan, "langevin.num_steps=1", "--cpu", "--storage-path", tmp_path)
     assert status == 0 and "| multigrid | " in told and told.rstrip().endswith("samples.png")
     assert (tmp_path / "plan" / "results.json").exists()
+
+
+def test_a_run_keeps_its_name_when_a_setting_is_named_that_has_its_default():
+    config = load_config("digits", [])
+    assert name_of(config) == name_of(load_config("digits", ["speed.overlap=true", "watch.max_retries=3"]))
+    assert name_of(config) != name_of(load_config("digits", ["speed.overlap=false"]))
+
+
+def test_a_run_that_holds_another_config_is_neither_read_nor_gone_on_with(tmp_path: Path):
+    """As after a change of a default, which no name shows."""
+    config, runs = tiny_config("evaluate.num_samples=20"), Runs(str(tmp_path), use_gpu=False)
+    runs.measure(config, [])
+    assert runs.read(config, [])
+    file = Path(runs.path(config)) / "config.yaml"
+    file.write_text(file.read_text().replace("ema: 0.9", "ema: 0.8"))
+    assert runs.read(config, []) is None
+    with pytest.raises(UserError, match=r"holds a different config: learning.ema \(0.8"):
+        runs.measure(config, [])
