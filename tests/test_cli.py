@@ -110,6 +110,14 @@ def test_images_of_another_kind_name_the_row_and_the_way_out(command, tmp_path: 
     assert_one_sentence(err)
 
 
+def test_a_part_of_a_few_images_that_holds_none_is_told(command, tmp_path: Path, images: Path):
+    few = write_images(tmp_path / "few.parquet", [png(number) for number in range(5)])
+    settings = [f"data.path={few}", "data.channels=3", "data.validation=0.1", "learning.global_batch_size=2"]
+    status, out, err = command("debug", TINY, "--storage-path", tmp_path / "runs", "--name", "run", "--cpu", *settings)
+    assert (status, out) == (2, "") and "'train' of" in err and "has 4 images, of which 10 % are none" in err
+    assert_one_sentence(err)
+
+
 def test_images_that_do_not_decode_are_named_by_row_up_to_the_limit(command, tmp_path: Path):
     encoded = [png(number) for number in range(40)]
     encoded[5] = b"no image"

@@ -31,7 +31,7 @@ from distmgcd.data.cache_folder import default_cache_dir, locked, writable
 from distmgcd.data.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
 from distmgcd.data.decoding import decode_rows
 from distmgcd.data.image_set import ImageSet
-from distmgcd.data.source import Source, rows_of_part, rows_of_split
+from distmgcd.data.source import Source, in_percent, rows_to_open
 from distmgcd.errors import UserError
 
 _FORMAT_VERSION = 2
@@ -95,13 +95,17 @@ def _fingerprint(what: list[Any]) -> str:
 
 
 def _read_description(entry: Path) -> dict[str, Any] | None:
-    """entry.json of a complete entry; None if it is absent or damaged (a file missing or of the wrong size)."""
+    """entry.json of a complete entry; None if it is absent or damaged (a file missing or of the wrong size).
+
+    And of an entry of no row at all, such as earlier versions built: to build it says what is wrong.
+    """
     try:
         description = json.loads((entry / "entry.json").read_text())
         sizes = {name: (entry / name).stat().st_size for name in description["num_bytes"]}
+        num_rows = description["num_rows"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return description if sizes == description["num_bytes"] else None
+    return description if num_rows and sizes == description["num_bytes"] else None
 
 
 def _build(
@@ -117,7 +121,7 @@ def _build(
     """Decode the split into a new entry, in place of a damaged one if there is one; the lock must be held."""
     start_seconds = time.monotonic()
     contents = source.contents()
-    rows = rows_of_part(rows_of_split(contents, split=split, path=source.path), part)
+    rows = rows_to_open(contents, split=split, part=part, path=source.path)
     _logger.info("Decoding %d images of %s [%s] into %s", len(rows), source.path, split, entry)
     unfinished = entry.with_suffix(".unfinished")
     with writable(entry.parent):
@@ -134,7 +138,7 @@ def _build(
                 "skipped": skipped,
                 "classes": contents.classes,
                 "source": source.path,
-                "split": split if part == (0.0, 1.0) else f"{split}, {100 * (part[1] - part[0]):g} % of it",
+                "split": split if part == (0.0, 1.0) else f"{split}, {in_percent(part)} of it",
             }
             _finish(unfinished, entry, description=description, rows=kept, labels=labels)
     finally:

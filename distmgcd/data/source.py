@@ -71,6 +71,28 @@ def rows_of_part(rows: np.ndarray, part: tuple[float, float]) -> np.ndarray:
     return rows[np.sort(order[first:last])]
 
 
+def rows_to_open(contents: Contents, *, split: str, part: tuple[float, float], path: str) -> np.ndarray:
+    """Row numbers (int64, ascending) of this part of a split, one at least. Raises UserError."""
+    whole = rows_of_split(contents, split=split, path=path)
+    if len(whole) == 0:
+        full = ", ".join(f"{name} ({count} images)" for name, count in contents.rows_per_split().items() if count)
+        raise UserError(
+            f"The split {split!r} of data.path {path!r} has no images, and at least one is needed; it has {full}: "
+            "name one of these, or a data.path with images of that split."
+        )
+    rows = rows_of_part(whole, part)
+    if len(rows) == 0:
+        raise UserError(
+            f"The split {split!r} of data.path {path!r} has {len(whole)} images, of which {in_percent(part)} are none, "
+            "and at least one is needed; choose another data.validation, or give more images."
+        )
+    return rows
+
+
+def in_percent(part: tuple[float, float]) -> str:
+    return f"{100 * (part[1] - part[0]):g} %"
+
+
 def named_splits(names_of_rows: Iterable[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """(split_names in order of first appearance, split_codes) of a split's name for every row."""
     code_of: dict[str, int] = {}

@@ -149,6 +149,34 @@ def test_a_split_of_nothing_but_corrupt_images_is_refused(tmp_path, cache):
         open_train(file, cache, max_corrupt=1.0)
 
 
+@pytest.mark.parametrize(("part", "validation"), [((0.9, 1.0), "10 %"), ((0.0, 0.1), "10 %")])
+def test_a_part_that_is_none_of_a_few_images_is_refused_with_the_way_out(tmp_path, cache, part, validation):
+    file = write_encoded(tmp_path / "few.parquet", PNGS[:4], splits=["train"] * 4)
+    said = rf"'train' of data\.path '.*few\.parquet' has 4 images, of which {validation} are none.*another data\.valid"
+    for _ in range(2):
+        with pytest.raises(UserError, match=said):
+            open_train(file, cache, part=part)
+    assert not list(cache.glob("*/entry.json"))
+
+
+def test_a_split_whose_file_has_no_rows_is_refused(tmp_path, cache):
+    write_encoded(tmp_path / "data" / "train.parquet", PNGS)
+    write_encoded(tmp_path / "data" / "test.parquet", [])
+    with pytest.raises(UserError, match=r"'test' of .*data' has no images.* it has train \(20 images\)"):
+        open_train(str(tmp_path / "data"), cache, split="test")
+
+
+def test_an_entry_without_rows_that_an_earlier_version_built_is_refused_too(tmp_path, cache, monkeypatch):
+    file = write_encoded(tmp_path / "few.parquet", PNGS[:4], splits=["train"] * 4)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(cache_module, "rows_to_open", lambda *_, **__: np.array([], dtype=np.int64))
+        earlier.setattr(cache_module, "_open_entry", lambda *_, **__: None)
+        open_train(file, cache, part=(0.9, 1.0))
+    assert len(list(cache.glob("*/entry.json"))) == 1
+    with pytest.raises(UserError, match="are none"):
+        open_train(file, cache, part=(0.9, 1.0))
+
+
 def test_other_channels_than_asked_for_are_refused_both_ways(tmp_path, cache, file):
     grey = write_encoded(tmp_path / "grey.parquet", [png(image) for image in random_images(4, channels=1)])
     with pytest.raises(UserError, match=r"data\.channels=3 .* row 0 of .* is grey; set data\.channels=1, or convert"):
