@@ -80,6 +80,9 @@ def make_learner(config: Config, worker: Worker) -> Learner:
     if ahead or (worker.world_size > 1 and overlaps(config)):
         worker.share(model)
         return Learner(model, model, betas=betas, start_average=worker.start_average, finest_apart=ahead)
+    if worker.world_size > 1 and config.learning.block_size:  # DDP's buckets would serve nobody: blocks have their tree
+        worker.share(model)
+        return Learner(model, model, betas=betas)
     return Learner(model, worker.wrap(model), betas=betas)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 from tiny_runs import Stopped, debug, state_of, stop_after, tiny_config
+from torch import nn
 
 import distmgcd
 from distmgcd.core.fast import PLAIN, FastWalker, say_once
@@ -73,18 +74,38 @@ def test_the_same_settings_share_what_was_traced():
     assert make_walker(tiny_config("speed.channels_last=true")) is not make_walker(one)
 
 
+class OneOfMany(LocalWorker):
+    """Notes what it is asked for as a learner is made."""
+
+    def __init__(self, world_size: int):
+        super().__init__(torch.device("cpu"))
+        self.world_size, self.shared = world_size, []
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return model if self.world_size == 1 else nn.Sequential(model)
+
+    def share(self, model: nn.Module) -> None:
+        self.shared.append(model)
+
+
 @pytest.mark.parametrize(
-    ("world_size", "changes", "beside"),
+    ("world_size", "changes", "beside", "wrapped"),
     [
-        (2, (), True),
-        (2, ("speed.overlap=false",), False),
-        (2, ("learning.block_size=4",), False),
-        (1, (), False),
-        (1, ("speed.ahead=true",), True),
-        (2, ("speed.ahead=true",), True),
+        (2, (), True, False),
+        (2, ("speed.overlap=false",), False, True),
+        (2, ("learning.block_size=4",), False, False),
+        (2, ("learning.block_size=4", "speed.overlap=false"), False, False),
+        (1, (), False, False),
+        (1, ("speed.ahead=true",), True, False),
+        (2, ("speed.ahead=true",), True, False),
     ],
 )
-def test_several_workers_average_gradients_beside_the_chains_unless_told_otherwise(world_size, changes, beside):
-    worker = LocalWorker(torch.device("cpu"))
-    worker.world_size = world_size
-    assert (make_learner(tiny_config(*changes), worker).start_average is not None) == beside
+def test_several_workers_average_gradients_beside_the_chains_unless_told_otherwise(
+    world_size, changes, beside, wrapped
+):
+    """And only those who average them in the backward pass, all at once, hold DDP and its buckets."""
+    worker = OneOfMany(world_size)
+    learner = make_learner(tiny_config(*changes), worker)
+    assert (learner.start_average is not None) == beside
+    assert (learner.wrapped is not learner.model) == wrapped
+    assert wrapped or world_size == 1 or worker.shared == [learner.model]  # DDP gives all the same weights itself
