@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from distmgcd.data.cache_entries import Entry
     from distmgcd.runs.listing import Summary
 
 _SECONDS_BETWEEN_LINES = 10.0  # where nobody watches a terminal
@@ -136,6 +137,16 @@ def lines_of_jobs(jobs: Sequence[Any]) -> list[str]:
         started = datetime.fromtimestamp(job.start_time / 1000).strftime("%Y-%m-%d %H:%M") if job.start_time else "-"
         rows.append((job.submission_id, job.status.lower(), *said, started))
     return _aligned(rows, (str.ljust,) * 5 + (str.rjust, str.ljust))
+
+
+def lines_of_cache(entries: "Sequence[Entry]") -> list[str]:
+    """The same of what is in the cache of decoded images."""
+    rows = [("entry", "size", "last used", "images", "data set")]
+    for entry in entries:
+        used = "in use" if entry.in_use else datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
+        images = "{} of {}x{}x{}".format(*entry.shape) if entry.of else "-"
+        rows.append((entry.short_name, size_in_words(entry.num_bytes), used, images, entry.in_words))
+    return _aligned(rows, (str.ljust, str.rjust, str.ljust, str.rjust, str.ljust))
 
 
 def _aligned(rows: Sequence[Sequence[str]], aligns: Sequence[Callable[[str, int], str]]) -> list[str]:

@@ -1,12 +1,16 @@
 """data import and data show: images into Parquet, and what is in them."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distmgcd.cli.common import app, writable
 from distmgcd.errors import UserError
+
+if TYPE_CHECKING:
+    from distmgcd.data.cache_entries import Entry
 
 data_app = typer.Typer(help="Bring images into Parquet, and look at them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -72,6 +76,50 @@ def data_show(
         with writable(out):
             save_examples(found.examples, out)
         typer.echo(f"{'examples:':<11}{out}")
+
+
+@data_app.command("cache")
+def data_cache(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="ENTRY", help="Only entries whose names begin so.")
+    ] = None,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="DAYS", help="Only entries that were last used so long ago.")
+    ] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete what is listed, but for what a process has open.")
+    ] = False,
+) -> None:
+    """List the decoded images that this machine keeps, or delete some, which are decoded again when they are needed."""
+    from distmgcd.data.cache_entries import chosen, entries
+    from distmgcd.data.cache_folder import default_cache_dir
+    from distmgcd.display import lines_of_cache, size_in_words
+
+    if delete and not names and older_than is None:
+        raise UserError(
+            "--delete must be told what to delete; name entries as `distmgcd data cache` lists them, or give "
+            "--older-than DAYS, 0 for all that are not in use."
+        )
+    folder = default_cache_dir()
+    found = chosen(entries(folder), names or [], older_than=older_than)
+    if delete:
+        _delete(folder, found)
+        return
+    for line in lines_of_cache(found) if found else []:
+        typer.echo(line)
+    typer.echo(f"{len(found)} entries, {size_in_words(sum(entry.num_bytes for entry in found))}, in {folder}")
+
+
+def _delete(folder: Path, found: "Sequence[Entry]") -> None:
+    from distmgcd.data.cache_entries import delete
+    from distmgcd.display import size_in_words
+
+    freed = 0
+    for entry in found:
+        gone = delete(folder, entry.name)
+        freed += entry.num_bytes if gone else 0
+        typer.echo(f"{'deleted' if gone else 'kept, for it is in use:'} {entry.short_name}  {entry.in_words}")
+    typer.echo(f"{size_in_words(freed)} are free again in {folder}")
 
 
 def _class_name(found: Any, label: int) -> str:

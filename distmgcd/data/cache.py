@@ -10,7 +10,8 @@ channels; split; format version):
 
 It is built under a lock in a folder of another name and then renamed, so that a complete entry is opened
 without the lock. Corrupt rows are part of an entry and their limit is checked when it is opened: too many of
-them fail at once in every process and after every restart, without decoding again.
+them fail at once in every process and after every restart, without decoding again. An entry stays until somebody
+deletes it, see cache_entries.py, and that is refused while a process has it open.
 """
 
 import hashlib
@@ -19,6 +20,8 @@ import logging
 import os
 import shutil
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,17 @@ from PIL import Image
 
 from distmgcd.data import pixels
 from distmgcd.data.address import open_source
-from distmgcd.data.cache_folder import default_cache_dir, locked, writable
+from distmgcd.data.cache_folder import (
+    DESCRIPTION,
+    IMAGES,
+    UNFINISHED,
+    VARIABLE,
+    default_cache_dir,
+    lock_of,
+    locked,
+    pinned,
+    writable,
+)
 from distmgcd.data.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
 from distmgcd.data.decoding import decode_rows
 from distmgcd.data.image_set import ImageSet
@@ -69,17 +82,21 @@ def open_images(
         [_FORMAT_VERSION, source.identity(), image_size, channels, split, pad, *([] if part == (0.0, 1.0) else part)]
     )
     entry = folder / fingerprint
-    description = _read_description(entry)
-    if description is None:
-        with writable(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / f"{fingerprint}.lock"):
-            description = _read_description(entry)
-            if description is None:
-                description = _build(
-                    entry, source, image_size=image_size, channels=channels, split=split, part=part, pad=pad
-                )
-    return _open_entry(entry, description, path=path, max_corrupt=max_corrupt)
+    find = partial(_open_entry, entry, path=path, max_corrupt=max_corrupt)
+    if (images := find()) is not None:
+        return images
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(lock_of(entry)):
+        if (images := find()) is None:
+            _build(entry, source, image_size=image_size, channels=channels, split=split, part=part, pad=pad)
+            images = find()
+    if images is None:
+        raise UserError(
+            f"The decoded images in {str(entry)!r} are not there as they were written; set {VARIABLE} to a folder on a "
+            "local disk."
+        )
+    return images
 
 
 def _check_settings(*, image_size: int, channels: int, max_corrupt: float) -> None:
@@ -100,7 +117,7 @@ def _read_description(entry: Path) -> dict[str, Any] | None:
     And of an entry of no row at all, such as earlier versions built: to build it says what is wrong.
     """
     try:
-        description = json.loads((entry / "entry.json").read_text())
+        description = json.loads((entry / DESCRIPTION).read_text())
         sizes = {name: (entry / name).stat().st_size for name in description["num_bytes"]}
         num_rows = description["num_rows"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -117,13 +134,13 @@ def _build(
     split: str,
     part: tuple[float, float],
     pad: int,
-) -> dict[str, Any]:
+) -> None:
     """Decode the split into a new entry, in place of a damaged one if there is one; the lock must be held."""
     start_seconds = time.monotonic()
     contents = source.contents()
     rows = rows_to_open(contents, split=split, part=part, path=source.path)
     _logger.info("Decoding %d images of %s [%s] into %s", len(rows), source.path, split, entry)
-    unfinished = entry.with_suffix(".unfinished")
+    unfinished = entry.with_suffix(UNFINISHED)
     with writable(entry.parent):
         for left_over in (entry, unfinished):  # damaged, or of a process that was killed
             shutil.rmtree(left_over, ignore_errors=True)
@@ -144,7 +161,6 @@ def _build(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     _logger.info("Decoded %d images in %.1f seconds", len(kept), time.monotonic() - start_seconds)
-    return _read_description(entry) or description
 
 
 def _write_images(
@@ -158,7 +174,7 @@ def _write_images(
 
     kept, skipped = [], []
     decoded = decode_rows(source, rows, prepare)
-    with writable(folder.parent), (folder / "images.u8").open("wb") as file:
+    with writable(folder.parent), (folder / IMAGES).open("wb") as file:
         for item in decoded:
             if isinstance(item, SkippedRow):
                 skipped.append(item)
@@ -189,7 +205,7 @@ def _finish(
                 np.save(file, values)
                 _to_disk(file)
     description["num_bytes"] = {file.name: file.stat().st_size for file in unfinished.iterdir()}
-    with (unfinished / "entry.json").open("w") as file:
+    with (unfinished / DESCRIPTION).open("w") as file:
         json.dump(description, file, indent=1)
         _to_disk(file)
     unfinished.rename(entry)
@@ -201,15 +217,23 @@ def _to_disk(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def _open_entry(entry: Path, description: dict[str, Any], *, path: str, max_corrupt: float) -> ImageSet:
+def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | None:
+    """The images of a complete entry; None if it is absent or damaged. Raises UserError."""
+    pixels = pinned(entry / IMAGES)  # first: what is read after that nobody deletes
+    if (description := _read_description(entry)) is None:
+        return None
     skipped = tuple(SkippedRow(row, reason) for row, reason in description["skipped"])
     check_corrupt_limit(skipped, num_rows=description["num_rows"], max_corrupt=max_corrupt, path=path)
     shape = tuple(description["shape"])
     if shape[0] == 0:
         reason = skipped[0].reason
         raise UserError(f"data.path {path!r} has no image that can be decoded ({reason}); point it at images.")
+    if pixels is None:
+        return None
+    with suppress(OSError):  # the cache of another user, say
+        os.utime(entry / DESCRIPTION)  # when it was last used, for whoever makes room
     return ImageSet(
-        images=np.memmap(entry / "images.u8", dtype=np.uint8, mode="r", shape=shape),
+        images=pixels.reshape(shape),
         labels=_load(entry / "labels.npy") if "labels.npy" in description["num_bytes"] else None,
         rows=_load(entry / "rows.npy"),
         skipped=skipped,
