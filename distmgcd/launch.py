@@ -42,7 +42,7 @@ def train(
     """
     check_workers(num_workers)
     use_gpu = check_gpus(use_gpu, bounds(num_workers)[1])
-    with claimed(config, storage_path=storage_path, name=name, num_workers=num_workers) as run:
+    with claimed(config, storage_path=storage_path, name=name, num_workers=num_workers, show=show) as run:
         if finished := result_of(run):
             return finished
         check_checkpoint(run)
@@ -75,12 +75,14 @@ def debug(
     from distmgcd.training.worker import LocalWorker, choose_device
 
     device = choose_device(use_gpu)
-    with claimed(config, storage_path=storage_path, name=name, num_workers=1) as run:
+    with claimed(config, storage_path=storage_path, name=name, num_workers=1, show=show) as run:
         return result_of(run) or loop.train(run.config(), LocalWorker(device, show, stop), run)
 
 
 @contextmanager
-def claimed(config: Config, *, storage_path: str, name: str, num_workers: NumWorkers) -> Iterator[Run]:
+def claimed(
+    config: Config, *, storage_path: str, name: str, num_workers: NumWorkers, show: Show | None = None
+) -> Iterator[Run]:
     """Check data, batch and run name together, then write the config of a new run. Raises UserError.
 
     Inside, no other command on this machine trains the run.
@@ -105,7 +107,19 @@ def claimed(config: Config, *, storage_path: str, name: str, num_workers: NumWor
     with lock.held(run.store):
         run.claim(config)
         checkpoint.complete_left_overs(run.store)
+        if show is not None and (changed := run.measured_otherwise(config)):
+            show({"event": _too_late(run, changed)})
         yield run
+
+
+def _too_late(run: Run, changed: list[str]) -> str:
+    """What is told of a finished run that is asked for with other settings of its evaluation."""
+    location = run.store.location
+    return (
+        f"The run {location} is finished and keeps its result, measured with another {', '.join(changed)}; `distmgcd "
+        f"evaluate {location} --num N` measures it again, as does the same command once "
+        f"{run.store.path('result.json')} is deleted."
+    )
 
 
 def with_absolute_path(config: Config) -> Config:

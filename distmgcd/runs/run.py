@@ -53,12 +53,7 @@ class Run:
         if not self.store.exists("config.yaml"):
             self._write(config)
             return
-        old, new = (_identity(c) for c in (self.config(), config))
-        changed = [
-            f"{key} ({old.get(key)} there, {new.get(key)} now)"
-            for key in sorted(old | new)
-            if old.get(key) != new.get(key)
-        ]
+        changed = _changed(_identity(self.config()), _identity(config))
         if changed:
             raise UserError(
                 f"The run {self.store.location} holds a different config: {', '.join(changed)}; choose another --name, "
@@ -67,6 +62,12 @@ class Run:
 
         if config != self.config() and not self.store.exists("result.json"):
             self._write(config)  # what may change takes effect from here on
+
+    def measured_otherwise(self, config: Config) -> list[str]:
+        """The settings of its evaluation that a finished run has otherwise: it keeps the result that it has."""
+        if not self.store.exists("result.json"):
+            return []
+        return _changed(_evaluation(self.config()), _evaluation(config))
 
     def _write(self, config: Config) -> None:
         try:
@@ -110,3 +111,15 @@ class Run:
 def _identity(config: Config) -> dict[str, object]:
     settings = flatten(config.model_dump(mode="json"))
     return {key: value for key, value in settings.items() if not key.startswith(_MAY_CHANGE)}
+
+
+def _evaluation(config: Config) -> dict[str, object]:
+    settings = flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in settings.items() if key.startswith("evaluate.") and key != "evaluate.every"}
+
+
+def _changed(old: dict[str, object], new: dict[str, object]) -> list[str]:
+    """In words."""
+    return [
+        f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in sorted(old | new) if old.get(key) != new.get(key)
+    ]

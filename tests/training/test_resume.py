@@ -113,6 +113,25 @@ def test_a_finished_run_gives_its_result_at_once(tmp_path: Path, monkeypatch: py
     assert launch.train(tiny_config(), storage_path=str(tmp_path), name="run", use_gpu=False) == result  # without Ray
 
 
+@pytest.mark.parametrize("how", ["train", "debug"])
+def test_a_finished_run_asked_for_with_another_evaluation_says_how_to_measure_it_again(tmp_path: Path, how: str):
+    result = debug(tmp_path)
+    command, shown = {"storage_path": str(tmp_path), "name": "run", "use_gpu": False}, Shown()
+    wanted = tiny_config("evaluate.num_samples=16", "evaluate.num_draws=2", "evaluate.every=2", "log.every=2")
+    assert getattr(launch, how)(wanted, **command, show=shown) == result
+    (said,) = shown.events
+    run = tmp_path / "run"
+    assert f"The run {run} is finished" in said and f"`distmgcd evaluate {run} --num N`" in said
+    assert "evaluate.num_draws (3 there, 2 now), evaluate.num_samples (8 there, 16 now);" in said
+    shown = Shown()
+    launch.debug(tiny_config("evaluate.every=2", "log.every=2"), **command, show=shown)
+    assert not shown.events  # nothing that the result depends on
+
+    assert f"as does the same command once {run / 'result.json'} is deleted." in said
+    (run / "result.json").unlink()
+    assert "16 fresh chains a draw" in launch.debug(wanted, **command)["protocol"]["samples"]
+
+
 def test_a_run_that_stopped_before_its_last_evaluation_only_does_that(tmp_path: Path):
     result = debug(tmp_path)
     (tmp_path / "run" / "result.json").unlink()
