@@ -103,9 +103,10 @@ def _configs(sweep: Sweep, trials: Sequence[Trial]) -> tuple[dict[str, Config], 
 
 def _read(store: Store, trial: Trial, file: str) -> bytes | None:
     """A file of a trial's run, wherever the sweep's folder has been moved to."""
-    for folder in (trial.run, store.path(f"trials/{trial.name}"), store.path(trial.name)):
+    inside = (store.path(f"trials/{trial.name}"), store.path(trial.name))
+    for folder in (trial.run, *inside) if trial.run else inside:
         try:
-            return Store(folder).read(file) if folder else None
+            return Store(folder).read(file)
         except (OSError, UserError):
             continue
     return None

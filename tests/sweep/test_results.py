@@ -221,6 +221,14 @@ def test_what_another_version_wrote_stays(tmp_path: Path, monkeypatch: pytest.Mo
     assert b"made by another version of distmgcd" in store.read("report.html")
 
 
+@pytest.mark.parametrize("run", ["", "/where/it/was/before/trials/t"])
+def test_a_trial_that_does_not_say_where_its_run_is_has_it_beside_the_results(tmp_path: Path, run: str):
+    (tmp_path / "trials" / "t").mkdir(parents=True)
+    Image.new("L", (64, 64)).save(tmp_path / "trials" / "t" / "samples.png")
+    store = written(tmp_path, [finished("t", 0.1, run=run)])
+    assert store.exists("best_samples.png") and b"<img" in store.read("report.html")
+
+
 def test_a_damaged_sheet_is_left_out(tmp_path: Path):
     run = tmp_path / "trials" / "t"
     run.mkdir(parents=True)
