@@ -68,7 +68,7 @@ def tune(
 def report(sweep: Annotated[str, typer.Argument(help="The folder of a sweep, as `distmgcd tune` printed it.")]) -> None:
     """Write report.html, best.yaml and best_samples.png of a sweep anew, and print its best trials."""
     from distmgcd.runs.store import Store
-    from distmgcd.sweep.results import write_report
+    from distmgcd.sweep.gathering import write_report
     from distmgcd.sweep.table import lines_of_files, table_of
 
     store = Store(sweep)

@@ -10,8 +10,8 @@ from sweep_runs import HEAD, finish_sweep, is_same_bit_for_bit, start_sweep, tra
 from tiny_runs import records_of
 
 from distmgcd.runs.store import Store
+from distmgcd.sweep.gathering import write_report
 from distmgcd.sweep.notes import read_notes
-from distmgcd.sweep.results import write_report
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,9 @@ def test_a_sweep_whose_command_is_killed_is_ended_by_the_same_command_with_resum
         first.communicate()
     assert left_of(first, but="Agent") == {}
     assert [note.state for note in read_notes(Store(str(folder)))] == ["finished", "running"]
-    assert "running" not in {trial.state for trial in write_report(Store(str(folder))).trials}
+    reported = {trial.name: (trial.state, trial.updates) for trial in write_report(Store(str(folder))).trials}
+    assert reported["trial_0001"] == ("finished", 60)
+    assert reported["trial_0002"][0] == "stopped" and reported["trial_0002"][1] >= 20
     swept = finish_sweep(start_sweep(tmp_path, TEXT, "--concurrent", "1", "--resume"), tmp_path)
     assert (swept.status, swept.left) == (0, {}), swept.err
     assert "Trials kept that have ended before: 1; that go on: 1." in swept.out
