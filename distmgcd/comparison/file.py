@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from distmgcd import launch
 from distmgcd.comparison.plan import Measure, Plan, Sampling, Variant
 from distmgcd.config import load_config, make_config, setting_paths
 from distmgcd.config.words import suggest
@@ -55,6 +56,7 @@ class _Plan(_Strict):
     sampling: list[_Sampling] = Field(default=[_Sampling()], min_length=1)
     space: Settings = {}
     variants: dict[str, _Variant] = Field(min_length=1)
+    features: str | None = Field(default=None, min_length=1)
 
 
 def plan_names() -> list[str]:
@@ -75,6 +77,7 @@ def read_plan(source: str, changes: Sequence[str] = ()) -> Plan:
         test=Measure(**written.test.model_dump()),
         sampling=[Sampling(**way.model_dump()) for way in written.sampling],
         variants={name: _variant(marked, written, name, base) for name in written.variants},
+        features=_features(marked, written),
     )
     for name, variant in plan.variants.items():
         for number in range(1, 1 + plan.num_trials):
@@ -138,6 +141,19 @@ def _variant(marked: Marked, written: _Plan, name: str, base: Settings) -> Varia
         for path, value in _known(marked, where, space).items()
     }
     return Variant(name=name, settings=settings, space=Space(domains, sizes=config.grids.sizes), judged=of_file.judged)
+
+
+def _features(marked: Marked, written: _Plan) -> str | None:
+    """The network's name or its file's whole path. It is opened, for training takes hours before it is needed."""
+    features = launch.absolute_features(written.features)
+    if features is not None:
+        from distmgcd.evaluate.features import open_features  # loads torch
+
+        try:
+            open_features(features, option="features: ")
+        except UserError as error:
+            raise marked.error(("features",), error) from None
+    return features
 
 
 def _known(marked: Marked, place: Place, settings: Settings) -> Settings:

@@ -70,6 +70,7 @@ class Plan:
     test: Measure
     sampling: Sequence[Sampling]
     variants: Mapping[str, Variant]
+    features: str | None = None  # the network in which final runs are measured again; decides nothing of any run
 
     @property
     def budget(self) -> int:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from distmgcd.comparison.features import FeatureScorer, InFeatures, open_scorer
 from distmgcd.comparison.plan import Plan, Sampling, Variant
 from distmgcd.comparison.scoring import Runs, Scorer, Scores, name_of
 from distmgcd.comparison.sheet import write_sheet
@@ -16,6 +17,7 @@ from distmgcd.runs.retention import score
 from distmgcd.runs.store import Store
 
 Tell = Callable[[str], None]
+InNetwork = Callable[[Config, Sampling | None], InFeatures | None]  # of a final run; None where not yet measured
 
 
 def compare(
@@ -25,21 +27,25 @@ def compare(
 
     Returns what results.json holds. Raises UserError and Stopped.
     """
+    in_features = open_scorer(plan, runs)
     for name in only or plan.variants:
         if name not in plan.variants:
             raise UserError(
                 f"--only must name methods of the plan {plan.name}, but {name!r} is none"
                 f"{suggest(name, list(plan.variants))}; there are {', '.join(plan.variants)}."
             )
-        _outcome(plan, plan.variants[name], _telling(runs, name, tell))
-    return write_results(plan, runs, store)
+        measure_in = in_features and _telling_in_features(in_features, name, tell)
+        _outcome(plan, plan.variants[name], _telling(runs, name, tell), measure_in)
+    return write_results(plan, runs, store, in_features)
 
 
-def write_results(plan: Plan, runs: Runs, store: Store) -> dict[str, Any]:
+def write_results(plan: Plan, runs: Runs, store: Store, in_features: FeatureScorer | None) -> dict[str, Any]:
     """results.json, and from it table.md and samples.png, of all methods that have come to their end."""
-    outcomes = {name: _outcome(plan, variant, runs.read) for name, variant in plan.variants.items()}
+    read_in = in_features and in_features.read
+    outcomes = {name: _outcome(plan, variant, runs.read, read_in) for name, variant in plan.variants.items()}
+    features = {"features": in_features.network.protocol()} if in_features else {}
     results = {
-        "plan": _in_words(plan),
+        "plan": _in_words(plan) | features,
         "methods": {name: outcome for name, outcome in outcomes.items() if outcome},
         "unfinished": [name for name, outcome in outcomes.items() if not outcome],
     }
@@ -63,14 +69,31 @@ def _telling(runs: Runs, name: str, tell: Tell) -> Scorer:
     return measure
 
 
+def _telling_in_features(in_features: FeatureScorer, name: str, tell: Tell) -> InNetwork:
+    """in_features.measure where it has not, saying so."""
+
+    def measure(config: Config, way: Sampling | None) -> InFeatures:
+        if (found := in_features.read(config, way)) is None:
+            tell(f"{name}: a final run, seed {config.seed}, in the features of {in_features.network.label}")
+            found = in_features.measure(config, way)
+            values = found["samples"]["values"].items()
+            tell(f"{name}: " + ", ".join(f"{what} {'nan' if v is None else f'{v:.4g}'}" for what, v in values))
+        return found
+
+    return measure
+
+
 def _in_words_of(scores: Scores) -> str:
     found = {**scores["samples"], **({"the bank": scores["bank"]} if "bank" in scores else {})}
     distances = ", ".join(f"{1000 * score(one['swd'], 'swd'):.1f} ({way})" for way, one in found.items())
     return f"1000 x mean distance {distances}; {scores['seconds']:.0f} s of training"
 
 
-def _outcome(plan: Plan, variant: Variant, scorer: Scorer) -> dict[str, Any] | None:
-    """All trials of a method, what was chosen, and its final runs; None where the scorer has not measured them all."""
+def _outcome(plan: Plan, variant: Variant, scorer: Scorer, in_network: InNetwork | None) -> dict[str, Any] | None:
+    """All trials of a method, what was chosen, and its final runs; None where the scorer has not measured them all.
+
+    Final runs that have not been measured in features are there without them.
+    """
     trials = []
     for number in range(1, 1 + plan.num_trials):
         knobs = plan.knobs(variant, number)
@@ -80,11 +103,14 @@ def _outcome(plan: Plan, variant: Variant, scorer: Scorer) -> dict[str, Any] | N
     if (chosen := _chosen(plan, variant, trials)) is None:
         return {"judged": variant.judged, "trials": trials, "chosen": None, "finals": []}
     way, knobs = plan.sampling[chosen["way_number"]], trials[chosen["trial"]]["knobs"]
+    judged = way if variant.judged == "samples" else None
     finals = []
     for seed in plan.seeds:
         config = plan.final(variant, knobs, seed=seed)
-        if (final := _run(plan, config, [way] if variant.judged == "samples" else [], scorer)) is None:
+        if (final := _run(plan, config, [judged] if judged else [], scorer)) is None:
             return None
+        if in_network and "diverged" not in final and (found := in_network(config, judged)):
+            final["features"] = found
         finals.append({"seed": seed, **final})
     steps = config.per_grid("langevin.num_steps")
     words = {

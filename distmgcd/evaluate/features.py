@@ -66,7 +66,7 @@ def open_features(
 ) -> FeatureNetwork:
     """The network of a name or of a weight file. download: whether inception's weights may be fetched.
 
-    option: what a user asks for it by, "--features " or "evaluate.features=". Raises UserError.
+    option: what a user asks for it by, "--features ", "evaluate.features=" or "features: ". Raises UserError.
     """
     if name == "pixels":
         return FeatureNetwork(name, "Pixels", f"box averages of at most {_PIXELS_SIZE}x{_PIXELS_SIZE}", "none", _pixels)
@@ -78,7 +78,7 @@ def open_features(
         return _of_file(_inception_file(download, option), name, device)
     if not Path(name).is_file():
         raise UserError(
-            f"{option.rstrip(' =')} must be {', '.join(NAMES)}, or a weight file, but {name!r} is no such name and no "
+            f"{option.rstrip(' =:')} must be {', '.join(NAMES)}, or a weight file, but {name!r} is no such name and no "
             f"file; write {option}random for one that needs no file."
         )
     return _of_file(Path(name), name, device)
