@@ -189,6 +189,18 @@ def test_methods_that_were_not_measured_in_features_keep_their_row(written, tmp_
     assert "Not yet measured in these features: single (seed 1)." in table
 
 
+def test_a_final_run_that_diverged_is_left_out(written, tmp_path: Path, no_more_training):
+    variants = {"single": METHODS["single"]}
+    _, second = run(read_plan(written(**ENOUGH, variants=variants)), tmp_path)["methods"]["single"]["finals"]
+    (tmp_path / "runs" / second["run"] / "scores.json").write_text('{"diverged": "Grid 8x8 diverged at update 3"}')
+    no_more_training()
+    results = run(read_plan(written(**ENOUGH, variants=variants, features="random")), tmp_path)
+    assert ["features" in final for final in results["methods"]["single"]["finals"]] == [True, False]
+    value = results["methods"]["single"]["finals"][0]["features"]["samples"]["values"]["FD-Random"]
+    assert f"| {value:.4g} |" in row(markdown(results), "single (1 of 2 diverged)")
+    assert "Not yet measured" not in markdown(results)
+
+
 def test_a_bank_of_few_chains_is_told_and_one_of_too_few_has_no_number(written, tmp_path, monkeypatch):
     """Distances of fewer images are larger, whoever drew them."""
     plan = read_plan(written(**ENOUGH, variants=METHODS, seeds=[1], features="random"))
