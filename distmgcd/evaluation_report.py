@@ -122,8 +122,8 @@ def _filler(fill: str, record: dict[str, Any], mask: str) -> str:
     protocol = record["results"][mask]["protocol"]
     if fill == "run":
         return f"{record['identity']['run']} ({protocol['trained'].partition(':')[0]})"
-    if fill == "against":
-        return f"{protocol['against']['run']} ({protocol['against']['trained'].partition(':')[0]})"
+    if fill in protocol and fill.startswith("against"):
+        return f"{protocol[fill]['run']} ({protocol[fill]['trained'].partition(':')[0]})"
     return {"mean": "the mean of the known pixels", "biharmonic": "biharmonic equation"}[fill]
 
 

@@ -21,7 +21,10 @@ def inpaint(
         ),
     ] = None,
     num: Annotated[int | None, typer.Option(help="How many; 1000, or all of fewer, if left out.")] = None,
-    against: Annotated[str | None, typer.Option(metavar="RUN", help="Another run that fills the same.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Another run that fills the same; may be given several times."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of masks and chains.")] = 0,
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
@@ -33,7 +36,13 @@ def inpaint(
 
     kinds = {} if mask is None else {"masks": tuple(dict.fromkeys(mask))}
     request = InpaintRequest(
-        images=images, num=num, against=against, seed=seed, checkpoint=checkpoint, weights=weights, **kinds
+        images=images,
+        num=num,
+        against=tuple(against or ()),
+        seed=seed,
+        checkpoint=checkpoint,
+        weights=weights,
+        **kinds,
     )
     try:
         record = inpaint_run(run, request, use_gpu=gpu, tell=print)

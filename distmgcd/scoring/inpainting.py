@@ -38,7 +38,8 @@ FOLDER = "inpainting"
 LARGEST_NUM = 1000  # images, where --num is not given
 _NUM_SHOWN = 12
 _HIDDEN_COLOUR = (0.6, -0.7, -0.6)  # a red, which no grey picture has
-_LABELS = {"run": "run", "against": "other", "mean": "mean", "biharmonic": "biharm."}
+_LABELS = {"run": "run", "mean": "mean", "biharmonic": "biharm."}  # and "other", "other 2", ...
+_AGAINST = "against"  # and "against 2", ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class InpaintRequest:
     masks: tuple[str, ...] = MASK_KINDS  # kinds, and image files
     images: str | None = None  # to be filled; None: those held out from the run
     num: int | None = None  # random ones of them; None: 1,000, or all of fewer
-    against: str | None = None  # another run that fills the same
+    against: tuple[str, ...] = ()  # other runs that fill the same
     seed: int = 0  # of masks and chains
     checkpoint: str = "newest"
     weights: Weights = "ema"
@@ -60,8 +61,8 @@ def inpaint_run(
     opened, device = Run.open(run), choose_device(use_gpu)
     models = {"run": load(run, which=request.checkpoint, device=device, weights=request.weights)}
     config = models["run"].config
-    if request.against is not None:
-        models["against"] = _load_other(request.against, config, device, request.weights)
+    for key, path in _others(request).items():
+        models[key] = _load_other(path, config, device, request.weights)
     images = _open_images(run, config, request)
     indices = torch.from_numpy(choose(images, _num(request.num, images), key=0).rows)
     hidden_of = {mask: _hidden(mask, indices, config.image_size, request.seed) for mask in request.masks}
@@ -134,17 +135,20 @@ def _protocol(mask: str, request: InpaintRequest, models: dict[str, TrainedModel
         "psnr": "10 log10(1 / mean squared difference over hidden values of all images), dB",
         "mean": "the mean of the known pixels of the image, by channel",
     }
-    if "against" in models:
-        other = models["against"]
-        found["against"] = {
-            **identity_of_model(Run.open(request.against), other),
-            "trained": trained_for(other.config, mask),
-        }
+    for key, path in _others(request).items():
+        other = models[key]
+        found[key] = {**identity_of_model(Run.open(path), other), "trained": trained_for(other.config, mask)}
     try:
         found["biharmonic"] = f"scikit-image {version('scikit-image')}"
     except ImportError:
         found["biharmonic"] = None
     return found
+
+
+def _others(request: InpaintRequest) -> dict[str, str]:
+    """{its name in the file: path} of every run that fills the same."""
+    names = [_AGAINST, *(f"{_AGAINST} {number}" for number in range(2, 1 + len(request.against)))]
+    return dict(zip(names, request.against, strict=False))
 
 
 def trained_for(config: Config, mask: str) -> str:
@@ -162,7 +166,9 @@ def _sheet(name: str, truth: Tensor, hidden: Tensor, fills: dict[str, Tensor]) -
     rows = [_row("image", truth), _row("hidden", torch.where(hidden, colour, truth))]
     for key, fill in fills.items():
         errors = image_errors(fill[:num], truth, hidden).tolist()
-        rows.append(_row(_LABELS[key], fill[:num], [f"{error:.3f}" for error in errors]))
+        rows.append(
+            _row(_LABELS.get(key, key.replace(_AGAINST, "other")), fill[:num], [f"{error:.3f}" for error in errors])
+        )
     file = io.BytesIO()
     save_strips([Strip(f"{name}: hidden pixels (red), fills, and their errors", rows)], file)
     return file.getvalue()
