@@ -1,7 +1,7 @@
 """What a plan asks for, and what it says of mistakes."""
 
 import pytest
-from conftest import PLAN
+from small_plan import PLAN
 
 from distmgcd.comparison.file import plan_names, read_plan
 from distmgcd.comparison.plan import Sampling
