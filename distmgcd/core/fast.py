@@ -9,10 +9,9 @@ Everything but plain may run the network in bf16. State, drift and noise stay fp
 number is 0.008 away, as far as a step's noise goes.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from functools import cache, partial
+from functools import partial
 from typing import Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -25,9 +24,8 @@ from distmgcd.core.devices import fp32_products, multiplies_bf16
 from distmgcd.core.energy import ConvEnergy
 from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, move
 from distmgcd.core.quick_convs import channels_last_pays
+from distmgcd.core.telling import first_line, say_once
 from distmgcd.core.tracing import TracedSlope
-
-_logger = logging.getLogger(__name__)
 
 
 class Walker(Protocol):
@@ -166,7 +164,7 @@ def _trace(energy: ConvEnergy, x: Tensor, speed: Speed) -> _Traced | None:
     try:
         return _Traced(energy, x, speed)
     except Exception as error:  # whatever torch raises of a network that it cannot trace
-        say_once(f"A network cannot be traced ({_first_line(error)}): its chains are walked plain, in fp32.")
+        say_once(f"A network cannot be traced ({first_line(error)}): its chains are walked plain, in fp32.")
         return None
 
 
@@ -176,7 +174,7 @@ def _capture(
     try:
         return CapturedChain(traced.step, x, traced.prepare(energy), langevin, held)
     except Exception as error:  # whatever CUDA raises
-        say_once(f"A chain cannot be captured as a CUDA graph ({_first_line(error)}): it is traced.")
+        say_once(f"A chain cannot be captured as a CUDA graph ({first_line(error)}): it is traced.")
         return None
 
 
@@ -186,16 +184,6 @@ def _compiled(step: torch.nn.Module, x: Tensor, prepared: list[Tensor]) -> Calla
         with torch.no_grad():
             compiled(x, *prepared)
     except Exception as error:  # no C++ compiler, or whatever else the compiler raises
-        say_once(f"torch.compile failed ({_first_line(error)}): chains are traced instead.")
+        say_once(f"torch.compile failed ({first_line(error)}): chains are traced instead.")
         return step.forward
     return compiled
-
-
-@cache
-def say_once(text: str) -> None:
-    """Tell the user, once in a process."""
-    _logger.warning(text)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -3,7 +3,7 @@
     columns[b, (c, t), q] = sum over c' of weight[c', c, t] gradient[b, c', q]          dx = fold(columns)
 
 t is a tap of the kernel and q a pixel of the map; fold adds up what reaches the same pixel of the image. A convolution
-with so few channels leaves most of a processor's vector idle; it takes two to four times as long.
+with so few channels leaves most of a processor's vector idle.
 """
 
 from typing import Any

@@ -10,7 +10,6 @@ so one worker or eight, a resumed run, and a laptop replaying one chain all draw
 Written as plain integer tensor operations, which run on any device; on a GPU, noise_kernels.py draws the same.
 """
 
-import logging
 import math
 from collections.abc import Iterator
 from enum import IntEnum
@@ -19,6 +18,8 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+
+from distmgcd.core.telling import first_line, say_once
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
@@ -32,8 +33,6 @@ MAX_STEPS = 1 << 20
 # few enough that the buffers stay in a CPU's cache (measured: flat from 16k to 64k blocks).
 _BLOCKS_AT_ONCE = 1 << 15
 _VALUES_AT_ONCE_ON_GPU = 1 << 26  # a quarter of a GB
-
-_logger = logging.getLogger(__name__)
 
 
 class Purpose(IntEnum):
@@ -151,7 +150,6 @@ def _kernels() -> ModuleType | None:
 
         noise_kernels.normals(*torch.zeros(2, 1, dtype=torch.int64, device="cuda"), 1, seed=0, stream=0, update=0)
     except Exception as error:  # no Triton, no C compiler for its launcher, or whatever else it raises
-        first_line = str(error).strip().partition("\n")[0]
-        _logger.warning(f"Noise cannot be drawn by a kernel of its own ({first_line}): chains on this GPU are slower.")
+        say_once(f"Noise cannot be drawn by a kernel of its own ({first_line(error)}): chains on this GPU are slower.")
         return None
     return noise_kernels

@@ -90,16 +90,17 @@ def _launch(
     if num_rows:
         signed = seed - (1 << 64) if seed >> 63 else seed  # the 64 bits as Triton takes them
         programs = (triton.cdiv(num_rows * num_blocks, _BLOCKS_A_PROGRAM),)
-        kernel[programs](
-            out,
-            images.contiguous(),
-            steps.contiguous(),
-            signed,
-            stream,
-            update,
-            len(images),
-            num_blocks,
-            num_rows,
-            *last,
-            N=_BLOCKS_A_PROGRAM,
-        )
+        with torch.cuda.device_of(out):  # Triton launches on the present device, whatever its tensors are on
+            kernel[programs](
+                out,
+                images.contiguous(),
+                steps.contiguous(),
+                signed,
+                stream,
+                update,
+                len(images),
+                num_blocks,
+                num_rows,
+                *last,
+                N=_BLOCKS_A_PROGRAM,
+            )

@@ -56,6 +56,13 @@ def small_learner(
     return Learner(model, wrapped or model, betas=BETAS, start_average=start_average)
 
 
+def state_of(learner: Learner) -> list[Tensor]:
+    """Weights, averaged weights and the optimisers' state, all as they are now."""
+    states = [state for optimizer in learner.optimizers for state in optimizer.state.values()]
+    adam = [value for state in states for value in state.values()]
+    return [*learner.model.state_dict().values(), *learner.ema.state_dict().values(), *adam]
+
+
 def method(**changes: object) -> Method:
     return replace(METHOD, **changes)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import BETAS, method, random_pixels, small_learner, small_model
+from small_models import BETAS, method, random_pixels, small_learner, small_model, state_of
 from torch import Tensor
 
 from distmgcd.core.ahead import Ahead
@@ -33,15 +33,11 @@ def read(update: int) -> tuple[Tensor, Tensor]:
     return BATCHES[update]
 
 
-def state_of(learner: Learner, metrics: list[Tensor]) -> list[Tensor]:
-    states = [state for optimizer in learner.optimizers for state in optimizer.state.values()]
-    adam = [value for state in states for value in state.values()]
-    return [*learner.model.state_dict().values(), *learner.ema.state_dict().values(), *adam, *metrics]
-
-
-def plainly(how: Method, norm: str = "none") -> tuple[Learner, list[Tensor]]:
+def plainly(how: Method, norm: str = "none") -> list[Tensor]:
+    """What the plain updates leave behind, and their metrics."""
     learner = small_learner(small_model(norm=norm))
-    return learner, [learn(learner, *read(update), update, how).metrics for update in range(NUM_UPDATES)]
+    metrics = [learn(learner, *read(update), update, how).metrics for update in range(NUM_UPDATES)]
+    return [*state_of(learner), *metrics]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +52,7 @@ def test_updates_ahead_are_the_plain_ones_bit_for_bit(norm: str, changes: dict):
     how = method(num_updates=NUM_UPDATES, **changes)
     ahead, learner = ahead_of(norm)
     metrics = [ahead.learn(read, update, how).metrics for update in range(NUM_UPDATES)]
-    assert all(map(torch.equal, state_of(learner, metrics), state_of(*plainly(how, norm))))
+    assert all(map(torch.equal, [*state_of(learner), *metrics], plainly(how, norm)))
 
 
 def test_the_next_coarse_chains_walk_before_the_finest_of_this_update_and_none_after_the_last():
@@ -108,7 +104,7 @@ class TestOnGpu:
         for _ in range(20):  # a race need not show at once
             ahead, other = ahead_of(device="cuda")
             metrics = [ahead.learn(batches.__getitem__, update, how).metrics for update in range(NUM_UPDATES)]
-            for found, expected in zip(state_of(other, metrics), state_of(learner, plain), strict=True):
+            for found, expected in zip([*state_of(other), *metrics], [*state_of(learner), *plain], strict=True):
                 torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
     def test_no_host_waits_for_the_gpu(self):

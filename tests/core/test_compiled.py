@@ -5,9 +5,10 @@ import torch
 from small_models import small_energy
 
 from distmgcd.core.energy import frozen
-from distmgcd.core.fast import PLAIN, FastWalker, Speed, say_once
+from distmgcd.core.fast import PLAIN, FastWalker, Speed
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.noise import Purpose, normals
+from distmgcd.core.telling import say_once
 
 
 @pytest.mark.slow

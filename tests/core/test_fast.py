@@ -13,12 +13,13 @@ from distmgcd.config import PAPER_LAYERS
 from distmgcd.core import fast, tracing
 from distmgcd.core.captured import CapturedChain
 from distmgcd.core.energy import ACTIVATIONS, ConvEnergy, ConvLayer, frozen
-from distmgcd.core.fast import PLAIN, FastWalker, Speed, say_once
+from distmgcd.core.fast import PLAIN, FastWalker, Speed
 from distmgcd.core.grids import expand
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import learn
 from distmgcd.core.noise import Purpose, normals
 from distmgcd.core.synthesis import ChainNoise, climb, synthesise
+from distmgcd.core.telling import say_once
 from distmgcd.core.tracing import TracedSlope
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_models import method, random_pixels, small_learner, small_model
+from small_models import method, random_pixels, small_learner, small_model, state_of
 from torch import Tensor
 
 from distmgcd.core import overlap
@@ -38,9 +38,7 @@ def state_after(learner: Learner, kind: StartKind, walker: Walker) -> list[Tenso
         if kind == "persistent":
             previous = PreviousEnds(learned.synthesised, torch.arange(6) % 3 > 0)
     gradients = [p.grad for p in learner.model.parameters()]
-    states = [state for optimizer in learner.optimizers for state in optimizer.state.values()]
-    adam = [value for state in states for value in state.values()]
-    return [*gradients, *learner.model.state_dict().values(), *learner.ema.state_dict().values(), *adam, *metrics]
+    return [*gradients, *state_of(learner), *metrics]
 
 
 @pytest.mark.parametrize(
