@@ -12,6 +12,7 @@ from distmgcd.bench import timing
 from distmgcd.bench.chains import textbook_chain
 from distmgcd.bench.machine import eager_precision
 from distmgcd.config import Config
+from distmgcd.config.rules import against_ahead
 from distmgcd.core.blocks import learn_in_blocks
 from distmgcd.core.devices import fp32_products
 from distmgcd.core.energy import MultiGridEnergy, frozen
@@ -67,7 +68,7 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
     }
     if eager_precision(device) != "fp32":
         tasks["textbook, fp32"] = textbook_in_fp32
-    if config.num_grids > 1 and can_walk_ahead(config):
+    if config.num_grids > 1 and not against_ahead(config):
         tasks["ahead"] = updates_ahead(config, batch, method, device)
     times = timing.in_turn(tasks, device)
     in_fp32 = times.get("textbook, fp32", times["textbook"])
@@ -81,11 +82,6 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
         "of_fp32_textbook": timing.times_as_fast(times["learn"], in_fp32),
         "ahead": timing.times_as_fast(times["ahead"], times["learn"]) if "ahead" in times else None,
     }
-
-
-def can_walk_ahead(config: Config) -> bool:
-    """Whether speed.ahead may be set."""
-    return config.learning.block_size is None and config.start.kind != "persistent" and config.speed.overlap
 
 
 def updates_ahead(config: Config, batch: Batch, method: Method, device: torch.device) -> timing.Task:

@@ -40,19 +40,24 @@ def _blocks(config: "Config") -> None:
         )
 
 
-def _ahead(config: "Config") -> None:
-    if not config.speed.ahead:
-        return
+def against_ahead(config: "Config") -> str | None:
+    """The setting that does not go with speed.ahead, if there is one."""
     for setting, against in (
         ("learning.block_size", config.learning.block_size is not None),
         ("start.kind=persistent", config.start.kind == "persistent"),
         ("speed.overlap=false", not config.speed.overlap),
     ):
         if against:
-            raise ValueError(
-                f"speed.ahead=true walks chains of the next batch before this update has ended, which {setting} does "
-                "not allow; leave one of them out."
-            )
+            return setting
+    return None
+
+
+def _ahead(config: "Config") -> None:
+    if config.speed.ahead and (setting := against_ahead(config)):
+        raise ValueError(
+            f"speed.ahead=true walks chains of the next batch before this update has ended, which {setting} does "
+            "not allow; leave one of them out."
+        )
 
 
 def _evaluation(config: "Config") -> None:

@@ -147,8 +147,7 @@ def _protocol(mask: str, request: InpaintRequest, models: dict[str, TrainedModel
 
 def _others(request: InpaintRequest) -> dict[str, str]:
     """{its name in the file: path} of every run that fills the same."""
-    names = [_AGAINST, *(f"{_AGAINST} {number}" for number in range(2, 1 + len(request.against)))]
-    return dict(zip(names, request.against, strict=False))
+    return {_AGAINST if n == 1 else f"{_AGAINST} {n}": path for n, path in enumerate(request.against, start=1)}
 
 
 def trained_for(config: Config, mask: str) -> str:
