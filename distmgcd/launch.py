@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from distmgcd.config import Config
-from distmgcd.data import batch_indices, check_shares
+from distmgcd.data import batch_indices, check_shares, notes_of
 from distmgcd.errors import UserError
 from distmgcd.num_workers import NumWorkers, bounds, check_workers
 from distmgcd.runs.run import METRICS_FILE, Run
@@ -107,6 +107,8 @@ def claimed(
     with lock.held(run.store):
         run.claim(config)
         checkpoint.complete_left_overs(run.store)
+        for note in notes_of(images, held_out) if show is not None else ():
+            show({"event": note})
         if show is not None and (changed := run.measured_otherwise(config)):
             show({"event": _too_late(run, changed)})
         yield run

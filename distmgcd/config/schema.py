@@ -20,6 +20,9 @@ Level = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number 
 Fraction = Annotated[float, Field(ge=0, le=1, description="a fraction from 0 to 1")]
 Decay = Annotated[float, Field(ge=0, lt=1, description="a number from 0 up and below 1")]
 Factor = Annotated[float, Field(gt=0, lt=1, description="a number above 0 and below 1")]
+Colour = Annotated[
+    str, Field(pattern="^(black|white|#[0-9a-fA-F]{6})$", description="black, white or a colour as '#rrggbb'")
+]
 Switch = Annotated[Literal["auto"] | bool, Field(description="auto, true or false")]
 Activation = Literal["leaky_relu", "relu", "silu", "gelu", "elu", "softplus"]
 Norm = Literal["none", "layer", "spectral", "batch"]
@@ -41,13 +44,15 @@ class Section(BaseModel):
 class Data(Section):
     path: str  # a Parquet file or folder, a folder of images, sklearn:digits, torchvision:NAME?root=DIR
     image_size: Count | None = None  # None: the finest grid
-    pad: Whole = 0  # black pixels added on each side before resizing: 2 makes 28x28 32x32
+    pad: Whole = 0  # pixels of the background added on each side before resizing: 2 makes 28x28 32x32
+    background: Colour = "black"  # behind transparent images
     channels: Literal[1, 3]
     split: str = "train"
     held_out: str = "test"
     # Part of `split` that is not trained on and takes the place of `held_out`: choose settings by it, so that the
     # distances to `held_out` remain those of a choice that never saw it.
     validation: Decay = 0.0
+    leave_out_copies: bool = False  # do not train on images that are, pixel by pixel, among the held-out ones, too
     flip: bool = False  # mirror half of the observed images, a fresh draw at every update
     noise: Level = 0.02  # deviation of the Gaussian noise on observed images; pixels span [-1, 1]
     max_corrupt: Fraction = 0.001

@@ -28,7 +28,7 @@ def decode_rows(
     """
 
     def run(task: _Task) -> list[tuple[int, Prepared] | SkippedRow]:
-        return [_decode_row(row, loader, prepare) for row, loader in task]
+        return [_decode_row(source, row, loader, prepare) for row, loader in task]
 
     num_threads = min(_num_cores(), _MOST_THREADS)
     loaders = source.images(rows)
@@ -40,12 +40,12 @@ def decode_rows(
 
 
 def _decode_row(
-    row: int, loader: Loader, prepare: Callable[[int, Image.Image], Prepared]
+    source: Source, row: int, loader: Loader, prepare: Callable[[int, Image.Image], Prepared]
 ) -> tuple[int, Prepared] | SkippedRow:
     try:
         return row, prepare(row, loader())
     except CorruptImage as error:
-        return SkippedRow(row, str(error))
+        return SkippedRow(row, str(error), source.place(row))
 
 
 def _num_cores() -> int:

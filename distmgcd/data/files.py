@@ -1,6 +1,7 @@
 """Finding files on any file system pyarrow knows."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -30,9 +31,11 @@ class Files:
 
     def with_extensions(self, extensions: frozenset[str]) -> "Files":
         """Only the files with such an extension (lower case, no dot) that are not hidden."""
-        suitable = (info for info in self.infos if info.extension.lower() in extensions)
-        kept = (info for info in suitable if not _is_hidden(self.relative(info)))
+        kept = (info for info in self.visible() if info.extension.lower() in extensions)
         return Files(self.file_system, self.base, tuple(kept))
+
+    def visible(self) -> Iterator[fs.FileInfo]:
+        return (info for info in self.infos if not _is_hidden(self.relative(info)))
 
 
 def find_files(path: str) -> Files:
@@ -42,6 +45,10 @@ def find_files(path: str) -> Files:
     """
     try:
         files = _find(path)
+    except ImportError:  # of hf:// alone
+        raise UserError(
+            f"data.path {path!r} needs huggingface_hub, which is not installed; run: pip install huggingface_hub"
+        ) from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise unreadable(path, error) from error
     if not files.infos:
@@ -49,10 +56,11 @@ def find_files(path: str) -> Files:
     return files
 
 
-def unreadable(path: str, error: Exception) -> UserError:
-    """The UserError for a file or an address that pyarrow cannot read."""
+def unreadable(path: str, error: Exception, *, file: str | None = None) -> UserError:
+    """The UserError for a file of data.path, or an address, that pyarrow cannot read."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(f"data.path {path!r} cannot be read ({reason}); check the path, its permissions and its contents.")
+    what = f"data.path {path!r}" if file in (None, path) else f"The file {file!r} of data.path {path!r}"
+    return UserError(f"{what} cannot be read ({reason}); check the path, its permissions and its contents.")
 
 
 def _find(path: str) -> Files:
@@ -68,10 +76,24 @@ def _find(path: str) -> Files:
     files = Files(file_system, base.rstrip("/"), tuple(infos))
     if pattern is None:
         return files
-    return Files(file_system, files.base, tuple(i for i in infos if _matches(files.relative(i), pattern)))
+    return Files(file_system, files.base, _matching(files, pattern.split("/")))
+
+
+def _matching(files: Files, pattern: list[str]) -> tuple[fs.FileInfo, ...]:
+    """The files of this pattern; if there are none, those in folders of it, as `train*` may name folders."""
+    parts = [files.relative(info).split("/") for info in files.infos]
+    of_files = [_matches(path, pattern) for path in parts]
+    if not any(of_files):
+        of_files = [any(_matches(path[:end], pattern) for end in range(1, len(path))) for path in parts]
+    return tuple(info for info, matches in zip(files.infos, of_files, strict=True) if matches)
 
 
 def _resolve(path: str) -> tuple[fs.FileSystem, str]:
+    if path.startswith(("http://", "https://")):
+        raise UserError(
+            f"data.path {path!r} is an address of the web, from which nothing is read; download the files, or give "
+            "s3://, gs://, abfs:// or hf://."
+        )
     if "://" in path:
         return fs.FileSystem.from_uri(path)
     return fs.LocalFileSystem(), Path(path).expanduser().absolute().as_posix()
@@ -85,12 +107,22 @@ def _split_glob(path: str) -> tuple[str, str | None]:
         return path, None
     address, question_mark, query = path.partition("?") if is_uri else (path, "", "")
     folder, slash, _ = address[: special.start()].rpartition("/")
-    return (folder or slash or ".") + question_mark + query, address[len(folder + slash) :]
+    pattern = address[len(folder + slash) :].rstrip("/")
+    if any("**" in part and part != "**" for part in pattern.split("/")):
+        raise UserError(
+            f"In data.path, ** must stand alone between slashes, for any number of folders, but is part of a name in "
+            f"{path!r}; write DIR/**/*.parquet."
+        )
+    return (folder or slash or ".") + question_mark + query, pattern
 
 
-def _matches(relative: str, pattern: str) -> bool:
-    parts, pattern_parts = relative.split("/"), pattern.split("/")
-    return len(parts) == len(pattern_parts) and all(map(fnmatchcase, parts, pattern_parts))
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    """Part by part; ** stands for any number of folders, none included."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (bool(parts) and _matches(parts[1:], pattern))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _is_hidden(relative: str) -> bool:

@@ -64,6 +64,13 @@ class TorchvisionSource:
             classes=tuple(map(str, classes)) if classes else None,
         )  # fmt: skip
 
+    def place(self, row: int) -> str:
+        for name, dataset in self._datasets.items():
+            if row < len(dataset):
+                return f"item {row} of its split {name}"
+            row -= len(dataset)
+        raise IndexError(row)
+
     def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
         start = 0
         for dataset in self._datasets.values():

@@ -207,6 +207,7 @@ def _open_images(run: str, config: Config, request: InpaintRequest) -> ImageSet:
             channels=data.channels,
             split="all",
             pad=data.pad,
+            background=data.background,
             max_corrupt=data.max_corrupt,
         ),
         f"The images {request.images!r} cannot be filled",

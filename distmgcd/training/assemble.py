@@ -1,6 +1,7 @@
 """From a config to the numbers and modules of the method, which know no config."""
 
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -130,17 +131,18 @@ def make_chains(config: Config, worker: Worker, *, num_images: int) -> Chains | 
 
 def open_training_images(config: Config) -> ImageSet:
     """The images that are learned from, as the config wants them. Raises UserError."""
-    return _open(config, config.data.split, part=(0.0, 1.0 - config.data.validation))
+    without = open_held_out_images(config).hashes if config.data.leave_out_copies else None
+    return _open(config, config.data.split, part=(0.0, 1.0 - config.data.validation), without=without)
 
 
 def open_held_out_images(config: Config) -> ImageSet:
     """The images that samples are compared with: none of them is learned from. Raises UserError."""
     if config.data.validation:
         return _open(config, config.data.split, part=(1.0 - config.data.validation, 1.0))
-    return _open(config, config.data.held_out)
+    return _open(config, config.data.held_out, setting="data.held_out")
 
 
-def _open(config: Config, split: str, part: tuple[float, float] = (0.0, 1.0)) -> ImageSet:
+def _open(config: Config, split: str, part: tuple[float, float] = (0.0, 1.0), **how: Any) -> ImageSet:
     data = config.data
     return open_images(
         data.path,
@@ -149,5 +151,7 @@ def _open(config: Config, split: str, part: tuple[float, float] = (0.0, 1.0)) ->
         split=split,
         part=part,
         pad=data.pad,
+        background=data.background,
         max_corrupt=data.max_corrupt,
+        **how,
     )
