@@ -42,7 +42,8 @@ def _open_files(path: str) -> Source:
     extensions = ", ".join("." + extension for extension in sorted(IMAGE_EXTENSIONS))
     raise UserError(
         f"data.path {path!r} holds neither Parquet files (.parquet, .pq) nor images ({extensions}), but "
-        f"{_kinds(list(files.infos))}; point it at some."
+        f"{_kinds(list(files.infos))}; point it at some. What torchvision downloads is read by "
+        "torchvision:NAME?root=DIR."
     )
 
 

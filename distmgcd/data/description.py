@@ -101,11 +101,13 @@ def _notes(images: list[_Seen], contents: Contents, background: str) -> Iterator
     for one, other in combinations(range(len(contents.split_names)), 2):
         if num := int(np.isin(hashes[codes == other], hashes[codes == one]).sum()):
             names = contents.split_names
-            yield f"{num:,} images of {names[other]} are also in {names[one]}, pixel by pixel."
+            yield f"Images of {names[other]} that are also in {names[one]}, pixel by pixel: {num:,}."
 
 
 def _spread_rows(num_rows: int, *, num_samples: int) -> np.ndarray:
     """At most `num_samples` rows, ascending, in runs that start evenly over all rows."""
+    if num_samples >= num_rows:
+        return np.arange(num_rows)
     run_length = max(1, num_samples // _NUM_RUNS)
     starts = np.linspace(0, max(0, num_rows - run_length), min(_NUM_RUNS, num_samples)).astype(np.int64)
     rows = np.unique(starts[:, np.newaxis] + np.arange(run_length))

@@ -59,7 +59,7 @@ class Noticed:
             f", {self.num_mostly_clear:,} of them in more than half of their pixels," if self.num_mostly_clear else ""
         )
         sentences = {
-            f"{self.num_left_out:,} images ({self.of}) are left out, for they are held out, too.": self.num_left_out,
+            f"Images left out of {self.of} because they are held out, too: {self.num_left_out:,}.": self.num_left_out,
             f"{self.num_copies:,} {of} repeat another of them, pixel by pixel.": self.num_copies,
             f"{self.num_flat:,} {of} are one value all over{which}: there is nothing to see in them.": self.num_flat,
             f"{self.num_transparent:,} {of} are transparent{most} and lie over {background}; {setting} is the colour "

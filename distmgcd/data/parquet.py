@@ -21,7 +21,7 @@ _NUM_ROWS_READ_AT_ONCE = 256
 _SPLIT = "split"
 _OTHER_SPLITS = ("subset", "partition", "set", "usage", "phase")  # taken if all they hold are names of splits
 _TEST_EVERY = 10
-_READ_ERRORS = (pa.ArrowException, OSError)
+_READ_ERRORS = (pa.ArrowException, OSError, ValueError)  # ValueError: of an extension type, about its metadata
 
 
 class ParquetSource:

@@ -15,6 +15,7 @@ Extension types are read by what they are stored as: Ray's are known to pyarrow 
 """
 
 import json
+import pickletools
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -28,6 +29,7 @@ _IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "fine_label")
 _SHAPE = re.compile(r"\d+(?:\s*[x,]\s*\d+){1,2}")
 _TENSORS = ("arrow.fixed_shape_tensor", "ray.data.arrow_tensor", "ray.data.arrow_tensor_v2")
+_OF_A_TUPLE = ("PROTO", "FRAME", "MARK", "MEMOIZE", "STOP")
 _RAW_FORMAT = re.compile(r"raw uint8 (\d+(?:x\d+){1,2})\b")
 
 
@@ -101,19 +103,30 @@ def _tensor_column(field: pa.Field, *, path: str) -> ImageColumn:
 
 
 def _shape_of_tensor(field: pa.Field) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """(shape, permutation); the shape is () where it is not told. Of Ray it is JSON, or a pickle, which is not read."""
+    """(shape, permutation); the shape is () where it is not told."""
     if isinstance(field.type, pa.FixedShapeTensorType):  # pyarrow knows this one itself
         permutation = field.type.permutation
         return tuple(field.type.shape), tuple(permutation) if permutation else None
     metadata = (
         field.type.__arrow_ext_serialize__()
         if isinstance(field.type, pa.BaseExtensionType)
-        else field.metadata[b"ARROW:extension:metadata"]
+        else field.metadata.get(b"ARROW:extension:metadata", b"")
     )
     try:
         return tuple(map(int, json.loads(metadata))), None
     except (TypeError, ValueError):
-        return (), None
+        return _numbers_of_pickle(metadata), None
+
+
+def _numbers_of_pickle(pickled: bytes) -> tuple[int, ...]:
+    """A pickled tuple of whole numbers, as Ray 2.49 to 2.54 wrote, read without executing it; () of anything else."""
+    try:
+        steps = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(pickled)]
+    except ValueError:
+        return ()
+    numbers = tuple(argument for name, argument in steps if name.startswith("BININT"))
+    is_tuple = all(name.startswith(("BININT", "TUPLE")) or name in _OF_A_TUPLE for name, _ in steps)
+    return numbers if is_tuple else ()
 
 
 def label_column(schema: pa.Schema) -> str | None:

@@ -43,7 +43,7 @@ def test_copies_of_held_out_images_are_left_out_of_training_where_that_is_asked_
     images, held_out = open_training_images(config), open_held_out_images(config)
     assert images.rows.tolist() == [0, 1, 2, 3, 4, 7] and len(held_out) == 4
     assert not np.isin(held_out.hashes, images.hashes).any()
-    assert "2 images (train) are left out, for they are held out, too." in notes_of(images, held_out)
+    assert "Images left out of train because they are held out, too: 2." in notes_of(images, held_out)
 
 
 def test_a_training_says_at_its_start_what_is_odd_about_its_images(leaky, tmp_path):
@@ -83,7 +83,7 @@ def test_an_import_and_a_description_tell_it_too(tmp_path):
 
 def test_a_description_of_all_images_counts_copies_between_splits(leaky):
     found = describe(leaky[0].removeprefix("data.path="), num_samples=None)
-    assert "2 images of test are also in train, pixel by pixel." in found.notes and found.num_sampled == 12
+    assert "Images of test that are also in train, pixel by pixel: 2." in found.notes and found.num_sampled == 12
 
 
 def test_images_without_anything_odd_have_no_note(tmp_path, cache):
