@@ -100,7 +100,7 @@ def _write_images(folder: Path, source: Source, rows: np.ndarray, wanted: Wanted
     """Write images.u8 in the order of the rows."""
 
     def prepare(row: int, image: Image.Image) -> tuple[bytes, int, Look]:
-        _check_channels(image, channels=wanted.channels, place=source.place(row), path=source.path)
+        _check_channels(image, channels=wanted.channels, row=row, source=source)
         flat = pixels.over(image, wanted.background)
         framed = pixels.padded(flat, wanted.pad, wanted.background)
         stored = pixels.to_array(pixels.fit(framed, wanted.image_size)).tobytes()
@@ -128,12 +128,12 @@ def _write_images(folder: Path, source: Source, rows: np.ndarray, wanted: Wanted
     return _Written(kept, hashes, content.hexdigest(), skipped, noticed.notes(background=wanted.background))
 
 
-def _check_channels(image: Image.Image, *, channels: int, place: str, path: str) -> None:
+def _check_channels(image: Image.Image, *, channels: int, row: int, source: Source) -> None:
     found = pixels.num_channels(image)
     if found != channels:
         raise UserError(
-            f"data.channels={channels} asks for {pixels.kind_of(channels)} images, but {place} is "
-            f"{pixels.kind_of(found)} (data.path {path!r}); set data.channels={found} if all are, or make all one kind "
+            f"data.channels={channels} asks for {pixels.kind_of(channels)} images, but {source.place(row)} is "
+            f"{pixels.kind_of(found)} (data.path {source.path!r}); set data.channels={found} if all are, or make all one kind "
             f"with `distmgcd data import SOURCE DEST.parquet --channels {channels}`."
         )
 

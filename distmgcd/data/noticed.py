@@ -76,8 +76,8 @@ def notes_of(images: ImageSet, held_out: ImageSet) -> tuple[str, ...]:
     """The notes of both, each once, and how many of the held-out images are among the others, pixel by pixel."""
     num = int(np.isin(held_out.hashes, images.hashes).sum())
     shared = (
-        f"{num:,} of {len(held_out):,} held-out images ({100 * num / len(held_out):.2g} %) are also among the images "
-        "to train on, pixel by pixel: distances to them are too good. data.leave_out_copies=true leaves them out of "
-        "training."
+        f"{num:,} of {len(held_out):,} held-out images ({100 * num / len(held_out):.3g} %) are also among the images "
+        "to train on, pixel by pixel, which makes distances look better than they are; data.leave_out_copies=true leaves "
+        "them out of training."
     )
     return tuple(dict.fromkeys((*([shared] if num else []), *images.notes, *held_out.notes)))

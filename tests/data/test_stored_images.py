@@ -90,7 +90,7 @@ def test_the_order_of_axes_that_an_arrow_tensor_tells_is_kept(tmp_path, cache):
 def test_ray_datas_own_types_are_read_where_ray_has_registered_them(tmp_path, cache):
     extensions = pytest.importorskip("ray.data.extensions")
     pq.write_table(pa.table({"image": extensions.ArrowTensorArray.from_numpy(GREY)}), tmp_path / "a.parquet")
-    assert "tensor" in str(pq.read_schema(tmp_path / "a.parquet").field("image").type)
+    assert "Tensor" in str(pq.read_schema(tmp_path / "a.parquet").field("image").type)
     np.testing.assert_array_equal(open_all(tmp_path, cache).images[:, 0], GREY)
 
 
