@@ -18,7 +18,7 @@ from distmgcd.data import pixels
 from distmgcd.data.cache_folder import DESCRIPTION, IMAGES, UNFINISHED, writable
 from distmgcd.data.corrupt import SkippedRow
 from distmgcd.data.decoding import decode_rows
-from distmgcd.data.image_set import hash_of_pixels
+from distmgcd.data.image_set import content_of, hash_of_pixels
 from distmgcd.data.noticed import Look, Noticed, look_at
 from distmgcd.data.source import Source, in_percent, rows_to_open
 from distmgcd.errors import UserError
@@ -37,6 +37,11 @@ class Wanted:
     pad: int
     background: str
     without: np.ndarray = field(repr=False)  # uint64: hashes of images that are left out
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, [C, S, S]."""
+        return self.channels, self.image_size, self.image_size
 
     @property
     def split_in_words(self) -> str:
@@ -65,21 +70,20 @@ def build(entry: Path, source: Source, wanted: Wanted, *, setting: str) -> None:
     try:
         written = _write_images(unfinished, source, rows, wanted)
         with writable(entry.parent):
-            kept = np.array(written.rows, dtype=np.int64)
-            arrays = {"rows": kept, "hashes": np.array(written.hashes, dtype=np.uint64)}
-            if contents.labels is not None:
-                arrays["labels"] = contents.labels[kept]
             description = {
-                "shape": [len(kept), wanted.channels, wanted.image_size, wanted.image_size],
+                "shape": [len(written.rows), *wanted.shape],
                 "num_rows": len(rows),
                 "skipped": written.skipped,
-                "content": written.content,
+                "content": content_of(written.hashes, wanted.shape),
                 "classes": contents.classes,
                 "source": source.path,
                 "split": wanted.split_in_words,
                 "split_origin": contents.split_origin,
                 "notes": [*contents.notes, *written.notes],
             }
+            arrays = {"rows": written.rows, "hashes": written.hashes}
+            if contents.labels is not None:
+                arrays["labels"] = contents.labels[written.rows]
             _finish(unfinished, entry, description=description, arrays=arrays)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -89,9 +93,8 @@ def build(entry: Path, source: Source, wanted: Wanted, *, setting: str) -> None:
 class _Written(NamedTuple):
     """What images.u8 holds, and what was left out of it."""
 
-    rows: list[int]
-    hashes: list[int]
-    content: str
+    rows: np.ndarray  # int64 [N]
+    hashes: np.ndarray  # uint64 [N]
     skipped: list[SkippedRow]
     notes: Sequence[str]
 
@@ -108,7 +111,6 @@ def _write_images(folder: Path, source: Source, rows: np.ndarray, wanted: Wanted
 
     kept, hashes, skipped, noticed = [], [], [], Noticed(wanted.split_in_words)
     without = frozenset(wanted.without.tolist())
-    content = hashlib.sha256(f"uint8 {wanted.channels}x{wanted.image_size}x{wanted.image_size} ".encode())
     decoded = decode_rows(source, rows, prepare)
     with writable(folder.parent), (folder / IMAGES).open("wb") as file:
         for item in decoded:
@@ -122,10 +124,11 @@ def _write_images(folder: Path, source: Source, rows: np.ndarray, wanted: Wanted
             noticed.add(hash_of_image, look)
             kept.append(row)
             hashes.append(hash_of_image)
-            content.update(stored)
             file.write(stored)
         _to_disk(file)
-    return _Written(kept, hashes, content.hexdigest(), skipped, noticed.notes(background=wanted.background))
+    return _Written(
+        np.array(kept, np.int64), np.array(hashes, np.uint64), skipped, noticed.notes(background=wanted.background)
+    )
 
 
 def _check_channels(image: Image.Image, *, channels: int, row: int, source: Source) -> None:
@@ -133,8 +136,8 @@ def _check_channels(image: Image.Image, *, channels: int, row: int, source: Sour
     if found != channels:
         raise UserError(
             f"data.channels={channels} asks for {pixels.kind_of(channels)} images, but {source.place(row)} is "
-            f"{pixels.kind_of(found)} (data.path {source.path!r}); set data.channels={found} if all are, or make all one kind "
-            f"with `distmgcd data import SOURCE DEST.parquet --channels {channels}`."
+            f"{pixels.kind_of(found)} (data.path {source.path!r}); set data.channels={found} if all are, or make all "
+            f"one kind with `distmgcd data import SOURCE DEST.parquet --channels {channels}`."
         )
 
 

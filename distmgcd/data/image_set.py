@@ -13,6 +13,11 @@ def hash_of_pixels(pixels: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(pixels, digest_size=8).digest(), "little")
 
 
+def content_of(hashes: np.ndarray, shape: tuple[int, int, int]) -> str:
+    """The hash of all pixels of a set, from those of its images in their order and the shape of each."""
+    return hashlib.sha256(f"uint8 {shape} ".encode() + hashes.astype("<u8").tobytes()).hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:
     """N square images of one split, all of the same size and channels. Every array is read-only."""

@@ -77,7 +77,7 @@ def notes_of(images: ImageSet, held_out: ImageSet) -> tuple[str, ...]:
     num = int(np.isin(held_out.hashes, images.hashes).sum())
     shared = (
         f"{num:,} of {len(held_out):,} held-out images ({100 * num / len(held_out):.3g} %) are also among the images "
-        "to train on, pixel by pixel, which makes distances look better than they are; data.leave_out_copies=true leaves "
-        "them out of training."
+        "to train on, pixel by pixel, which makes distances look better than they are; data.leave_out_copies=true "
+        "leaves them out of training."
     )
     return tuple(dict.fromkeys((*([shared] if num else []), *images.notes, *held_out.notes)))
