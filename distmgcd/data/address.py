@@ -23,6 +23,8 @@ def open_source(path: str) -> Source:
 
     Looks for files but opens none. Raises UserError if `path` is none of these.
     """
+    if not path.strip():
+        raise UserError("data.path is empty; name a Parquet file, a folder of images, or sklearn:digits.")
     if path == DIGITS:
         return DigitsSource()
     if path.startswith(TORCHVISION_PREFIX):
@@ -55,6 +57,12 @@ def _unread(files: Files, read: Files) -> tuple[str, ...]:
 
 
 def _kinds(infos: list[FileInfo]) -> str:
-    counts = Counter(f".{info.extension.lower()}" if info.extension else "without extension" for info in infos)
+    counts = Counter(map(_kind, infos))
     shown = [f"{count} {kind}" for kind, count in counts.most_common(_NUM_KINDS_SHOWN)]
     return ", ".join(shown) + (", ..." if len(counts) > len(shown) else "")
+
+
+def _kind(info: FileInfo) -> str:
+    if not info.is_file:
+        return "link to nothing"
+    return f".{info.extension.lower()}" if info.extension else "without extension"

@@ -124,4 +124,4 @@ def _rows_per_label(contents: Contents) -> dict[int, int] | None:
 def _num_bytes(path: str) -> int | None:
     if path.startswith(("sklearn:", "torchvision:")):
         return None
-    return sum(info.size for info in find_files(path).infos)
+    return sum(info.size or 0 for info in find_files(path).infos)

@@ -1,5 +1,6 @@
 """Finding files on any file system pyarrow knows."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,10 +32,11 @@ class Files:
 
     def with_extensions(self, extensions: frozenset[str]) -> "Files":
         """Only the files with such an extension (lower case, no dot) that are not hidden."""
-        kept = (info for info in self.visible() if info.extension.lower() in extensions)
-        return Files(self.file_system, self.base, tuple(kept))
+        suitable = (info for info in self.visible() if info.extension.lower() in extensions)
+        return Files(self.file_system, self.base, tuple(info for info in suitable if info.is_file))
 
     def visible(self) -> Iterator[fs.FileInfo]:
+        """Those that are not hidden; links to nothing are among them."""
         return (info for info in self.infos if not _is_hidden(self.relative(info)))
 
 
@@ -71,12 +73,30 @@ def _find(path: str) -> Files:
         return Files(file_system, base, ())
     if info.type == fs.FileType.File:
         return Files(file_system, base.rpartition("/")[0], (info,))
-    infos = file_system.get_file_info(fs.FileSelector(base, recursive=True))
-    infos = sorted((info for info in infos if info.type == fs.FileType.File), key=lambda info: info.path)
+    infos = sorted(_all_below(file_system, base.rstrip("/") or base), key=lambda info: info.path)
     files = Files(file_system, base.rstrip("/"), tuple(infos))
     if pattern is None:
         return files
     return Files(file_system, files.base, _matching(files, pattern.split("/")))
+
+
+def _all_below(file_system: fs.FileSystem, base: str) -> list[fs.FileInfo]:
+    """Everything below a folder but folders. pyarrow would follow a link to a folder above again and again."""
+    if not isinstance(file_system, fs.LocalFileSystem):
+        infos = file_system.get_file_info(fs.FileSelector(base, recursive=True))
+        return [info for info in infos if info.type != fs.FileType.Directory]
+    paths = []
+    for folder, subfolders, names in os.walk(base, followlinks=True, onerror=_raise):
+        above = f"{os.path.realpath(folder)}/"
+        subfolders[:] = [
+            name for name in subfolders if not above.startswith(f"{os.path.realpath(f'{folder}/{name}')}/")
+        ]
+        paths.extend(f"{folder}/{name}" for name in names)
+    return file_system.get_file_info(paths)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _matching(files: Files, pattern: list[str]) -> tuple[fs.FileInfo, ...]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distmgcd.data.files import Files, unreadable
-from distmgcd.data.parquet_schema import ImageColumn, class_names, image_column, label_column
+from distmgcd.data.parquet_schema import ImageColumn, class_names, image_column, label_column, plain
 from distmgcd.data.parquet_values import load
 from distmgcd.data.pixels import what_is_there
 from distmgcd.data.source import NO_LABEL, Contents, Loader, made_split, named_splits
@@ -72,9 +72,7 @@ class ParquetSource:
         read = partial(load, column=self._image, file_system=file_system, folders=[folder, self._files.base])
         for batch in batches:
             low, high = np.searchsorted(rows, (start, start + batch.num_rows))
-            column = batch.column(0)
-            stored = column.storage if isinstance(column, pa.ExtensionArray) else column
-            values = stored.take(pa.array(rows[low:high] - start))
+            values = plain(batch.column(0)).take(pa.array(rows[low:high] - start))
             for row, value in zip(rows[low:high].tolist(), values, strict=True):
                 yield row, partial(read, value)
             start += batch.num_rows

@@ -166,8 +166,22 @@ def _extension_name(field: pa.Field) -> str:
     return (field.metadata or {}).get(b"ARROW:extension:name", b"").decode()
 
 
+def plain(column: pa.Array) -> pa.Array:
+    """The same values, without an extension type, a dictionary or views."""
+    if isinstance(column, pa.ExtensionArray):
+        return column.storage
+    if isinstance(column, pa.DictionaryArray):
+        return column.dictionary_decode()
+    return column.cast(pa.large_binary()) if pa.types.is_binary_view(column.type) else column
+
+
 def _storage(kind: pa.DataType) -> pa.DataType:
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    """The type of plain(column)."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind.storage_type
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
 
 
 def _kind_in_words(field: pa.Field) -> str:

@@ -112,6 +112,14 @@ def test_a_column_named_image_that_holds_none_says_what_was_found(column, said, 
         open_all(tmp_path, cache)
 
 
+@pytest.mark.parametrize("kind", [pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())], ids=str)
+def test_bytes_may_be_stored_as_views_or_in_a_dictionary(kind, tmp_path, cache):
+    files = pa.array([png(image) for image in GREY], pa.binary())
+    column = files.dictionary_encode() if pa.types.is_dictionary(kind) else files.cast(kind)
+    pq.write_table(pa.table({"image": column}), tmp_path / "a.parquet")
+    np.testing.assert_array_equal(open_all(tmp_path, cache).images[:, 0], GREY)
+
+
 def test_tensors_that_do_not_say_their_shape_are_refused_unread():
     for metadata in (b"", pickle.dumps(Path("x")), b"\x80junk"):
         named = {"ARROW:extension:name": "ray.data.arrow_tensor", "ARROW:extension:metadata": metadata}
@@ -209,6 +217,23 @@ def test_a_glob_finds_what_a_shell_would(pattern, names, tmp_path):
     for path in (f"{tmp_path}/{pattern}", f"file://{tmp_path}/{pattern}"):
         found = find_files(path)
         assert [os.path.relpath(f"/{info.path.lstrip('/')}", tmp_path) for info in found.infos] == names.split()
+
+
+def test_a_link_to_a_folder_above_does_not_give_its_files_again_and_one_to_nothing_is_told(tmp_path):
+    write_encoded(tmp_path / "set" / "a.parquet", [png(image) for image in GREY])
+    (tmp_path / "set" / "loop").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "above").symlink_to(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "set" / "elsewhere").symlink_to(tmp_path / "other")
+    write_encoded(tmp_path / "other" / "b.parquet", [png(image) for image in GREY])
+    (tmp_path / "set" / "gone.parquet").symlink_to(tmp_path / "nowhere")
+    found = describe(str(tmp_path / "set"))
+    assert found.num_rows == 12 and found.notes[0] == "Of the files there, these are not read: 1 link to nothing."
+
+
+def test_an_empty_path_is_not_the_folder_that_one_is_in(cache):
+    with pytest.raises(UserError, match=r"data\.path is empty; name a"):
+        open_all("", cache)
 
 
 def test_stars_within_a_name_and_addresses_that_cannot_be_read_are_told(tmp_path, monkeypatch):
