@@ -65,7 +65,7 @@ MISTAKES = [
     (["data.path=sklearn:iris"], "only 'sklearn:digits'"),
     (["data.path=nosuch://x/y"], "nosuch://x/y"),
     (["data.channels=3"], "data.channels=3 asks for colour"),
-    (["data.split=training"], "training"),
+    (["data.split=trainings"], "trainings"),
     (["data.held_out=val"], "val"),
     (["--name", "a/b"], "--name must be a plain folder name"),
     (["--storage-path", "nosuch://bucket"], "no path or URI that pyarrow can open"),
@@ -264,9 +264,9 @@ def test_images_are_imported_shown_and_trained_on(command, tmp_path: Path):
 def test_import_tells_the_rows_it_skipped(command, tmp_path: Path):
     broken = write_images(tmp_path / "broken.parquet", [png(0), b"no image", png(2), png(3)])
     status, out, _ = command("data", "import", broken, tmp_path / "new.parquet", "--max-corrupt", "0.3")
-    assert status == 0 and "3 images" in out and "skipped row 1: " in out
+    assert status == 0 and "3 images" in out and f"skipped row 1 of {broken} (8 bytes" in out
     status, out, _ = command("data", "show", broken)
-    assert status == 0 and "1 of 4 looked at; row 1: " in out
+    assert status == 0 and f"1 of 4 looked at; row 1 of {broken} (8 bytes" in out
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from distmgcd.data.decoding import decode_rows
 from distmgcd.data.image_set import content_of, hash_of_pixels
 from distmgcd.data.noticed import Look, Noticed, look_at
 from distmgcd.data.source import Source, in_percent, rows_to_open
+from distmgcd.data.splits import split_named
 from distmgcd.errors import UserError
 
 _logger = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def build(entry: Path, source: Source, wanted: Wanted, *, setting: str) -> None:
     start_seconds = time.monotonic()
     contents = source.contents()
     rows = rows_to_open(contents, split=wanted.split, part=wanted.part, path=source.path, setting=setting)
+    wanted = replace(wanted, split=split_named(wanted.split, contents.split_names) or wanted.split)  # as it is called
     _logger.info("Decoding %d images of %s [%s] into %s", len(rows), source.path, wanted.split, entry)
     unfinished = entry.with_suffix(UNFINISHED)
     with writable(entry.parent):

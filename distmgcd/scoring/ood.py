@@ -115,6 +115,7 @@ def _open(path: str, config: Config, split: str) -> ImageSet:
         image_size=config.image_size,
         channels=config.data.channels,
         split=split,
+        setting="--split",
         background=config.data.background,
         max_corrupt=config.data.max_corrupt,
     )

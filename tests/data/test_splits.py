@@ -123,6 +123,13 @@ def test_no_test_image_is_trained_on_whatever_layout_names_it(train, test, tmp_p
     assert not np.isin(opened["test"].hashes, opened["train"].hashes).any()
 
 
+def test_a_split_that_is_called_otherwise_is_opened_and_named_as_it_is(tmp_path, cache):
+    write_encoded(tmp_path / "training" / "0.parquet", IMAGES[:20])
+    write_encoded(tmp_path / "testing" / "0.parquet", IMAGES[20:])
+    opened = open_images(str(tmp_path), image_size=8, channels=3, split="test", cache_dir=cache)
+    assert len(opened) == 10 and opened.split == "testing"
+
+
 def test_a_column_of_another_name_that_holds_nothing_but_splits_is_taken(tmp_path):
     for name, values in (("subset", ["train", "valid"]), ("Split", ["a", "b"]), ("set", ["train", "blue"])):
         pq.write_table(pa.table({"image": pa.array(IMAGES[:2], pa.binary()), name: values}), tmp_path / f"{name}.pq")
