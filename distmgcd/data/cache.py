@@ -6,7 +6,8 @@ channels; split; format version):
     images.u8    uint8 [N, C, S, S], nothing else
     labels.npy   int64 [N], absent if there are none
     rows.npy     int64 [N]
-    entry.json   written last: N, the corrupt rows and the rest
+    hashes.npy   uint64 [N], of the pixels of each image, by which two splits are held apart
+    entry.json   written last: N, the corrupt rows, the content (a hash of all pixels) and the rest
 
 It is built under a lock in a folder of another name and then renamed, so that a complete entry is opened
 without the lock. Corrupt rows are part of an entry and their limit is checked when it is opened: too many of
@@ -23,7 +24,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -43,11 +44,11 @@ from distmgcd.data.cache_folder import (
 )
 from distmgcd.data.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
 from distmgcd.data.decoding import decode_rows
-from distmgcd.data.image_set import ImageSet
+from distmgcd.data.image_set import ImageSet, hash_of_pixels
 from distmgcd.data.source import Source, in_percent, rows_to_open
 from distmgcd.errors import UserError
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _logger = logging.getLogger(__name__)
 
 
@@ -146,43 +147,62 @@ def _build(
             shutil.rmtree(left_over, ignore_errors=True)
         unfinished.mkdir()
     try:
-        kept, skipped = _write_images(unfinished, source, rows=rows, image_size=image_size, channels=channels, pad=pad)
+        written = _write_images(unfinished, source, rows=rows, image_size=image_size, channels=channels, pad=pad)
         with writable(entry.parent):
-            labels = None if contents.labels is None else contents.labels[kept]
+            kept = np.array(written.rows, dtype=np.int64)
+            arrays = {"rows": kept, "hashes": np.array(written.hashes, dtype=np.uint64)}
+            if contents.labels is not None:
+                arrays["labels"] = contents.labels[kept]
             description = {
                 "shape": [len(kept), channels, image_size, image_size],
                 "num_rows": len(rows),
-                "skipped": skipped,
+                "skipped": written.skipped,
+                "content": written.content,
                 "classes": contents.classes,
                 "source": source.path,
                 "split": split if part == (0.0, 1.0) else f"{split}, {in_percent(part)} of it",
+                "split_origin": contents.split_origin,
             }
-            _finish(unfinished, entry, description=description, rows=kept, labels=labels)
+            _finish(unfinished, entry, description=description, arrays=arrays)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    _logger.info("Decoded %d images in %.1f seconds", len(kept), time.monotonic() - start_seconds)
+    _logger.info("Decoded %d images in %.1f seconds", len(written.rows), time.monotonic() - start_seconds)
+
+
+class _Written(NamedTuple):
+    """What images.u8 holds, and what was left out of it."""
+
+    rows: list[int]
+    hashes: list[int]
+    content: str
+    skipped: list[SkippedRow]
 
 
 def _write_images(
     folder: Path, source: Source, *, rows: np.ndarray, image_size: int, channels: int, pad: int
-) -> tuple[np.ndarray, list[SkippedRow]]:
-    """Write images.u8 in the order of the rows. Returns (rows written, rows skipped)."""
+) -> _Written:
+    """Write images.u8 in the order of the rows."""
 
-    def prepare(row: int, image: Image.Image) -> bytes:
+    def prepare(row: int, image: Image.Image) -> tuple[bytes, int]:
         _check_channels(image, channels=channels, row=row, path=source.path)
-        return pixels.to_array(pixels.fit(pixels.padded(image, pad), image_size)).tobytes()
+        stored = pixels.to_array(pixels.fit(pixels.padded(image, pad), image_size)).tobytes()
+        return stored, hash_of_pixels(stored)
 
-    kept, skipped = [], []
+    kept, hashes, skipped = [], [], []
+    content = hashlib.sha256(f"uint8 {channels}x{image_size}x{image_size} ".encode())
     decoded = decode_rows(source, rows, prepare)
     with writable(folder.parent), (folder / IMAGES).open("wb") as file:
         for item in decoded:
             if isinstance(item, SkippedRow):
                 skipped.append(item)
-            else:
-                kept.append(item[0])
-                file.write(item[1])
+                continue
+            row, (stored, hash_of_image) = item
+            kept.append(row)
+            hashes.append(hash_of_image)
+            content.update(stored)
+            file.write(stored)
         _to_disk(file)
-    return np.array(kept, dtype=np.int64), skipped
+    return _Written(kept, hashes, content.hexdigest(), skipped)
 
 
 def _check_channels(image: Image.Image, *, channels: int, row: int, path: str) -> None:
@@ -195,15 +215,12 @@ def _check_channels(image: Image.Image, *, channels: int, row: int, path: str) -
         )
 
 
-def _finish(
-    unfinished: Path, entry: Path, *, description: dict[str, Any], rows: np.ndarray, labels: np.ndarray | None
-) -> None:
+def _finish(unfinished: Path, entry: Path, *, description: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Write the small files and give the entry its name, after which any process may open it."""
-    for name, values in (("rows.npy", rows), ("labels.npy", labels)):
-        if values is not None:
-            with (unfinished / name).open("wb") as file:
-                np.save(file, values)
-                _to_disk(file)
+    for name, values in arrays.items():
+        with (unfinished / f"{name}.npy").open("wb") as file:
+            np.save(file, values)
+            _to_disk(file)
     description["num_bytes"] = {file.name: file.stat().st_size for file in unfinished.iterdir()}
     with (unfinished / DESCRIPTION).open("w") as file:
         json.dump(description, file, indent=1)
@@ -236,11 +253,14 @@ def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | Non
         images=pixels.reshape(shape),
         labels=_load(entry / "labels.npy") if "labels.npy" in description["num_bytes"] else None,
         rows=_load(entry / "rows.npy"),
+        hashes=_load(entry / "hashes.npy"),
         skipped=skipped,
         classes=tuple(description["classes"]) if description["classes"] else None,
         path=path,
         split=description["split"],
+        split_origin=description["split_origin"],
         fingerprint=entry.name,
+        content=description["content"],
     )
 
 

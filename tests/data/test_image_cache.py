@@ -79,7 +79,18 @@ def test_another_size_split_or_source_is_another_entry(file, cache, num_builds, 
     assert len(num_builds) == 4
 
 
-@pytest.mark.parametrize("name", ["images.u8", "labels.npy", "rows.npy", "entry.json"])
+def test_the_content_is_that_of_the_pixels_whatever_they_are_stored_in(file, cache, tmp_path):
+    train = open_train(file, cache)
+    copy = write_encoded(tmp_path / "elsewhere" / "copy.pq", PNGS[::2], splits=["train"] * 10)
+    again = open_train(copy, cache)
+    assert again.content == train.content and again.fingerprint != train.fingerprint
+    others = (open_train(file, cache, split="test"), open_train(file, cache, image_size=4))
+    assert len({train.content, *(other.content for other in others)}) == 3
+    assert len(set(train.hashes.tolist())) == 10 and again.hashes.tolist() == train.hashes.tolist()
+    assert train.split_origin == "column 'split'"
+
+
+@pytest.mark.parametrize("name", ["images.u8", "labels.npy", "rows.npy", "hashes.npy", "entry.json"])
 @pytest.mark.parametrize("damage", ["cut short", "removed"])
 def test_a_damaged_entry_is_built_again(file, cache, num_builds, name, damage):
     expected = np.array(open_train(file, cache).images)
