@@ -1,6 +1,5 @@
 """Start a run: on Ray, or in this process. Everything a user can get wrong is checked before Ray starts."""
 
-import json
 import os
 import re
 import threading
@@ -13,6 +12,7 @@ from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
 from distmgcd.errors import UserError
 from distmgcd.num_workers import NumWorkers, bounds, check_workers
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import METRICS_FILE, Run
 
 Show = Callable[[dict[str, Any]], None]
@@ -160,7 +160,7 @@ def result_of(run: Run) -> dict[str, Any] | None:
     if not run.store.exists("result.json"):
         return None
     try:
-        return json.loads(run.store.read("result.json"))
+        return strict_json.loads(run.store.read("result.json"))
     except ValueError:
         raise UserError(
             f"The result of the run {run.store.location} is damaged; delete {run.store.path('result.json')}, and the "
@@ -225,7 +225,7 @@ class _following:
             if not line.endswith(b"\n"):
                 self._file.seek(-len(line), os.SEEK_CUR)  # it is being written
                 return
-            self._show(json.loads(line))
+            self._show(strict_json.loads(line))
 
     def _turn_to(self, file: BinaryIO) -> None:
         """A restart has put another file in place, cut back to its checkpoint; what is left was shown before."""

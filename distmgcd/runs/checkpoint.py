@@ -27,6 +27,7 @@ from distmgcd import __version__
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 
 FOLDER = "checkpoints"
@@ -70,7 +71,7 @@ class Checkpoint:
     @property
     def measured(self) -> Measured:
         """What an evaluation at this update measured."""
-        state = json.loads(self.files["state.json"])
+        state = strict_json.loads(self.files["state.json"])
         return {family: state[family] for family in FAMILIES if state.get(family)}
 
     def starts(self) -> StartDistribution:
@@ -159,7 +160,7 @@ def _state(snapshot: Snapshot) -> bytes:
         **snapshot.measured,
         "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    return json.dumps(state, indent=1).encode()
+    return strict_json.dumps(state, indent=1).encode()
 
 
 def _put_in_place(store: Store, name: str) -> None:
@@ -263,7 +264,7 @@ def read(store: Store, name: str) -> Checkpoint:
                 raise DamagedCheckpoint(f"the checksum of {file} does not fit")
         if missing := {*TENSOR_FILES, "state.json"} - checksums.keys():
             raise DamagedCheckpoint(f"there is no checksum of {min(missing)}")
-        progress = Progress(**json.loads(files["state.json"])["progress"])
+        progress = Progress(**strict_json.loads(files["state.json"])["progress"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
     return Checkpoint(name, progress, files)

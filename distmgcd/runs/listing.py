@@ -1,6 +1,5 @@
 """The runs under a storage path, and how each of them stands: what `distmgcd runs` shows."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -9,7 +8,7 @@ import yaml
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint, lock, retention
+from distmgcd.runs import checkpoint, lock, retention, strict_json
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 
@@ -88,7 +87,7 @@ def _any_readable(store: Store) -> bool:
 
 
 def _result(store: Store) -> dict[str, Any] | None:
-    return json.loads(store.read("result.json")) if store.exists("result.json") else None
+    return strict_json.loads(store.read("result.json")) if store.exists("result.json") else None
 
 
 def _last_record(store: Store) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def _last_record(store: Store) -> dict[str, Any]:
         return {}
     for line in reversed(store.read_end(f"log/{METRICS_FILE}", _LOG_END).splitlines()):
         try:
-            record = json.loads(line)
+            record = strict_json.loads(line)
         except ValueError:  # it is being written, or its start was cut off
             continue
         if "checkpoint" not in record:  # that of a write, which may come late

@@ -3,13 +3,12 @@
 A checkpoint has a score if there was an evaluation at its update: smaller is better.
 """
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
 
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import FOLDER, Checkpoint, DamagedCheckpoint
 from distmgcd.runs.store import Store
 
@@ -102,6 +101,6 @@ def find(store: Store, which: str, *, metric: str) -> Checkpoint | None:
 
 def _score_of(store: Store, name: str, metric: str) -> float | None:
     try:
-        return score(json.loads(store.read(f"{FOLDER}/{name}/state.json")).get(family_of(metric)), metric)
+        return score(strict_json.loads(store.read(f"{FOLDER}/{name}/state.json")).get(family_of(metric)), metric)
     except (OSError, ValueError, AttributeError):
         return None

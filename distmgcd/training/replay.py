@@ -10,7 +10,6 @@ another order, and every update gone over magnifies that, because the gradient o
 run's folder is only read.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from distmgcd.config import Config
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
@@ -188,7 +187,7 @@ def _rates(store: Store) -> list[tuple[int, float]]:
     found = []
     for line in store.read(f"log/{METRICS_FILE}").decode(errors="replace").splitlines():
         try:
-            entry = json.loads(line)
+            entry = strict_json.loads(line)
         except ValueError:  # the last line of a process that was killed
             continue
         if "rate_scale" in entry:

@@ -1,7 +1,6 @@
 """What a run is worth: distances of fresh samples, sheets of them, and the result at the end."""
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from distmgcd.core.chains import bank
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.assemble import make_model
@@ -138,6 +138,6 @@ def conclude(training: Training, result: dict[str, Any]) -> None:
         raise not_saved("has come to its end", "its last checkpoint", error, store) from error
     try:
         training.log.copy_to(store)
-        store.write("result.json", json.dumps(result, indent=1).encode())
+        store.write("result.json", strict_json.dumps(result, indent=1).encode())
     except OSError as error:
         raise not_saved("has come to its end", "its result", error, store) from error
