@@ -24,7 +24,7 @@ class Board:
         self.purge(purge_step)
 
     def purge(self, step: int) -> OSError | None:
-        """Have TensorBoard forget what was written so far, into any file of the folder, of this update and later ones."""
+        """Have TensorBoard forget what any file of the folder says so far of this update and later ones."""
         from tensorboard.compat.proto.event_pb2 import SessionLog  # slow to import, and only rank 0 needs it
 
         return self._append(step=step, session_log=SessionLog(status=SessionLog.START))

@@ -240,17 +240,20 @@ def to_go_on_from(store: Store, warn: Callable[[str], None] = _logger.warning) -
 
     Raises UserError if all are damaged: to start again under their name would be to lose them in silence.
     """
-    if found := newest(store, warn):
+    found = newest(store, warn)
+    if found and found.progress.update:
         return found
+    # The weights that a run started from (training/origin.py) do not stand for those that it has learned since.
+    others = [name for name in names(store) if found is None or name != found.name]
     # On an object store a folder without checksums is one whose writing was cut short.
-    damaged = [name for name in names(store) if store.is_local or store.exists(f"{FOLDER}/{name}/checksums.json")]
+    damaged = [name for name in others if store.is_local or store.exists(f"{FOLDER}/{name}/checksums.json")]
     if damaged:
         raise UserError(
             f"Every checkpoint of the run {store.location} is damaged ({', '.join(damaged)}), so there is nothing to "
             f"go on from; put back a copy of one, delete {store.path(FOLDER)} to start again from update 0, or choose "
             "another --name."
         )
-    return None
+    return found
 
 
 def read(store: Store, name: str) -> Checkpoint:

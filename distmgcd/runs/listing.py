@@ -45,7 +45,7 @@ def summary_of(run: Run) -> Summary:
     names = checkpoint.names(store)
     update = checkpoint.update_of(names[-1]) if names else 0
     try:
-        config, result = run.config(), _result(store)
+        config, result = run.config(), run.result()
         metric = config.checkpoint.metric
         measured = result.get(retention.family_of(metric), {}) if result else {}
         score = retention.score(measured.get("samples"), metric)
@@ -84,10 +84,6 @@ def _state(store: Store, config: Config, result: dict[str, Any] | None, saved: i
 def _any_readable(store: Store) -> bool:
     """Whether some checkpoint has what completes it."""
     return any(store.exists(f"{checkpoint.FOLDER}/{name}/checksums.json") for name in checkpoint.names(store))
-
-
-def _result(store: Store) -> dict[str, Any] | None:
-    return strict_json.loads(store.read("result.json")) if store.exists("result.json") else None
 
 
 def _last_record(store: Store) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Log:
         return self._board.add_numbers(_numbers_of(record), record["update"]) or refused
 
     def go_back(self, update: int) -> None:
-        """The run goes back to so many updates: TensorBoard shows what comes after them once, metrics.jsonl keeps both."""
+        """The run goes back to so many updates; TensorBoard forgets what is undone, metrics.jsonl keeps it."""
         self._changed = True
         self._board.purge(update + 1)
 

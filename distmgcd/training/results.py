@@ -24,6 +24,7 @@ from distmgcd.training.assess import (
     fresh_samples,
     protocol,
 )
+from distmgcd.training.origin import origin_in_result
 from distmgcd.training.state import Training, save, tell
 from distmgcd.training.stop import Stopped
 
@@ -92,6 +93,7 @@ def finish(training: Training) -> dict[str, Any]:
         "update": training.progress.update,
         "seconds": training.progress.seconds,
         "num_retries": training.progress.num_retries,
+        **origin_in_result(training.run),
         **{key: {name: record[key] for name, record in records.items()} for key in records["samples"]},
         "protocol": protocol(config, training.images, training.held_out)
         | ({"fd": training.frechet.protocol()} if training.frechet else {}),

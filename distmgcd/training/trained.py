@@ -19,7 +19,7 @@ from distmgcd.training.assemble import make_langevin, make_model, make_walker
 from distmgcd.training.assess import sample_in_batches
 
 Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
-_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
+WEIGHT_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def load(
             f"(checkpoint.every={config.checkpoint.every} updates)."
         )
     model = make_model(config)
-    checkpoint.load_weights(model, found, _FILES[weights])
+    checkpoint.load_weights(model, found, WEIGHT_FILES[weights])
     of_run = config.start.kind == "persistent"
     return TrainedModel(
         config,
@@ -94,6 +94,6 @@ def load(
         device,
         checkpoint=found.name,
         weights=weights,
-        checksum=hashlib.sha256(found.files[_FILES[weights]]).hexdigest(),
+        checksum=hashlib.sha256(found.files[WEIGHT_FILES[weights]]).hexdigest(),
         bank=bank(found.chains(), channels=config.data.channels, size=config.image_size) if of_run else None,
     )

@@ -43,7 +43,6 @@ def test_the_log_of_a_diverged_run_is_json_line_by_line(tmp_path: Path):
     records = [strictly(line) for line in (tmp_path / "run" / "log" / METRICS_FILE).read_text().splitlines()]
     words = {value for record in records for grid in record.get("grids", {}).values() for value in grid.values()}
     assert words & {"NaN", "Infinity", "-Infinity"}, "the run shows what is tested"
-    numbers = [
-        grid["gap"] for record in records_of(Store(str(tmp_path / "run"))) for grid in record.get("grids", {}).values()
-    ]
-    assert numbers and all(isinstance(gap, float) for gap in numbers)
+    read = records_of(Store(str(tmp_path / "run")))
+    gaps = [grid["gap"] for record in read for grid in record.get("grids", {}).values()]
+    assert gaps and all(isinstance(gap, float) for gap in gaps)
