@@ -6,7 +6,7 @@ from typing import Any
 from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
-from distmgcd.scoring.record import FOLDER
+from distmgcd.scoring.record import FOLDER, is_same
 
 
 def write_record(run: Run, name: str, record: dict[str, Any]) -> str:
@@ -27,5 +27,5 @@ def read_record(run: Run, name: str, *, identity: dict[str, Any]) -> dict[str, A
         found = strict_json.loads(run.store.read(f"{FOLDER}/{name}"))
     except (OSError, ValueError):
         return None
-    same = isinstance(found, dict) and found.get("identity") == json.loads(json.dumps(identity))
+    same = isinstance(found, dict) and is_same(found.get("identity"), json.loads(json.dumps(identity)))
     return found if same else None

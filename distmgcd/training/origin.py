@@ -45,6 +45,10 @@ class Origin:
 
 def prepare(run: Run, config: Config, start: StartFrom | None) -> None:
     """Note where a new run starts, or see that this one started there. Raises UserError."""
+    if start and Store(start.run).location == run.store.location:
+        raise UserError(
+            f"--from {start.run} would start the run {run.store.location} from itself; give the new one another --name."
+        )
     if run.store.exists("config.yaml"):
         _check_started_from(run, start)
         return
@@ -59,8 +63,6 @@ def prepare(run: Run, config: Config, start: StartFrom | None) -> None:
 def _find(start: StartFrom, *, run: Run, config: Config) -> Origin:
     """Raises UserError if there is no checkpoint that fits the config."""
     path, weights, other = start.run, start.weights, Run.open(start.run)
-    if other.store.location == run.store.location:
-        raise UserError(f"--from {path} would start the run {run.store.location} from itself; give it another --name.")
     theirs = other.config()
     found = retention.find(other.store, start.checkpoint, metric=theirs.checkpoint.metric)
     if found is None:

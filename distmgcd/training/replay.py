@@ -30,6 +30,7 @@ from distmgcd.training import loop, state
 from distmgcd.training.assemble import make_method, open_training_images
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
+from distmgcd.training.run_images import with_data
 from distmgcd.training.state import Training
 from distmgcd.training.worker import LocalWorker
 
@@ -85,7 +86,7 @@ def replay(
         notes.append(note)
         show(note)
 
-    config = _with_data(opened.config(), data)
+    config = with_data(opened.config(), data)
     _check_update(update, opened, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
@@ -201,12 +202,6 @@ def _rates_after(update: int, store: Store) -> dict[int, float]:
 
 
 # What a user can get wrong
-
-
-def _with_data(config: Config, path: str | None) -> Config:
-    if path is None:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
 def _check_update(update: int, run: Run, config: Config) -> None:

@@ -73,8 +73,6 @@ def too_few(config: Config, num_held_out: int) -> str | None:
 
 
 def warmup_line(config: Config) -> str:
-    learning = config.learning
-    return (
-        f"learning.warmup={learning.warmup} does not fit into {learning.rate_updates} updates, so the learning rate "
-        f"rises over the first {learning.warmup_updates}."
-    )
+    learning, shorter = config.learning, config.learning.warmup_updates
+    then = f"the learning rate rises over the first {shorter}" if shorter else "there is none"
+    return f"learning.warmup={learning.warmup} does not fit into {learning.rate_updates} updates, so {then}."

@@ -17,6 +17,7 @@ from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.run import Run
 from distmgcd.training.assemble import make_langevin, make_model, make_walker
 from distmgcd.training.assess import sample_in_batches
+from distmgcd.training.run_images import with_data
 
 Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
 WEIGHT_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
@@ -65,16 +66,22 @@ class TrainedModel:
 
 
 def load(
-    run: str, *, which: str = "newest", device: torch.device | str | None = None, weights: Weights = "ema"
+    run: str,
+    *,
+    which: str = "newest",
+    device: torch.device | str | None = None,
+    weights: Weights = "ema",
+    data: str | None = None,
 ) -> TrainedModel:
     """Load a run by the path of its folder (a local path, s3://, ...).
 
     which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
-    device: None takes a GPU where there is one. Raises UserError if there is no such good checkpoint.
+    device: None takes a GPU where there is one. data: where the run's images are, for what is measured against them;
+    None: at its data.path. Raises UserError if there is no such good checkpoint.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     opened = Run.open(run)
-    config = opened.config()
+    config = with_data(opened.config(), data)
     found = retention.find(opened.store, str(which), metric=config.checkpoint.metric)
     if found is None and checkpoint.names(opened.store):
         raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {run}` says how.")
