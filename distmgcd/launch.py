@@ -53,6 +53,8 @@ def train(
         if finished := run.result():
             return finished
         check_checkpoint(run)
+        if show is not None:
+            show({"start": "Starting Ray ..."})
         from distmgcd.on_ray.train import train_on_ray
 
         with _following(run, show):
@@ -110,8 +112,8 @@ def claimed(
     from distmgcd.training.start_lines import start_lines
 
     config = with_absolute_path(config)
-    images, held_out = _open_images(config, num_workers)
     run = Run.at(storage_path, name)
+    images, held_out = _open_images(config, num_workers, run)
     with lock.held(run.store):
         record_of_old_run(run, config)
         origin.prepare(run, config, start_from)
@@ -124,11 +126,17 @@ def claimed(
         yield run
 
 
-def _open_images(config: Config, num_workers: NumWorkers) -> "tuple[ImageSet, ImageSet]":
+def _open_images(config: Config, num_workers: NumWorkers, run: Run) -> "tuple[ImageSet, ImageSet]":
     """Those to learn from and those held out, enough of them for the batch and its shares. Raises UserError."""
     from distmgcd.training.assemble import open_held_out_images, open_training_images
 
-    images, held_out = open_training_images(config), open_held_out_images(config)
+    try:
+        images, held_out = open_training_images(config), open_held_out_images(config)
+    except UserError as error:
+        if run.store.exists("config.yaml") and run.config().data.path == config.data.path:
+            why = f"{str(error).rstrip('.')}; where the same images are now, data.path=PATH goes on with the run"
+            raise UserError(f"{why} {run.store.location}.") from None
+        raise
     if config.evaluate.features:
         import torch
 

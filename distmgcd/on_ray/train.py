@@ -63,7 +63,7 @@ def train_on_ray(
             raise Stopped(None)
         if show is not None and not is_trial:
             workers = most if least == most else f"{least} to {most}"
-            show({"start": f"Ray is up; {workers} worker{'s' if most > 1 else ''} start."})
+            show({"start": f"Ray is up; its {workers} worker{'s are' if most > 1 else ' is'} starting."})
         if on_cluster and not cpus_per_worker:
             cpus = cpus_for_each(most, node_cpus())
         scaling = scaling_of(num_workers, cpus=cpus, use_gpu=use_gpu)

@@ -52,11 +52,12 @@ def check_images(store: Store, found: DataRecord, path: str) -> bool:
         return False
     wanted = {name: recorded[name] for name in found}
     if found != wanted:
+        then, now = _in_words(wanted), _in_words(found)
+        differ = f"{then} then, {now} now" if then != now else f"{now} as then, but with other pixels"
+        other_decoder = f" (or delete {store.path(DATA_FILE)} if only their decoder has changed)" if then == now else ""
         raise UserError(
-            f"The images of data.path {path!r} are not those that the run {store.location} was made with: "
-            f"{_in_words(wanted)} then, {_in_words(found)} now"
-            f"{'' if _in_words(wanted) != _in_words(found) else ', but with other pixels'}; give a data.path of the "
-            f"same images, or choose another --name. To take these for the same, delete {store.path(DATA_FILE)}."
+            f"The images of data.path {path!r} are not those that the run {store.location} was made with: {differ}; "
+            f"give the path of the same images{other_decoder}, or choose another --name for a run of these."
         )
     return True
 
@@ -69,8 +70,8 @@ def _in_words(record: DataRecord) -> str:
 def continued(old: Config, new: Config) -> Config:
     """The new config, with the course of the rate that the run has, where it names none of its own."""
     before = old.learning
-    longer = new.learning.num_updates > before.num_updates
-    decay = before.rate_updates if longer else before.decay_updates
+    same_length = new.learning.num_updates == before.num_updates
+    decay = before.decay_updates if same_length else before.rate_updates
     if new.learning.decay_updates is not None or decay is None:
         return new
     return new.model_copy(update={"learning": new.learning.model_copy(update={"decay_updates": decay})})

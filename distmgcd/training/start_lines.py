@@ -34,8 +34,13 @@ _LARGEST_FLOOR = 1 / 8 + 0.01  # of the images' own deviation; 100 held-out imag
 
 
 def start_lines(config: Config, images: ImageSet, held_out: ImageSet) -> Iterator[str]:
-    """The images, and what should be known of them and of the settings, a sentence or two each."""
+    """The images, then warnings, a sentence or two each."""
     yield _of_images(config, images, held_out)
+    yield from warnings_of(config, images, held_out)
+
+
+def warnings_of(config: Config, images: ImageSet, held_out: ImageSet) -> Iterator[str]:
+    """What should be known of the images and of what the settings come to."""
     if warning := too_few(config, len(held_out)):
         yield warning
     yield from dict.fromkeys((*images.notes, *held_out.notes))
