@@ -91,27 +91,22 @@ def debug(
 
 def _run(how: str, source: str, overrides: list[str], *, name: str | None, storage_path: str, **launch: Any) -> None:
     from distmgcd.config import load_config
+    from distmgcd.training.stop import Stopped, StopSignals
 
     config = load_config(source, overrides)
     name = name or Path(source).stem
     folder = f"{storage_path.rstrip('/')}/{name}"
-    typer.echo(_first_line(config, folder, launch.get("num_workers")))  # torch and Ray take seconds to import
-    from distmgcd import launch as launcher
-    from distmgcd.display import Display, table_of, unseen
-    from distmgcd.training.stop import Stopped, StopSignals
-    from distmgcd.training.watch import Diverged
-
     signals = StopSignals()
     try:
-        with signals, Display() as show:
-            run = getattr(launcher, how)
-            result = run(config, storage_path=storage_path, name=name, show=show, stop=signals, **launch)
-    except Diverged as event:
-        fail(event, status=1)
+        with signals:
+            typer.echo(_first_line(config, folder, launch.get("num_workers")))  # torch and Ray take seconds to import
+            result = _result(how, config, storage_path=storage_path, name=name, stop=signals, **launch)
     except Stopped as event:
         fail(event, status=signals.status)
     except KeyboardInterrupt:
         fail("Stopped at once; the same command goes on from the newest checkpoint.", status=signals.status)
+    from distmgcd.display import table_of, unseen
+
     print_all(table_of(result))
     typer.echo(
         f"{unseen(folder)}\n"
@@ -121,6 +116,18 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
         f"TensorBoard    tensorboard --logdir {folder}/log\n"
         f"more samples   distmgcd sample {folder} --num 64 --out sheet.png"
     )
+
+
+def _result(how: str, config: "Config", **launch: Any) -> dict[str, Any]:
+    from distmgcd import launch as launcher
+    from distmgcd.display import Display
+    from distmgcd.training.watch import Diverged
+
+    try:
+        with Display() as show:
+            return getattr(launcher, how)(config, show=show, **launch)
+    except Diverged as event:
+        fail(event, status=1)
 
 
 def _first_line(config: "Config", folder: str, num_workers: "NumWorkers | None") -> str:
