@@ -164,16 +164,21 @@ def _threads() -> int:
 def _check_data(sweep: Sweep, show: Show | None) -> None:
     """See that the images are there for every schedule, and prepare them, so that trials do not all do it at once."""
     from distmgcd.training.assemble import open_held_out_images, open_training_images
+    from distmgcd.training.start_lines import warnings_of
 
     looked_at: dict[Any, Config] = {}
     for config in map(sweep.config_of, _some_points(sweep)):
         looked_at.setdefault((config.data, config.image_size, config.learning.global_batch_size), config)
+    warnings: dict[str, None] = {}
     for config in looked_at.values():
         batch = config.learning.global_batch_size
-        open_held_out_images(config)
-        batch_indices(0, num_images=len(open_training_images(config)), global_batch_size=batch, seed=config.seed)
+        images, held_out = open_training_images(config), open_held_out_images(config)
+        batch_indices(0, num_images=len(images), global_batch_size=batch, seed=config.seed)
         workers = max(1, sweep.workers_per_trial)
         check_shares(batch, workers, workers, block=config.learning.block_size or 1)
+        warnings |= dict.fromkeys(warnings_of(config, images, held_out))
+    for text in warnings if show else ():
+        show({"event": "warning", "text": text})
     _check_features(next(iter(looked_at.values())), show)
 
 

@@ -1,6 +1,8 @@
 """The commands as a user types them. A mistake is one sentence and exit status 2, before Ray: see `command`."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +78,8 @@ MISTAKES = [
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda value: str(value)[:40])
 def test_a_mistake_is_one_sentence_and_nothing_is_started(command, tmp_path: Path, arguments: list, words: str):
     status, out, err = train(command, tmp_path, *arguments)
-    assert (status, out) == (2, "") and words in err
+    assert status == 2 and words in err
+    assert out == "" or (out.startswith("Run ") and out.endswith(" Loading torch and the images ...\n")), "no more"
     assert_one_sentence(err)
     assert not (tmp_path / "runs" / "run" / "config.yaml").exists()
 
@@ -114,7 +117,9 @@ def test_a_part_of_a_few_images_that_holds_none_is_told(command, tmp_path: Path,
     few = write_images(tmp_path / "few.parquet", [png(number) for number in range(5)])
     settings = [f"data.path={few}", "data.channels=3", "data.validation=0.1", "learning.global_batch_size=2"]
     status, out, err = command("debug", TINY, "--storage-path", tmp_path / "runs", "--name", "run", "--cpu", *settings)
-    assert (status, out) == (2, "") and "'train' of" in err and "has 4 images, of which 10 % are none" in err
+    assert (
+        status == 2 and out.count("\n") == 1 and "'train' of" in err and "has 4 images, of which 10 % are none" in err
+    )
     assert_one_sentence(err)
 
 
@@ -181,7 +186,8 @@ def test_a_run_that_diverges_for_good_is_one_sentence_and_status_1(command, tmp_
         raise Diverged("Grid 8x8 diverged.")
 
     monkeypatch.setattr(launch, "debug", diverge)
-    assert command("debug", TINY, "--storage-path", tmp_path) == (1, "", "distmgcd: Grid 8x8 diverged.\n")
+    status, out, err = command("debug", TINY, "--storage-path", tmp_path)
+    assert (status, err) == (1, "distmgcd: Grid 8x8 diverged.\n") and out.count("\n") == 1
 
 
 def test_a_run_whose_workers_failed_for_good_is_told_with_status_1(command, tmp_path: Path, monkeypatch):
@@ -189,7 +195,8 @@ def test_a_run_whose_workers_failed_for_good_is_told_with_status_1(command, tmp_
         raise RunFailed("Rank 1 died.")
 
     monkeypatch.setattr(launch, "train", fail)
-    assert command("train", TINY, "--storage-path", tmp_path, "--cpu") == (1, "", "distmgcd: Rank 1 died.\n")
+    status, out, err = command("train", TINY, "--storage-path", tmp_path, "--cpu")
+    assert (status, err) == (1, "distmgcd: Rank 1 died.\n") and out.count("\n") == 1
 
 
 def test_a_run_that_is_interrupted_says_how_to_go_on(command, tmp_path: Path, monkeypatch):
@@ -220,7 +227,7 @@ def test_debug_shows_progress_and_ends_with_paths_and_distances(command, tmp_pat
     status, out, err = command("debug", TINY, "--storage-path", tmp_path, "--cpu", "evaluate.every=3")
     assert (status, err) == (0, "")
     assert re.search(
-        r"update 1/6  \d+ images/s  gap 2x2 [+-][\d.]+  8x8 [+-][\d.]+  drift/noise [\d.]+ [\d.]+  \d+:\d\d left\n", out
+        r"\d+:\d\d left  update 1/6  \d+ images/s  gap 2x2 [+-][\d.]+  8x8 [+-][\d.]+  drift/noise [\d.]+ [\d.]+\n", out
     )
     assert re.search(
         r"update 3: 1000 x sliced Wasserstein distance to held-out images 2x2 [\d.]+ ± [\d.]+  8x8 [\d.]+ ± [\d.]+\n",
@@ -284,6 +291,16 @@ def test_a_mistake_about_data_is_one_sentence(command, arguments: list[str], wor
     status, _, err = command("data", *arguments)
     assert status == 2 and words in err
     assert_one_sentence(err)
+
+
+def test_the_first_line_is_there_before_torch_is_imported():
+    code = "import sys; sys.modules['torch'] = None; from distmgcd.cli import main; main()"
+    arguments = ["train", "digits", "--workers", "2:4", "--name", "quick"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.stdout == (
+        "Run runs/quick: 500 updates of 64 images, on Ray with 2 to 4 workers. Loading torch and the images ...\n"
+    )
+    assert done.returncode and "torch" in done.stderr
 
 
 def test_the_commands_here_run_where_ray_cannot_be_imported(command):

@@ -117,7 +117,6 @@ def test_a_change_of_a_section_that_the_file_leaves_empty_is_told_apart(tmp_path
         ("seed=-1", "-1", "from 0"),
         ("watch.rate_after_retry=1", "1", "below 1"),
         ("evaluate.sizes=[3]", "3", "must divide the finest grid"),
-        ("learning.warmup=5000", "5000", "must be smaller than learning.num_updates"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_setting_its_rule_and_a_way_out(change: str, value: str, rule: str):

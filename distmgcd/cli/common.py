@@ -39,6 +39,10 @@ Checkpoint = Annotated[
     str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
 ]
 Weights = Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")]
+DataOfRun = Annotated[
+    str | None,
+    typer.Option("--data", metavar="PATH", help="Where the run's images are now.", show_default="its data.path"),
+]
 Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", show_default="a GPU where there is one")]
 WaitForResources = Annotated[
     bool,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, Weights, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all
 
 
 @app.command()
@@ -27,6 +27,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(help="Processes that share the work; 1 is this one.")] = 1,
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
+    data: DataOfRun = None,
     gpu: Gpu = None,
 ) -> None:
     """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""
@@ -43,6 +44,7 @@ def evaluate(
         seed=seed,
         checkpoint=checkpoint,
         weights=weights,
+        data=data,
     )
     try:
         record = evaluate_run(run, request, num_workers=workers, use_gpu=gpu, tell=print)

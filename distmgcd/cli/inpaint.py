@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, Weights, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all
 
 
 @app.command()
@@ -28,6 +28,7 @@ def inpaint(
     seed: Annotated[int, typer.Option(min=0, help="Of masks and chains.")] = 0,
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
+    data: DataOfRun = None,
     gpu: Gpu = None,
 ) -> None:
     """Hide a part of images and fill it by chains that move only that; error and PSNR beside simple fills."""
@@ -42,6 +43,7 @@ def inpaint(
         seed=seed,
         checkpoint=checkpoint,
         weights=weights,
+        data=data,
         **kinds,
     )
     try:

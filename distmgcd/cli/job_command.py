@@ -49,6 +49,8 @@ def _read_train(arguments: tuple[str, ...], params: dict[str, Any], folder: Path
     data_path = load_config(source, overrides).data.path
     _check_data(data_path)
     parse_workers(params["workers"])
+    if params["start"]:
+        check_on_cluster("--from", params["start"])
     return replace(_with_file_inside(arguments, source, params["name"], folder), data_path=data_path)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def check_together(config: "Config") -> None:
     """Raises ValueError with a sentence for the user."""
-    for rule in (_images, _start, _blocks, _ahead, _evaluation, _checkpoint, _warmup):
+    for rule in (_images, _start, _blocks, _ahead, _evaluation, _checkpoint):
         rule(config)
 
 
@@ -86,13 +86,4 @@ def _checkpoint(config: "Config") -> None:
         raise ValueError(
             f"checkpoint.metric must be one of {', '.join(metrics)}, but is {metric!r}; its default is swd, the mean "
             "over grids."
-        )
-
-
-def _warmup(config: "Config") -> None:
-    learning = config.learning
-    if learning.warmup >= learning.num_updates:
-        raise ValueError(
-            f"learning.warmup must be smaller than learning.num_updates, but is {learning.warmup} of "
-            f"{learning.num_updates}; set learning.warmup={learning.num_updates // 10}."
         )

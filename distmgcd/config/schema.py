@@ -162,9 +162,22 @@ class Learning(Section):
     mask: Literal["square", "doodle", "pepper"] | None = None
     learning_rate: Size | tuple[Size, ...] = 3e-4
     betas: tuple[Decay, Decay] = (0.5, 0.999)
-    warmup: Whole = 50  # updates over which the rate rises from 0
-    final_rate: Fraction = 0.02  # rate at the last update, as a fraction; 1 keeps it constant
+    warmup: Whole = 50  # updates over which the rate rises from 0; a tenth of its course where that has no more
+    # Updates over which the rate falls to final_rate, where it stays. null: all of num_updates. A run that is trained
+    # past its end keeps the course that it had.
+    decay_updates: Count | None = None
+    final_rate: Fraction = 0.02  # rate at the end of its course, as a fraction; 1 keeps it constant
     ema: Fraction = 0.995  # decay of the averaged weights that samples are drawn with
+
+    @property
+    def rate_updates(self) -> int:
+        """Updates over which the rate takes its course, the warm-up included."""
+        return self.decay_updates or self.num_updates
+
+    @property
+    def warmup_updates(self) -> int:
+        """The warm-up, shortened where it would fill the whole course of the rate."""
+        return self.warmup if self.warmup < self.rate_updates else self.rate_updates // 10
 
 
 class Checkpointing(Section):

@@ -47,8 +47,9 @@ class Method:
     num_updates: int
     warmup: int  # updates over which the learning rate rises from 0
     learning_rate: Sequence[float]
-    final_rate: float  # learning rate at the last update, as a fraction of the full one
+    final_rate: float  # learning rate at the end of its decay, as a fraction of the full one
     ema: float  # decay of the average of the weights
+    decay_updates: int | None = None  # after which the learning rate stays at final_rate; None: num_updates
     start: StartKind = "multigrid"
     mask: MaskKind | None = None  # hide so much of every image, at each update elsewhere, and let chains move only that
     walker: Walker = PLAIN  # how chains are executed; every one walks the same chain
@@ -225,10 +226,11 @@ def step(optimizer: torch.optim.Adam, rate: float) -> Tensor:
 
 
 def rate_factor(update: int, method: Method) -> float:
-    """Linear warm-up, then a cosine from 1 to final_rate at the last update."""
+    """Linear warm-up, then a cosine from 1 to final_rate at the end of the decay, where it stays."""
     if update < method.warmup:
         return (update + 1) / method.warmup
-    progress = (update + 1 - method.warmup) / max(1, method.num_updates - method.warmup)
+    decay_updates = method.decay_updates or method.num_updates
+    progress = (update + 1 - method.warmup) / max(1, decay_updates - method.warmup)
     return method.final_rate + (1.0 - method.final_rate) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 

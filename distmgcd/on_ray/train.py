@@ -1,6 +1,5 @@
 """A run on Ray Train: every worker walks the chains of its share of the images, all average their gradients."""
 
-import json
 import os
 import queue
 import threading
@@ -23,6 +22,7 @@ from distmgcd.on_ray.job_note import Progress, note_update
 from distmgcd.on_ray.nodes import check_nodes
 from distmgcd.on_ray.room import wait_for_room
 from distmgcd.on_ray.worker_process import train_worker
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
 from distmgcd.training.stop import Stopped
 from distmgcd.training.watch import Diverged
@@ -61,6 +61,9 @@ def train_on_ray(
     ):
         if stop():
             raise Stopped(None)
+        if show is not None and not is_trial:
+            workers = most if least == most else f"{least} to {most}"
+            show({"start": f"Ray is up; its {workers} worker{'s are' if most > 1 else ' is'} starting."})
         if on_cluster and not cpus_per_worker:
             cpus = cpus_for_each(most, node_cpus())
         scaling = scaling_of(num_workers, cpus=cpus, use_gpu=use_gpu)
@@ -69,7 +72,7 @@ def train_on_ray(
             check_nodes(run.store, config.data.path)
         board = RunBoard.new()
         trainer = _trainer(config, run, board, scaling, on_cluster=on_cluster, label=label or run.name)
-        outcome = json.loads(_follow(trainer, board, show, stop))
+        outcome = strict_json.loads(_follow(trainer, board, show, stop))
         board.clear()
         if not is_trial and (update := outcome.get("update") or outcome.get("stopped")):
             note_update(f"{update}/{config.learning.num_updates}")

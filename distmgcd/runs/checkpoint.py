@@ -27,6 +27,7 @@ from distmgcd import __version__
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 
 FOLDER = "checkpoints"
@@ -70,7 +71,7 @@ class Checkpoint:
     @property
     def measured(self) -> Measured:
         """What an evaluation at this update measured."""
-        state = json.loads(self.files["state.json"])
+        state = strict_json.loads(self.files["state.json"])
         return {family: state[family] for family in FAMILIES if state.get(family)}
 
     def starts(self) -> StartDistribution:
@@ -159,7 +160,7 @@ def _state(snapshot: Snapshot) -> bytes:
         **snapshot.measured,
         "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    return json.dumps(state, indent=1).encode()
+    return strict_json.dumps(state, indent=1).encode()
 
 
 def _put_in_place(store: Store, name: str) -> None:
@@ -239,17 +240,20 @@ def to_go_on_from(store: Store, warn: Callable[[str], None] = _logger.warning) -
 
     Raises UserError if all are damaged: to start again under their name would be to lose them in silence.
     """
-    if found := newest(store, warn):
+    found = newest(store, warn)
+    if found and found.progress.update:
         return found
+    # The weights that a run started from (training/origin.py) do not stand for those that it has learned since.
+    others = [name for name in names(store) if found is None or name != found.name]
     # On an object store a folder without checksums is one whose writing was cut short.
-    damaged = [name for name in names(store) if store.is_local or store.exists(f"{FOLDER}/{name}/checksums.json")]
+    damaged = [name for name in others if store.is_local or store.exists(f"{FOLDER}/{name}/checksums.json")]
     if damaged:
         raise UserError(
             f"Every checkpoint of the run {store.location} is damaged ({', '.join(damaged)}), so there is nothing to "
             f"go on from; put back a copy of one, delete {store.path(FOLDER)} to start again from update 0, or choose "
             "another --name."
         )
-    return None
+    return found
 
 
 def read(store: Store, name: str) -> Checkpoint:
@@ -263,7 +267,7 @@ def read(store: Store, name: str) -> Checkpoint:
                 raise DamagedCheckpoint(f"the checksum of {file} does not fit")
         if missing := {*TENSOR_FILES, "state.json"} - checksums.keys():
             raise DamagedCheckpoint(f"there is no checksum of {min(missing)}")
-        progress = Progress(**json.loads(files["state.json"])["progress"])
+        progress = Progress(**strict_json.loads(files["state.json"])["progress"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
     return Checkpoint(name, progress, files)

@@ -1,6 +1,5 @@
 """The runs under a storage path, and how each of them stands: what `distmgcd runs` shows."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -9,7 +8,7 @@ import yaml
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint, lock, retention
+from distmgcd.runs import checkpoint, lock, retention, strict_json
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 
@@ -46,7 +45,7 @@ def summary_of(run: Run) -> Summary:
     names = checkpoint.names(store)
     update = checkpoint.update_of(names[-1]) if names else 0
     try:
-        config, result = run.config(), _result(store)
+        config, result = run.config(), run.result()
         metric = config.checkpoint.metric
         measured = result.get(retention.family_of(metric), {}) if result else {}
         score = retention.score(measured.get("samples"), metric)
@@ -87,16 +86,12 @@ def _any_readable(store: Store) -> bool:
     return any(store.exists(f"{checkpoint.FOLDER}/{name}/checksums.json") for name in checkpoint.names(store))
 
 
-def _result(store: Store) -> dict[str, Any] | None:
-    return json.loads(store.read("result.json")) if store.exists("result.json") else None
-
-
 def _last_record(store: Store) -> dict[str, Any]:
     if not store.exists(f"log/{METRICS_FILE}"):
         return {}
     for line in reversed(store.read_end(f"log/{METRICS_FILE}", _LOG_END).splitlines()):
         try:
-            record = json.loads(line)
+            record = strict_json.loads(line)
         except ValueError:  # it is being written, or its start was cut off
             continue
         if "checkpoint" not in record:  # that of a write, which may come late

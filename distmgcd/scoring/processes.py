@@ -1,6 +1,5 @@
 """A run measured in this process, or by several of this machine that share the work."""
 
-import json
 import logging
 import os
 import tempfile
@@ -12,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.scoring.evaluation import Tell, measure, silent
 from distmgcd.scoring.request import Request
 from distmgcd.scoring.subject import open_subject
@@ -45,7 +45,7 @@ def evaluate_run(
             mp.spawn(_one_of_many, args=(num_workers, folder, run, asked, device.type, tell), nprocs=num_workers)
         except mp.ProcessExitedException as error:
             raise _why(Path(folder), error) from None
-        return json.loads((Path(folder) / "record.json").read_text())
+        return strict_json.loads((Path(folder) / "record.json").read_text())
 
 
 def _one_of_many(rank: int, num_workers: int, folder: str, run: str, request: Request, kind: str, tell: Tell) -> None:
@@ -57,7 +57,7 @@ def _one_of_many(rank: int, num_workers: int, folder: str, run: str, request: Re
         worker = ProcessGroupWorker(device)
         record = measure(open_subject(run, request, device), worker, tell if rank == 0 else silent)
         if rank == 0:
-            (Path(folder) / "record.json").write_text(json.dumps(record))
+            (Path(folder) / "record.json").write_text(strict_json.dumps(record))
     except UserError as error:
         (Path(folder) / "mistake").write_text(str(error))
         raise SystemExit(1) from None

@@ -53,7 +53,7 @@ def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None
         base_name=top["base"] if isinstance(top["base"], str) else "settings of its own",
         base=flat_of(base),
         **_objective(marked, base, space),
-        budget=_budget(marked, base),
+        budget=_budget(marked),
         scheduler=_scheduler(marked),
         search=search,
         num_trials=num_trials or _whole(marked, ("num_trials",), least=1, default=10 if search != "grid" else 0),
@@ -181,7 +181,7 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
     return {"objective": metric, "sizes": tuple(sizes), "features": features}
 
 
-def _budget(marked: Marked, base: Config) -> Budget:
+def _budget(marked: Marked) -> Budget:
     _mapping(marked, ("budget",), ("updates", "warmup", "evaluations", "samples", "draws"))
     updates = _whole(marked, ("budget", "updates"), least=1)
     evaluations = _whole(marked, ("budget", "evaluations"), least=1, default=1)
@@ -193,23 +193,15 @@ def _budget(marked: Marked, base: Config) -> Budget:
         )
     return Budget(
         updates=updates,
-        warmup=_warmup(marked, base, updates),
+        warmup=_warmup(marked),
         evaluations=evaluations,
         samples=_whole(marked, ("budget", "samples"), least=2),
         draws=_whole(marked, ("budget", "draws"), least=1, default=1),
     )
 
 
-def _warmup(marked: Marked, base: Config, updates: int) -> int | None:
-    given = marked.value["budget"].get("warmup")
-    warmup = base.learning.warmup if given is None else _whole(marked, ("budget", "warmup"))
-    if warmup >= updates:
-        raise marked.error(
-            ("budget", "warmup"),
-            f"warmup must be smaller than updates, but is {warmup}{' in the base' if given is None else ''} with "
-            f"{updates} updates; write warmup: {updates // 10} into the budget.",
-        )
-    return given
+def _warmup(marked: Marked) -> int | None:
+    return None if marked.value["budget"].get("warmup") is None else _whole(marked, ("budget", "warmup"))
 
 
 def _scheduler(marked: Marked) -> Scheduler:

@@ -10,7 +10,6 @@ another order, and every update gone over magnifies that, because the gradient o
 run's folder is only read.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from distmgcd.config import Config
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
@@ -31,6 +30,7 @@ from distmgcd.training import loop, state
 from distmgcd.training.assemble import make_method, open_training_images
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
+from distmgcd.training.run_images import with_data
 from distmgcd.training.state import Training
 from distmgcd.training.worker import LocalWorker
 
@@ -86,7 +86,7 @@ def replay(
         notes.append(note)
         show(note)
 
-    config = _with_data(opened.config(), data)
+    config = with_data(opened.config(), data)
     _check_update(update, opened, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
@@ -188,7 +188,7 @@ def _rates(store: Store) -> list[tuple[int, float]]:
     found = []
     for line in store.read(f"log/{METRICS_FILE}").decode(errors="replace").splitlines():
         try:
-            entry = json.loads(line)
+            entry = strict_json.loads(line)
         except ValueError:  # the last line of a process that was killed
             continue
         if "rate_scale" in entry:
@@ -202,12 +202,6 @@ def _rates_after(update: int, store: Store) -> dict[int, float]:
 
 
 # What a user can get wrong
-
-
-def _with_data(config: Config, path: str | None) -> Config:
-    if path is None:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
 def _check_update(update: int, run: Run, config: Config) -> None:

@@ -18,6 +18,7 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.runs import checkpoint
 from distmgcd.runs.checkpoint import Checkpoint, Progress
+from distmgcd.runs.identity import data_record, read_data_record, write_data_record
 from distmgcd.runs.log import Log, going_on, open_log
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import Saver, reason_of
@@ -33,6 +34,7 @@ from distmgcd.training.assemble import (
 from distmgcd.training.assess import Distances, start_distribution
 from distmgcd.training.feed import Feed
 from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
+from distmgcd.training.origin import read_origin
 from distmgcd.training.worker import Worker
 
 BATCH_NORM = (
@@ -83,6 +85,7 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
     )
     training.frechet = frechet_distance_of(config, training.held_out, worker)
     if worker.rank == 0:
+        note_images(training)
         open_books(training, events)
     training.pending_since = time.perf_counter()
     return training
@@ -126,6 +129,13 @@ def at(
     )
 
 
+def note_images(training: Training) -> None:
+    """Which images the run is of, where whoever began it has not noted that: a trial of a sweep, an older version."""
+    with suppress(OSError):  # then the next start notes it
+        if read_data_record(training.run.store) is None:
+            write_data_record(training.run.store, data_record(training.images, training.held_out))
+
+
 def open_books(training: Training, events: Sequence[str]) -> None:
     """The log and who saves, on rank 0; the log's first lines are these events, and whether the run goes on."""
     update, worker = training.progress.update, training.worker
@@ -133,6 +143,8 @@ def open_books(training: Training, events: Sequence[str]) -> None:
     training.saver = Saver(training.run.store, training.config.checkpoint, training.log, partial(tell, training))
     for event in events:
         tell(training, {"event": event})
+    if not update and (origin := read_origin(training.run)):
+        tell(training, {"event": f"Starting from {origin}."})
     if not update and training.config.network.norm == "batch" and training.blocks is None:
         tell(training, {"event": BATCH_NORM})
     if not update and training.frechet and (warning := training.frechet.warning()):

@@ -17,9 +17,10 @@ from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.run import Run
 from distmgcd.training.assemble import make_langevin, make_model, make_walker
 from distmgcd.training.assess import sample_in_batches
+from distmgcd.training.run_images import with_data
 
 Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
-_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
+WEIGHT_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,22 @@ class TrainedModel:
 
 
 def load(
-    run: str, *, which: str = "newest", device: torch.device | str | None = None, weights: Weights = "ema"
+    run: str,
+    *,
+    which: str = "newest",
+    device: torch.device | str | None = None,
+    weights: Weights = "ema",
+    data: str | None = None,
 ) -> TrainedModel:
     """Load a run by the path of its folder (a local path, s3://, ...).
 
     which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
-    device: None takes a GPU where there is one. Raises UserError if there is no such good checkpoint.
+    device: None takes a GPU where there is one. data: where the run's images are, for what is measured against them;
+    None: at its data.path. Raises UserError if there is no such good checkpoint.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     opened = Run.open(run)
-    config = opened.config()
+    config = with_data(opened.config(), data)
     found = retention.find(opened.store, str(which), metric=config.checkpoint.metric)
     if found is None and checkpoint.names(opened.store):
         raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {run}` says how.")
@@ -84,7 +91,7 @@ def load(
             f"(checkpoint.every={config.checkpoint.every} updates)."
         )
     model = make_model(config)
-    checkpoint.load_weights(model, found, _FILES[weights])
+    checkpoint.load_weights(model, found, WEIGHT_FILES[weights])
     of_run = config.start.kind == "persistent"
     return TrainedModel(
         config,
@@ -94,6 +101,6 @@ def load(
         device,
         checkpoint=found.name,
         weights=weights,
-        checksum=hashlib.sha256(found.files[_FILES[weights]]).hexdigest(),
+        checksum=hashlib.sha256(found.files[WEIGHT_FILES[weights]]).hexdigest(),
         bank=bank(found.chains(), channels=config.data.channels, size=config.image_size) if of_run else None,
     )

@@ -146,7 +146,6 @@ def test_a_run_that_stopped_before_its_last_evaluation_only_does_that(tmp_path: 
         ("langevin.num_steps=3", "langevin.num_steps (2 there, 3 now)"),
         ("seed=1", "seed (0 there, 1 now)"),
         ("network.channels=[5]", "network.channels ([4] there, [5] now)"),
-        ("learning.num_updates=7", "learning.num_updates (6 there, 7 now)"),
     ],
 )
 def test_a_run_name_that_holds_another_config_says_what_differs(tmp_path: Path, change: str, words: str):
