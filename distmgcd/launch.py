@@ -67,16 +67,30 @@ def debug(
     storage_path: str = "runs",
     name: str,
     use_gpu: bool | None = None,
+    plain: bool = True,
     show: Show | None = None,
     stop: Stop = lambda: False,
 ) -> dict[str, Any]:
-    """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported."""
+    """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported.
+
+    plain: take plain execution for speed.execution=auto, in the precision that auto has, so that breakpoints in
+    core.langevin.langevin_step and in the energy's forward are hit; False leaves auto as it is, which is faster. The run
+    keeps the config as given: train and debug go on with each other's runs.
+    """
     from distmgcd.training import loop
     from distmgcd.training.worker import LocalWorker, choose_device
 
     device = choose_device(use_gpu)
     with claimed(config, storage_path=storage_path, name=name, num_workers=1, show=show) as run:
-        return result_of(run) or loop.train(run.config(), LocalWorker(device, show, stop), run)
+        config = _stepwise(run.config()) if plain else run.config()
+        return result_of(run) or loop.train(config, LocalWorker(device, show, stop), run)
+
+
+def _stepwise(config: Config) -> Config:
+    """With plain execution, if none is chosen: it goes through functions that a debugger can stop in."""
+    if config.speed.execution != "auto":
+        return config
+    return config.model_copy(update={"speed": config.speed.model_copy(update={"execution": "plain"})})
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from distmgcd.training import loop, state
 from distmgcd.training.assemble import make_method, open_training_images
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
+from distmgcd.training.speed import with_speed_of_run
 from distmgcd.training.state import Training
 from distmgcd.training.worker import LocalWorker
 
@@ -86,7 +87,7 @@ def replay(
         notes.append(note)
         show(note)
 
-    config = _with_data(opened.config(), data)
+    config = with_speed_of_run(_with_data(opened.config(), data), opened, update=update)
     _check_update(update, opened, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)

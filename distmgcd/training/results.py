@@ -92,6 +92,7 @@ def finish(training: Training) -> dict[str, Any]:
         "update": training.progress.update,
         "seconds": training.progress.seconds,
         "num_retries": training.progress.num_retries,
+        "speed": training.speed,
         **{key: {name: record[key] for name, record in records.items()} for key in records["samples"]},
         "protocol": protocol(config, training.images, training.held_out)
         | ({"fd": training.frechet.protocol()} if training.frechet else {}),
