@@ -87,9 +87,10 @@ def replay(
         notes.append(note)
         show(note)
 
-    config = with_speed_of_run(_with_data(opened.config(), data), opened, update=update)
+    config = _with_data(opened.config(), data)
     _check_update(update, opened, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    config = with_speed_of_run(config, opened, update=update, device=device, tell=tell)
     training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
     batch = loop.global_batch(training, update - 1)
     pixels, indices = training.feed.read(batch)

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -53,12 +53,21 @@ def change_of_speed(found: Checkpoint, now: SpeedInUse, config: Config) -> str |
     )
 
 
-def with_speed_of_run(config: Config, run: Run, *, update: int) -> Config:
+def with_speed_of_run(
+    config: Config, run: Run, *, update: int, device: torch.device, tell: Callable[[str], None]
+) -> Config:
     """The config with the execution and precision that the run walked the chains of an update with (from 1).
 
-    Its log says so, or else its newest checkpoint; an older version wrote neither: then as the config has it.
+    Its log says so, or else its newest checkpoint. An older version wrote neither: then as the config has it on this
+    device, and if that is a matter of the device, it is told.
     """
     used = speed_at(run, update)
+    if not used and config.speed.precision == "auto":
+        here = speed_of(config).on(device).precision
+        tell(
+            f"The run does not say in which precision it walked its chains, as an older version made it; they are "
+            f"walked in {here}, which is auto here."
+        )
     speed = {key: used[key] for key in ("execution", "precision") if key in used}
     return config.model_copy(update={"speed": config.speed.model_copy(update=speed)})
 
