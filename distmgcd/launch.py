@@ -76,18 +76,32 @@ def debug(
     storage_path: str = "runs",
     name: str,
     use_gpu: bool | None = None,
+    plain: bool = True,
     start_from: StartFrom | str | None = None,
     show: Show | None = None,
     stop: Stop = lambda: False,
 ) -> dict[str, Any]:
-    """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported."""
+    """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported.
+
+    plain: take plain execution for speed.execution=auto, in the precision that auto has, so that breakpoints in
+    core.langevin.langevin_step and in the energy's forward are hit; False leaves auto as it is, which is faster. The run
+    keeps the config as given: train and debug go on with each other's runs.
+    """
     from distmgcd.training import loop
     from distmgcd.training.worker import LocalWorker, choose_device
 
     device = choose_device(use_gpu)
     how = {"storage_path": storage_path, "name": name, "start_from": StartFrom.of(start_from), "show": show}
     with claimed(config, num_workers=1, **how) as run:
-        return run.result() or loop.train(run.config(), LocalWorker(device, show, stop), run)
+        config = _stepwise(run.config()) if plain else run.config()
+        return run.result() or loop.train(config, LocalWorker(device, show, stop), run)
+
+
+def _stepwise(config: Config) -> Config:
+    """With plain execution, if none is chosen: it goes through functions that a debugger can stop in."""
+    if config.speed.execution != "auto":
+        return config
+    return config.model_copy(update={"speed": config.speed.model_copy(update={"execution": "plain"})})
 
 
 @contextmanager

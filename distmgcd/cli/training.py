@@ -66,7 +66,10 @@ def debug(
     rate_scale: options.RateScale = None,
     data: options.DataPath = None,
 ) -> None:
-    """The same training in this one process, without Ray, so that breakpoints work. --replay: see below."""
+    """The same training in this one process, without Ray, so that breakpoints work. --replay: see below.
+
+    Chains take plain execution, step by step; speed.execution=traced (on a GPU captured) is as fast as train.
+    """
     what = {"update": update, "images": images, "out": out, "alone": alone, "rate_scale": rate_scale, "data": data}
     of_training = {
         "--name": name is not None,

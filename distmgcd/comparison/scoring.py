@@ -52,6 +52,7 @@ class Runs:
                 storage_path=self.folder,
                 name=name_of(config),
                 use_gpu=self.use_gpu,
+                plain=False,
                 show=self.show,
                 stop=self.stop,
             )

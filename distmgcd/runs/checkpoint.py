@@ -2,7 +2,8 @@
 
     checkpoints/update_000200/
         model.safetensors  ema.safetensors  optimizer.safetensors  starts.safetensors
-        state.json         updates done, the learning rate's scale, versions; distances, if they were measured here
+        state.json         updates done, the learning rate's scale, versions, how chains were executed; distances, if they
+                           were measured here
         checksums.json     SHA-256 of each of the above, written last
 
 Nothing here is pickled, so loading runs no code. The newest good one is used; a damaged one is skipped
@@ -15,9 +16,10 @@ import logging
 import math
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -74,6 +76,11 @@ class Checkpoint:
         state = strict_json.loads(self.files["state.json"])
         return {family: state[family] for family in FAMILIES if state.get(family)}
 
+    @property
+    def speed(self) -> dict[str, Any]:
+        """How the chains that led here were executed (training.speed); {} if an older version wrote it."""
+        return json.loads(self.files["state.json"]).get("speed", {})
+
     def starts(self) -> StartDistribution:
         return StartDistribution(**self.tensors("starts.safetensors"))
 
@@ -89,6 +96,7 @@ class Snapshot:
     tensors: dict[str, dict[str, Tensor]]  # file: name: value
     progress: Progress
     measured: Measured
+    speed: Mapping[str, Any]
 
 
 def snapshot(
@@ -98,10 +106,11 @@ def snapshot(
     *,
     measured: Measured | None = None,
     chains: dict[str, Tensor] | None = None,
+    speed: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     state = (learner.model.state_dict(), learner.ema.state_dict(), dict(_flat_state(learner)), asdict(starts))
     tensors = dict(zip(TENSOR_FILES, map(_copied, state), strict=True))
-    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, measured or {})
+    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, measured or {}, speed or {})
 
 
 def save(
@@ -158,6 +167,7 @@ def _state(snapshot: Snapshot) -> bytes:
     state = {
         "progress": asdict(snapshot.progress),
         **snapshot.measured,
+        **({"speed": snapshot.speed} if snapshot.speed else {}),
         "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     return strict_json.dumps(state, indent=1).encode()

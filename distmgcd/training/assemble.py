@@ -46,7 +46,12 @@ def make_langevin(config: Config) -> list[Langevin]:
 
 def make_walker(config: Config) -> Walker:
     """How chains are executed; the same for the same settings, so that what it traced or captured serves again."""
-    return _walker(Speed(**config.speed.model_dump(exclude={"overlap", "ahead"})))
+    return _walker(speed_of(config))
+
+
+def speed_of(config: Config) -> Speed:
+    """How chains are to be executed; auto is left to the device (Speed.on)."""
+    return Speed(**config.speed.model_dump(exclude={"overlap", "ahead"}))
 
 
 @cache

@@ -31,6 +31,7 @@ from distmgcd.training.assemble import make_method, open_training_images
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
 from distmgcd.training.run_images import with_data
+from distmgcd.training.speed import with_speed_of_run
 from distmgcd.training.state import Training
 from distmgcd.training.worker import LocalWorker
 
@@ -89,6 +90,7 @@ def replay(
     config = with_data(opened.config(), data)
     _check_update(update, opened, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    config = with_speed_of_run(config, opened, update=update, device=device, tell=tell)
     training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
     batch = loop.global_batch(training, update - 1)
     pixels, indices = training.feed.read(batch)

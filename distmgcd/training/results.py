@@ -94,6 +94,7 @@ def finish(training: Training) -> dict[str, Any]:
         "seconds": training.progress.seconds,
         "num_retries": training.progress.num_retries,
         **origin_in_result(training.run),
+        "speed": training.speed,
         **{key: {name: record[key] for name, record in records.items()} for key in records["samples"]},
         "protocol": protocol(config, training.images, training.held_out)
         | ({"fd": training.frechet.protocol()} if training.frechet else {}),

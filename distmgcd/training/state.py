@@ -35,6 +35,7 @@ from distmgcd.training.assess import Distances, start_distribution
 from distmgcd.training.feed import Feed
 from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
 from distmgcd.training.origin import read_origin
+from distmgcd.training.speed import SpeedInUse, change_of_speed, first_line, speed_in_use
 from distmgcd.training.worker import Worker
 
 BATCH_NORM = (
@@ -60,6 +61,7 @@ class Training:
     method: Method
     blocks: Blocks | None
     chains: Chains | None  # the persistent ones that this worker keeps
+    speed: SpeedInUse  # how chains are executed here
     frechet: FrechetDistance | None = None  # if evaluate.features asks for it
     log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
@@ -84,6 +86,8 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         starts=found.starts() if found else start_distribution(images),
     )
     training.frechet = frechet_distance_of(config, training.held_out, worker)
+    if found and (changed := change_of_speed(found, training.speed, config)):
+        events.append(changed)
     if worker.rank == 0:
         note_images(training)
         open_books(training, events)
@@ -125,6 +129,7 @@ def at(
         method=make_method(config, rate_scale=progress.rate_scale),
         blocks=make_blocks(config, worker),
         chains=chains,
+        speed=speed_in_use(config, worker),
         saved=progress,
     )
 
@@ -137,10 +142,11 @@ def note_images(training: Training) -> None:
 
 
 def open_books(training: Training, events: Sequence[str]) -> None:
-    """The log and who saves, on rank 0; the log's first lines are these events, and whether the run goes on."""
+    """The log and who saves, on rank 0; the log says how chains are executed, these events, and whether it goes on."""
     update, worker = training.progress.update, training.worker
     training.log = open_log(training.run, after_update=update)
     training.saver = Saver(training.run.store, training.config.checkpoint, training.log, partial(tell, training))
+    tell(training, {"event": first_line(training.speed), "speed": training.speed})
     for event in events:
         tell(training, {"event": event})
     if not update and (origin := read_origin(training.run)):
@@ -172,7 +178,8 @@ def save(training: Training, found: Mapping[str, Distances] | None = None) -> No
     chains = training.chains and training.chains.state()
     if training.saver:
         measured = {family: distances.mean for family, distances in (found or {}).items()}
-        training.saver.save(training.learner, training.starts, training.progress, measured=measured, chains=chains)
+        how = {"measured": measured, "chains": chains, "speed": training.speed}
+        training.saver.save(training.learner, training.starts, training.progress, **how)
 
 
 def leave(training: Training) -> None:

@@ -12,7 +12,11 @@ from distmgcd.runs.run import Run
 from distmgcd.training import loop, state
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
 
-LONG = {"plain": (), "blocks": ("learning.block_size=8", "evaluate.features=random")}
+LONG = {
+    "plain": (),
+    "blocks": ("learning.block_size=8", "evaluate.features=random"),
+    "blocks_in_bf16": ("learning.block_size=8", "evaluate.features=random", "speed.precision=bf16"),
+}
 SHORT = {f"{norm}_norm": ("learning.block_size=8", f"network.norm={norm}") for norm in ("batch", "spectral", "layer")}
 SHORT["persistent"] = ("learning.block_size=8", "data.validation=0.9", "start.kind=persistent")  # 3 visits to an image
 STARTS = {
@@ -23,11 +27,11 @@ STARTS = {
     "persistent": SHORT["persistent"],
 }  # fmt: skip
 ALL = LONG | SHORT | STARTS
-NUM_UPDATES = {**dict.fromkeys(LONG, 20), **dict.fromkeys(SHORT | STARTS, 3), "persistent": 6}
+NUM_UPDATES = {**dict.fromkeys(LONG, 20), **dict.fromkeys(SHORT | STARTS, 3), "persistent": 6, "blocks_in_bf16": 4}
 
 
 def config_of(name: str) -> Config:
-    """Chains of 5 steps, so that a test can wait for it."""
+    """Chains of 5 steps, so that a test can wait for it; alike on every machine."""
     return load_config(
         "digits",
         [
@@ -38,6 +42,8 @@ def config_of(name: str) -> Config:
             "evaluate.num_draws=1",
             "watch.max_gap=100",
             "watch.max_drift=10",
+            "speed.execution=traced",
+            "speed.precision=fp32",
             *ALL[name],
         ],
     )
