@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distmgcd import launch
 from distmgcd.comparison.plan import Measure, Plan, Sampling, Variant
-from distmgcd.config import load_config, make_config, setting_paths
+from distmgcd.config import find_base, load_config, make_config, setting_paths, suggest_setting
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.sweep.domains import WrongDomain, read_domain
@@ -116,7 +116,7 @@ def _validated(marked: Marked) -> _Plan:
 def _base(marked: Marked, written: _Plan, changes: Sequence[str]) -> Settings:
     """The base config, flat, with the plan's settings."""
     try:
-        flat = flat_of(load_config(written.base, changes))
+        flat = flat_of(load_config(find_base(written.base, Path(marked.file).parent), changes))
     except UserError as error:
         raise marked.error(("base",), error) from None
     changed = {change.partition("=")[0] for change in changes}
@@ -157,10 +157,10 @@ def _features(marked: Marked, written: _Plan) -> str | None:
 
 
 def _known(marked: Marked, place: Place, settings: Settings) -> Settings:
-    known = list(setting_paths())
+    known = set(setting_paths())
     for path in settings:
         if path not in known:
-            raise marked.error((*place, path), f"There is no setting {path!r}{suggest(path, known)}.")
+            raise marked.error((*place, path), f"There is no setting {path!r}{suggest_setting(path)}.")
     return settings
 
 

@@ -5,9 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from distmgcd.config import Config, flatten, load_config, make_config, preset_names, setting_paths
+from distmgcd.config import Config, find_base, load_config, setting_paths, suggest_setting
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.evaluate.features import DEFAULT, NAMES
@@ -16,7 +14,7 @@ from distmgcd.sweep.check import check
 from distmgcd.sweep.domains import PerGrid, WrongDomain, is_domain, plain_number, read_domain
 from distmgcd.sweep.marked import Marked, Place, read_marked
 from distmgcd.sweep.objective import names as objective_names
-from distmgcd.sweep.plan import Budget, Scheduler, Sweep, flat_of, keys_of, nested
+from distmgcd.sweep.plan import Budget, Scheduler, Sweep, flat_of, keys_of
 from distmgcd.sweep.space import ONE_OF, SIZES, Space, grid_points
 
 _KEYS = {
@@ -73,30 +71,16 @@ def _base(marked: Marked, changes: Sequence[str]) -> Config:
         if path not in set(setting_paths()):
             raise marked.error(("settings", path), _no_setting(path))
     try:
-        if isinstance(base, dict):
-            flat = flatten(base) | {path: plain_number(value) for path, value in settings.items()}
-            for change in changes:
-                path, equals, text = change.partition("=")
-                if not equals or path not in set(setting_paths()):
-                    load_config("digits", [change])  # says what is wrong with it
-                flat[path] = yaml.safe_load(text)
-            return make_config(nested(flat))
-        return load_config(_found(marked, base), [*map(_as_change, settings.items()), *changes])
+        return load_config(_found(marked, base), changes, settings={k: plain_number(v) for k, v in settings.items()})
     except UserError as error:
         raise marked.error(("settings" if settings else "base",), error) from None
 
 
-def _found(marked: Marked, base: Any) -> str:
-    """A preset, or a file from here or from beside the sweep file."""
-    if not isinstance(base, str):
+def _found(marked: Marked, base: Any) -> str | dict[str, Any]:
+    """A preset, a file, or settings."""
+    if not isinstance(base, str | dict):
         raise marked.error(("base",), f"base must be {_KEYS['base']}, but is {base!r}; try `base: digits`.")
-    beside = Path(marked.file).parent / base
-    return str(beside) if base not in preset_names() and not Path(base).exists() and beside.exists() else base
-
-
-def _as_change(setting: tuple[str, Any]) -> str:
-    path, value = setting
-    return f"{path}={yaml.safe_dump(value, default_flow_style=True, width=10**9).removesuffix('...' + chr(10)).strip()}"
+    return base if isinstance(base, dict) else find_base(base, Path(marked.file).parent)
 
 
 def _space(marked: Marked, base: Config) -> Space:
@@ -142,8 +126,7 @@ def _is_setting(marked: Marked, place: Place, path: str) -> bool:
 
 
 def _no_setting(path: object) -> str:
-    known = list(setting_paths())
-    return f"There is no setting {str(path)!r}{suggest(str(path), known)}; `distmgcd config digits` shows them all."
+    return f"There is no setting {str(path)!r}{suggest_setting(str(path))}; `distmgcd config digits` shows them all."
 
 
 def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
@@ -169,8 +152,8 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
     if metric not in known:
         raise marked.error(
             ("objective", "metric"),
-            f"objective must be one of {', '.join(known)}, but is {metric!r}; nothing else is measured while trials "
-            "train.",
+            f"objective must be one of {', '.join(known)}, but is {metric!r}{suggest(str(metric), known)}; nothing "
+            "else is measured while trials train.",
         )
     features = written.get("features", base.evaluate.features or (DEFAULT if metric == "fd" else None))
     if not isinstance(features, str | None) or features == "" or (metric == "fd" and not features):
