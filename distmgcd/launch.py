@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO
 
 from distmgcd.config import Config
@@ -117,7 +118,7 @@ def _too_late(run: Run, changed: list[str]) -> str:
     location = run.store.location
     return (
         f"The run {location} is finished and keeps its result, measured with another {', '.join(changed)}; `distmgcd "
-        f"evaluate {location} --num N` measures it again, as does the same command once "
+        f"evaluate {quote(location)} --num N` measures it again, as does the same command once "
         f"{run.store.path('result.json')} is deleted."
     )
 

@@ -1,5 +1,6 @@
 """train and debug: the same run, on Ray or in this process."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,10 +77,12 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     config = load_config(source, overrides)
     from distmgcd import launch as launcher
     from distmgcd.display import Display, table_of
+    from distmgcd.runs.run import Run
     from distmgcd.training.stop import Stopped, StopSignals
     from distmgcd.training.watch import Diverged
 
     name = name or Path(source).stem
+    before = launcher.result_of(Run.at(storage_path, name))
     signals = StopSignals()
     try:
         with signals, Display() as show:
@@ -93,10 +96,12 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
         fail("Stopped at once; the same command goes on from the newest checkpoint.", status=signals.status)
     folder = f"{storage_path.rstrip('/')}/{name}"
     print_all(table_of(result))
+    done = f"{result['update']} updates in {result['seconds']:.0f} s of training"
+    again = f"The run {folder} was finished before ({done}); nothing was done now. Another --name trains anew."
     typer.echo(
-        f"Finished {result['update']} updates in {result['seconds']:.0f} s of training.\n"
+        f"{again if result == before else f'Finished {done}.'}\n"
         f"checkpoints    {folder}/checkpoints\n"
         f"sample sheet   {folder}/samples.png (every grid: pyramid.png)\n"
-        f"TensorBoard    tensorboard --logdir {folder}/log\n"
-        f"more samples   distmgcd sample {folder} --num 64 --out sheet.png"
+        f"TensorBoard    tensorboard --logdir {shlex.quote(storage_path)} (all runs there, beside each other)\n"
+        f"more samples   distmgcd sample {shlex.quote(folder)} --num 64 --out sheet.png"
     )

@@ -28,10 +28,10 @@ def load_config(
 ) -> Config:
     """A preset's name, a YAML file or settings, with changes to it. Raises UserError.
 
-    settings: {dotted path: value}, which change the source; overrides, "dotted.key=value", change both. A file, and
-    settings given as a source, may name another preset or file as their `base`, and change that.
+    settings: {dotted path: value}, which change the source; overrides, "dotted.key=value", change both. A file may
+    name a preset or another file as its `base`, and change that.
     """
-    found = _read(source, ()) if isinstance(source, str) else _on_its_base(source, "settings", Path(), ())
+    found = _read(source, ()) if isinstance(source, str) else _nested(source, "The settings")
     for path, value in (settings or {}).items():
         _put(found, path, value)
     for override in overrides:
@@ -65,15 +65,15 @@ def find_base(base: str, folder: Path) -> str:
     return str(beside) if base not in preset_names() and beside.is_file() else base
 
 
-def files_of(source: str) -> list[str]:
-    """The files that a config is read from: none for a preset, else the file and, in turn, its base. Raises UserError.
+def files_of(source: str) -> dict[str, str | None]:
+    """{file: the base it names} of all that a config is read from, in turn; none for a preset. Raises UserError.
 
-    They have been read without a mistake before.
+    It has been read without a mistake before.
     """
     if source in preset_names():
-        return []
+        return {}
     base = read_yaml(source).get(BASE)
-    return [source, *(files_of(find_base(base, Path(source).parent)) if base else [])]
+    return {source: base, **(files_of(find_base(base, Path(source).parent)) if base else {})}
 
 
 def _read(source: str, chain: tuple[Path, ...]) -> dict[str, Any]:

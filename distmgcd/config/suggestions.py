@@ -91,29 +91,39 @@ _NO_SETTING = {
 }
 
 
+def called(path: str) -> str | None:
+    """The setting of this path, with this key if no other has it, or with this usual name elsewhere."""
+    known, path = list(setting_paths()), path.lower().replace("-", "_")
+    key = path.rpartition(".")[2]
+    same = [path] if path in known else [p for p in known if p.rpartition(".")[2] == key]
+    return same[0] if len(same) == 1 else _USUAL.get(path) or _USUAL.get(key)
+
+
+def instead_of(name: str) -> str | None:
+    """What to do instead of giving something of this name, which is no setting: "give --workers N"."""
+    return _NO_SETTING.get(name.lower().replace("-", "_").rpartition(".")[2])
+
+
 def suggest_setting(path: str) -> str:
     """ " (did you mean 'learning.ema'?)", or nothing if no setting is near."""
-    key = path.rpartition(".")[2]
-    if key in _NO_SETTING:
-        return f" ({_NO_SETTING[key]})"
+    if instead := instead_of(path):
+        return f" ({instead})"
     found = meant_by(path)
     return f" (did you mean {found!r}?)" if found else ""
 
 
 def meant_by(path: str) -> str | None:
-    """The setting that a wrong path stands for: its key elsewhere, a usual name, or a slip of the keys.
+    """The setting that a wrong path stands for: what has that name elsewhere, or a slip of the keys.
 
     The key decides, not the section: by whole paths learning.lr is nearest to learning.ema.
     """
-    known, (section, _, key) = list(setting_paths()), path.lower().replace("-", "_").rpartition(".")
+    if found := called(path):
+        return found
+    known, (section, _, key) = list(setting_paths()), path.rpartition(".")
     if path in sections():
         of_section = [p for p in known if p.startswith(f"{path}.")]
         return of_section[0] if len(of_section) == 1 else None
-    elsewhere = [p for p in known if p.rpartition(".")[2] == key]
-    usual = _USUAL.get(f"{section}.{key}") or _USUAL.get(key)
-    if len(elsewhere) == 1 or usual:
-        return elsewhere[0] if len(elsewhere) == 1 else usual
-    if elsewhere:
+    if elsewhere := [p for p in known if p.rpartition(".")[2] == key]:
         return difflib.get_close_matches(path, elsewhere, n=1, cutoff=0.0)[0]
     keys = {p.rpartition(".")[2]: p for p in known if p.rpartition(".")[0] == section}
     keys = keys or {p.rpartition(".")[2]: p for p in reversed(known)}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distmgcd.config import Config, find_base, load_config, setting_paths, suggest_setting
+from distmgcd.config.reading import PRESETS
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.evaluate.features import DEFAULT, NAMES
@@ -16,6 +17,9 @@ from distmgcd.sweep.marked import Marked, Place, read_marked
 from distmgcd.sweep.objective import names as objective_names
 from distmgcd.sweep.plan import Budget, Scheduler, Sweep, flat_of, keys_of
 from distmgcd.sweep.space import ONE_OF, SIZES, Space, grid_points
+
+SWEEPS = PRESETS / "sweeps"  # a link to tune_configs in a checkout, a folder where the package is installed
+OWN_BASE = "settings of its own"  # the name of a base that is neither a preset nor a file
 
 _KEYS = {
     "base": "a preset, a config file, or settings",
@@ -33,12 +37,16 @@ _KEYS = {
 _PER_GRID = ("langevin.", "learning.learning_rate")  # settings that take one value per grid
 
 
-def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None = None) -> Sweep:
-    """A sweep file with "dotted.key=value" changes to its base config. Raises UserError.
+def sweep_names() -> list[str]:
+    return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+
+
+def read_sweep(source: str, changes: Sequence[str] = (), *, num_trials: int | None = None) -> Sweep:
+    """A sweep's name or file, with "dotted.key=value" changes to its base config. Raises UserError.
 
     num_trials takes the place of what the file says.
     """
-    marked = read_marked(file)
+    marked = read_marked(_file_of(source))
     top = _mapping(marked, (), _KEYS)
     for key in ("base", "budget", "space"):
         if key not in top:
@@ -47,8 +55,8 @@ def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None
     space = _space(marked, base)
     search = _one_of(marked, ("search",), ("random", "grid", "tpe"), default="random")
     sweep = Sweep(
-        name=Path(file).stem,
-        base_name=top["base"] if isinstance(top["base"], str) else "settings of its own",
+        name=Path(source).stem,
+        base_name=top["base"] if isinstance(top["base"], str) else OWN_BASE,
         base=flat_of(base),
         **_objective(marked, base, space),
         budget=_budget(marked, base),
@@ -63,6 +71,22 @@ def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None
     check(sweep, marked)
     num_points = sum(1 for _ in grid_points(space)) if search == "grid" else sweep.num_trials
     return replace(sweep, num_trials=min(sweep.num_trials or num_points, num_points))
+
+
+def _file_of(source: str) -> str:
+    if source in sweep_names():
+        return str(SWEEPS / f"{source}.yaml")
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(
+            f"There is no sweep {source!r}{suggest(source, sweep_names())}; there are {', '.join(sweep_names())}, and "
+            "a file must end in .yaml."
+        )
+    if not path.exists() and path.stem in sweep_names():
+        raise UserError(
+            f"The sweep file {source} does not exist; `distmgcd tune {path.stem}` runs the one that we have."
+        )
+    return source
 
 
 def _base(marked: Marked, changes: Sequence[str]) -> Config:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from shlex import quote
 from typing import Literal
 
 import torch
@@ -81,7 +82,7 @@ def load(
     config = opened.config()
     found = retention.find(opened.store, str(which), metric=config.checkpoint.metric)
     if found is None and checkpoint.names(opened.store):
-        raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {run}` says how.")
+        raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {quote(run)}` says how.")
     if found is None:
         raise UserError(
             f"The run {run} has no good checkpoint; train it until the next one "
