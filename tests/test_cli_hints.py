@@ -98,6 +98,13 @@ def test_where_runs_lie_one_folder_deeper_that_folder_is_named(command, storage:
     )
 
 
+def test_a_run_that_is_named_without_its_folder_is_found_beside(command, tmp_path: Path, storage: Path, monkeypatch):
+    (tmp_path / "runs").symlink_to(storage)
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command("sample", "a run")
+    assert status == 2 and "There is no run at a run (did you mean runs/a run?)" in err
+
+
 # Sweeps by name
 
 
@@ -112,12 +119,18 @@ def test_the_sweeps_of_the_package_are_those_of_the_checkout():
     assert '"presets/sweeps/*.yaml"' in (ROOT / "pyproject.toml").read_text()
 
 
+@pytest.mark.parametrize("command_name", ["tune", "compare"])
+def test_a_wrong_change_of_the_command_line_is_no_mistake_of_the_file(command, command_name: str):
+    status, _, err = command(command_name, "smoke" if command_name == "tune" else "digits", "lr=3")
+    assert status == 2 and err.startswith("distmgcd: There is no setting 'lr' (did you mean 'learning.learning_rate'?)")
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         ("smok", "There is no sweep 'smok' (did you mean 'smoke'?); there are "),
         ("tune_configs/smoke.yaml", "does not exist; `distmgcd tune smoke` runs the one that we have."),
-        ("mine.yaml", "The sweep file mine.yaml cannot be read"),
+        ("mine.yaml", "The file mine.yaml cannot be read"),
     ],
 )
 def test_a_sweep_that_is_not_there_is_one_sentence(command, tmp_path: Path, monkeypatch, source: str, said: str):

@@ -81,6 +81,17 @@ def test_an_unset_shell_variable_is_told():
     assert refused("data.path=").startswith("data.path must be text that is not empty, but is ''; write data.path=")
 
 
+# Numbers
+
+
+def test_a_number_is_to_the_base_10_and_what_only_old_yaml_takes_for_one_is_told(tmp_path: Path):
+    assert load_config("digits", ["seed=010"]).seed == 10  # 8 in YAML 1.1
+    assert load_config(write(tmp_path / "my.yaml", "base: digits\nseed: 010\n")).seed == 10
+    assert "seed must be a whole number" in refused("seed=1:30") and "but is '1:30'" in refused("seed=1:30")
+    config = load_config("digits", ["seed=1_000", "langevin.step_size=[0.5,+1,.5]"])
+    assert config.seed == 1000 and config.langevin.step_size == (0.5, 1.0, 0.5)
+
+
 # What a setting means
 
 
@@ -159,6 +170,23 @@ def test_a_mistake_about_a_base_is_one_sentence(tmp_path: Path, monkeypatch, tex
     with pytest.raises(UserError) as caught:
         load_config(write(tmp_path / "my.yaml", text))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("digits.yaml", "The config file digits.yaml does not exist; digits without an ending is the preset."),
+        ("a_run", "a_run is the folder of a run; give a_run/config.yaml for a run with its config."),
+        ("folder.yaml", "The config file folder.yaml is a folder; give a YAML file"),
+    ],
+)
+def test_what_is_no_config_file_is_met_with_what_is(tmp_path: Path, monkeypatch, source: str, said: str):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a_run" / "config.yaml", "base: digits\n")
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(UserError) as caught:
+        load_config(source)
+    assert str(caught.value).startswith(said)
 
 
 def test_files_that_are_each_others_base_are_told(tmp_path: Path):

@@ -31,7 +31,7 @@ MISTAKES = [
     (["train", "digits", "langevin.num_stps=3", *STORAGE], "did you mean 'langevin.num_steps'?"),
     (["train", "digits", "--workers", "0", *STORAGE], "--workers must be at least 1"),
     (["train", "digits"], "--storage-path runs is a folder of this machine"),
-    (["tune", "sub/try.yaml", *STORAGE], "The sweep file sub/try.yaml cannot be read"),
+    (["tune", "sub/try.yaml", *STORAGE], "The file sub/try.yaml cannot be read"),
     (["train", "digits", "data.path=images", *STORAGE], "data.path images is a folder of this machine"),
     (["train", "digits", "data.path=torchvision:CIFAR10?root=here", *STORAGE], "data.path here is a folder of this"),
     (["train", "../there.yaml", *STORAGE], "lies outside the current folder"),

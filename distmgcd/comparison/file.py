@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distmgcd import launch
 from distmgcd.comparison.plan import Measure, Plan, Sampling, Variant
-from distmgcd.config import find_base, load_config, make_config, setting_paths, suggest_setting
+from distmgcd.config import check_changes, find_base, load_config, make_config, setting_paths, suggest_setting
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.sweep.domains import WrongDomain, read_domain
@@ -96,6 +96,8 @@ def _found(source: str) -> str:
             f"There is no comparison {source!r}{suggest(source, plan_names())}; there are {', '.join(plan_names())}, "
             "and a file must end in .yaml."
         )
+    if not Path(source).exists() and Path(source).stem in plan_names():
+        raise UserError(f"The plan {source} does not exist; {Path(source).stem} without an ending is the one we have.")
     return source
 
 
@@ -115,6 +117,7 @@ def _validated(marked: Marked) -> _Plan:
 
 def _base(marked: Marked, written: _Plan, changes: Sequence[str]) -> Settings:
     """The base config, flat, with the plan's settings."""
+    check_changes(changes)  # is no mistake of the file
     try:
         flat = flat_of(load_config(find_base(written.base, Path(marked.file).parent), changes))
     except UserError as error:

@@ -7,7 +7,7 @@ names the setting, the value, the rule and the way out.
 
 from distmgcd.config.network import PAPER_LAYERS
 from distmgcd.config.paths import flatten, setting_paths
-from distmgcd.config.reading import files_of, find_base, load_config, make_config, preset_names, to_yaml
+from distmgcd.config.reading import check_changes, files_of, find_base, load_config, make_config, preset_names, to_yaml
 from distmgcd.config.schema import Checkpointing, Config, Watch
 from distmgcd.config.suggestions import suggest_setting
 
@@ -16,6 +16,7 @@ __all__ = [
     "Checkpointing",
     "Config",
     "Watch",
+    "check_changes",
     "files_of",
     "find_base",
     "flatten",

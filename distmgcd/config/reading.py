@@ -12,7 +12,7 @@ from distmgcd.config.mistakes import no_section_sentence, sentence, unknown_key_
 from distmgcd.config.paths import annotation_of, plain, put, sections, setting_paths
 from distmgcd.config.schema import Config
 from distmgcd.config.words import is_text, suggest
-from distmgcd.config.yaml_file import read_yaml
+from distmgcd.config.yaml_file import parse_yaml, read_yaml
 from distmgcd.errors import UserError
 
 PRESETS = Path(__file__).parent.parent / "presets"
@@ -65,6 +65,13 @@ def find_base(base: str, folder: Path) -> str:
     return str(beside) if base not in preset_names() and beside.is_file() else base
 
 
+def check_changes(overrides: Sequence[str]) -> None:
+    """Raise UserError for a change of what is no setting, or one that cannot be read; its value is not looked at."""
+    found: dict[str, Any] = {}
+    for override in overrides:
+        _apply(found, override)
+
+
 def files_of(source: str) -> dict[str, str | None]:
     """{file: the base it names} of all that a config is read from, in turn; none for a preset. Raises UserError.
 
@@ -82,14 +89,18 @@ def _read(source: str, chain: tuple[Path, ...]) -> dict[str, Any]:
     if source in preset_names():
         path = PRESETS / f"{source}.yaml"
     elif path.suffix not in (".yaml", ".yml"):
+        if (path / "config.yaml").is_file():
+            raise UserError(f"{source} is the folder of a run; give {path / 'config.yaml'} for a run with its config.")
         raise UserError(
             f"There is no preset {source!r}{suggest(source, preset_names())}; the presets are "
             f"{', '.join(preset_names())}, and a file must end in .yaml."
         )
     elif not path.is_file():
+        if path.stem in preset_names() and not path.exists():
+            raise UserError(f"The config file {source} does not exist; {path.stem} without an ending is the preset.")
         raise UserError(
-            f"The config file {source} does not exist; give a YAML file or one of the presets "
-            f"{', '.join(preset_names())}."
+            f"The config file {source} {'is a folder' if path.exists() else 'does not exist'}; give a YAML file or one "
+            f"of the presets {', '.join(preset_names())}."
         )
     if path.resolve() in chain:
         names = " -> ".join(file.name for file in (*chain[chain.index(path.resolve()) :], path))
@@ -143,7 +154,7 @@ def _value(path: str, text: str) -> Any:
     if is_text(annotation):
         return None if text == "null" and NoneType in get_args(annotation) else text
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except (yaml.YAMLError, ValueError):
         raise UserError(f"The value of {path} is not valid YAML: {text!r}. Lists are written [4, 16, 64].") from None
 

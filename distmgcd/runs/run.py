@@ -42,9 +42,10 @@ class Run:
         """An existing run, by the path of its folder. Raises UserError if there is none."""
         run = Run(Path(path).name, Store(path))
         if not run.store.exists("config.yaml"):
+            near = f" (did you mean runs/{path}?)" if Path("runs", path, "config.yaml").is_file() else ""
             raise UserError(
-                f"There is no run at {path}: it has no config.yaml; `distmgcd train` prints the path of the run it "
-                "made."
+                f"There is no run at {path}{near}: it has no config.yaml; `distmgcd train` prints the path of the run "
+                "it made, and `distmgcd runs FOLDER` lists those in a folder."
             )
         return run
 

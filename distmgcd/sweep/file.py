@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distmgcd.config import Config, find_base, load_config, setting_paths, suggest_setting
+from distmgcd.config import Config, check_changes, find_base, load_config, setting_paths, suggest_setting
 from distmgcd.config.reading import PRESETS
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
@@ -94,6 +94,7 @@ def _base(marked: Marked, changes: Sequence[str]) -> Config:
     for path in settings:
         if path not in set(setting_paths()):
             raise marked.error(("settings", path), _no_setting(path))
+    check_changes(changes)  # is no mistake of the file
     try:
         return load_config(_found(marked, base), changes, settings={k: plain_number(v) for k, v in settings.items()})
     except UserError as error:
