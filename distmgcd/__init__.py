@@ -4,7 +4,7 @@
     distmgcd.load_config("digits", [...])        a preset with changes
     distmgcd.train(config, storage_path, name)   train on Ray; distmgcd.debug does the same in this process
     distmgcd.train(..., start_from=run)          a new run that starts with another run's weights (or StartFrom(...))
-    distmgcd.tune("tune_configs/step_size.yaml") search settings with Ray Tune; returns Ray's ResultGrid
+    distmgcd.tune("step_size")                   search settings with Ray Tune; returns Ray's ResultGrid
     distmgcd.evaluate_run(run)                   measure a trained run; every number with its protocol
     distmgcd.inpaint_run(run)                    hide parts of held-out images, and measure how it fills them
     distmgcd.replay(run, update=50)              the chains of one update of a run again, with every step

@@ -42,7 +42,7 @@ def tune(
 ) -> Any:
     """Run a sweep on Ray Tune, or go on with the one of this name; returns ray.tune.ResultGrid, one result a trial.
 
-    sweep: read by distmgcd.read_sweep, or the file's path. concurrent: trials at a time; None takes as many as fit.
+    sweep: read by distmgcd.read_sweep, or its name or file. concurrent: trials at a time; None takes as many as fit.
     workers_per_trial: Ray Train workers of each, 0 trains in the trial's own process; None takes the sweep's.
     wait_for_resources: on a cluster without room, wait until nodes join, even if only a person can add them.
     show is called with every event. stop is asked all the time; once it is true the trials that run are saved, and

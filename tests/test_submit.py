@@ -10,6 +10,7 @@ from tiny_runs import TINY
 
 from distmgcd.cli import jobs
 from distmgcd.cli.job_command import read_job_command
+from distmgcd.errors import UserError
 
 STORAGE = ("--storage-path", "/shared/runs")
 
@@ -30,7 +31,7 @@ MISTAKES = [
     (["train", "digits", "langevin.num_stps=3", *STORAGE], "did you mean 'langevin.num_steps'?"),
     (["train", "digits", "--workers", "0", *STORAGE], "--workers must be at least 1"),
     (["train", "digits"], "--storage-path runs is a folder of this machine"),
-    (["tune", "sub/try.yaml", *STORAGE], "The sweep file sub/try.yaml cannot be read"),
+    (["tune", "sub/try.yaml", *STORAGE], "The file sub/try.yaml cannot be read"),
     (["train", "digits", "data.path=images", *STORAGE], "data.path images is a folder of this machine"),
     (["train", "digits", "data.path=torchvision:CIFAR10?root=here", *STORAGE], "data.path here is a folder of this"),
     (["train", "../there.yaml", *STORAGE], "lies outside the current folder"),
@@ -69,6 +70,22 @@ def test_a_sweep_brings_the_config_file_it_builds_on(folder: Path):
     (folder / "my.yaml").unlink()  # that beside the sweep is the one
     job = read_job_command(["tune", "sub/try.yaml", *STORAGE, "--name", "first"], folder=folder)
     assert job.files == ("sub/try.yaml", "sub/my.yaml") and job.name == "first"
+
+
+def test_a_config_file_brings_those_it_builds_on(folder: Path):
+    (folder / "sub" / "more.yaml").write_text("base: my.yaml\n")
+    (folder / "most.yaml").write_text("base: sub/more.yaml\nseed: 3\n")
+    (folder / "my.yaml").unlink()
+    job = read_job_command(["train", "most.yaml", *STORAGE], folder=folder)
+    assert job.files == ("most.yaml", "sub/more.yaml", "sub/my.yaml")
+    (folder / "sub" / "more.yaml").write_text(f"base: {folder}/sub/my.yaml\n")
+    with pytest.raises(UserError, match=r"sub/my.yaml of sub/more.yaml is a path of this machine; name the"):
+        read_job_command(["train", "most.yaml", *STORAGE], folder=folder)
+
+
+def test_a_sweep_of_the_package_is_named_and_no_file_of_this_machine(folder: Path):
+    job = read_job_command(["tune", "smoke", *STORAGE], folder=folder)
+    assert (job.preset, job.name, job.files) == ("smoke", "smoke", ())
 
 
 def test_uris_and_whole_paths_are_the_clusters(folder: Path):

@@ -31,7 +31,7 @@ def evaluate(
     gpu: Gpu = None,
 ) -> None:
     """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""
-    from distmgcd.evaluation_report import tables_of
+    from distmgcd.evaluation_report import line_of_file, tables_of, what_is_new
     from distmgcd.scoring.processes import evaluate_run
     from distmgcd.scoring.request import Request, parse_metrics, parse_steps
 
@@ -50,7 +50,7 @@ def evaluate(
         record = evaluate_run(run, request, num_workers=workers, use_gpu=gpu, tell=print)
     except KeyboardInterrupt:
         fail("Stopped. Nothing was written.", status=130)
-    print_all(*tables_of(record))
+    print_all(*tables_of(what_is_new(record)))
     for sheet in record["sheets"]:
         typer.echo(f"pictures       {sheet}")
-    typer.echo(f"numbers        {record['file']}")
+    typer.echo(line_of_file(record))

@@ -32,7 +32,7 @@ def inpaint(
     gpu: Gpu = None,
 ) -> None:
     """Hide a part of images and fill it by chains that move only that; error and PSNR beside simple fills."""
-    from distmgcd.evaluation_report import table_of_inpainting
+    from distmgcd.evaluation_report import line_of_file, table_of_inpainting, what_is_new
     from distmgcd.scoring.inpainting import InpaintRequest, inpaint_run
 
     kinds = {} if mask is None else {"masks": tuple(dict.fromkeys(mask))}
@@ -50,7 +50,7 @@ def inpaint(
         record = inpaint_run(run, request, use_gpu=gpu, tell=print)
     except KeyboardInterrupt:
         fail("Stopped. Nothing was written.", status=130)
-    print_all(table_of_inpainting(record))
+    print_all(table_of_inpainting(what_is_new(record)))
     for sheet in record["sheets"]:
         typer.echo(f"pictures       {sheet}")
-    typer.echo(f"numbers        {record['file']}")
+    typer.echo(line_of_file(record))

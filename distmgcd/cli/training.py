@@ -1,5 +1,6 @@
 """train and debug: the same run, on Ray or in this process."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,8 +98,11 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     from distmgcd.training.stop import Stopped, StopSignals
 
     config = load_config(source, overrides)
+    from distmgcd.runs.run import Run
+
     name = name or Path(source).stem
     folder = f"{storage_path.rstrip('/')}/{name}"
+    before = Run.at(storage_path, name).result()
     signals = StopSignals()
     try:
         with signals:
@@ -111,13 +115,15 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     from distmgcd.display import table_of, unseen
 
     print_all(table_of(result))
+    done = f"{result['update']} updates in {result['seconds']:.0f} s of training"
+    again = f"The run {folder} was finished before ({done}); nothing was done now. Another --name trains anew."
     typer.echo(
         f"{unseen(folder)}\n"
-        f"Finished {result['update']} updates in {result['seconds']:.0f} s of training.\n"
+        f"{again if result == before else f'Finished {done}.'}\n"
         f"checkpoints    {folder}/checkpoints\n"
         f"sample sheet   {folder}/samples.png (every grid: pyramid.png)\n"
-        f"TensorBoard    tensorboard --logdir {folder}/log\n"
-        f"more samples   distmgcd sample {folder} --num 64 --out sheet.png"
+        f"TensorBoard    tensorboard --logdir {shlex.quote(storage_path)} (all runs there, beside each other)\n"
+        f"more samples   distmgcd sample {shlex.quote(folder)} --num 64 --out sheet.png"
     )
 
 

@@ -1,6 +1,6 @@
 """The runs under a storage path, and how each of them stands: what `distmgcd runs` shows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -32,9 +32,15 @@ class Summary:
 
 
 def summaries(storage_path: str) -> list[Summary]:
-    """The runs directly under a storage path, by name; what is no run is left out. Raises UserError."""
+    """The runs directly under a storage path, by name; what is no run is left out. Of a run's own folder, that run.
+
+    Raises UserError.
+    """
     try:
         store = Store(storage_path)
+        if store.exists("config.yaml"):
+            found = summary_of(Run.open(storage_path))
+            return [replace(found, name=found.name or storage_path)]  # "." has no name
         return [summary_of(Run.at(storage_path, name)) for name in store.names("") if _is_run(store, name)]
     except OSError as error:
         raise UserError(f"The runs of {storage_path} cannot be listed ({error}); check the path.") from None

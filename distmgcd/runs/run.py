@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import yaml
@@ -62,9 +63,10 @@ class Run:
         """An existing run, by the path of its folder. Raises UserError if there is none."""
         run = Run(Path(path).name, Store(path))
         if not run.store.exists("config.yaml"):
+            near = f" (did you mean runs/{path}?)" if Path("runs", path, "config.yaml").is_file() else ""
             raise UserError(
-                f"There is no run at {path}: it has no config.yaml; `distmgcd train` prints the path of the run it "
-                "made."
+                f"There is no run at {path}{near}: it has no config.yaml; `distmgcd train` prints the path of the run "
+                "it made, and `distmgcd runs FOLDER` lists those in a folder."
             )
         return run
 
@@ -124,7 +126,7 @@ class Run:
         location = self.store.location
         return (
             f"The run {location} is finished and keeps its result, measured with another {', '.join(changed)}; "
-            f"`distmgcd evaluate {location} --num N` measures it again, as does the same command once "
+            f"`distmgcd evaluate {quote(location)} --num N` measures it again, as does the same command once "
             f"{self.store.path('result.json')} is deleted."
         )
 

@@ -27,7 +27,7 @@ _WHERE = ("data", "held_out", "images")  # with the path of the images, for a pe
 def write(
     subject: Subject, results: dict[str, Any], measured: dict[str, Any], sheets: dict[str, bytes]
 ) -> dict[str, Any]:
-    """Returns what the file then holds, and its place as "file". Raises UserError."""
+    """Returns what the file then holds, with its place ("file") and what is new in it ("new"). Raises UserError."""
     return write_record(subject.run.store, stem_of(subject), identity_of(subject), results, measured, sheets)
 
 
@@ -58,7 +58,8 @@ def write_record(
             f"The evaluation cannot be written to {store.path(stem.partition('/')[0])} ({error.strerror or error}); "
             "free space there, or copy the run to where you may write."
         ) from None
-    return {**record, "file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
+    places = {"file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
+    return {**record, **places, "new": list(results)}
 
 
 def stem_of(subject: Subject) -> str:

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def test_multiply_adds_are_those_of_the_published_networks():
     config = load_config("paper64")
     counts = [multiply_adds(config, grid) / 1e6 for grid in range(3)]
-    assert [round(counts[0], 1), *map(round, counts[1:])] == [1.7, 102, 162]  # method.md's table
+    assert [round(counts[0], 1), *map(round, counts[1:])] == [1.7, 102, 162]
 
 
 def test_bench_prints_and_writes_every_figure(tmp_path, tiny, command, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import Stopped, debug, records_of, result_of, state_of, stop_after, tiny_config
+from tiny_runs import Stopped, debug, records_of, result_of, stop_after, tiny_config
 
 from distmgcd import launch
 from distmgcd.core import fast
