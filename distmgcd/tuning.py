@@ -1,12 +1,12 @@
 """Start a sweep. Everything a user can get wrong is checked before Ray starts."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
+from distmgcd.environment import joins_ray, threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
 from distmgcd.launch import absolute_features, check_gpus, with_absolute_path
 from distmgcd.runs import lock
@@ -46,7 +46,7 @@ def tune(
     workers_per_trial: Ray Train workers of each, 0 trains in the trial's own process; None takes the sweep's.
     wait_for_resources: on a cluster without room, wait until nodes join, even if only a person can add them.
     show is called with every event. stop is asked all the time; once it is true the trials that run are saved, and
-    the sweep leaves. Raises UserError and distmgcd.sweep.books.SweepStopped.
+    the sweep leaves. Raises UserError, RunFailed and distmgcd.sweep.books.SweepStopped.
     """
     sweep = read_sweep(sweep) if isinstance(sweep, str) else sweep
     if workers_per_trial is not None:
@@ -59,8 +59,8 @@ def tune(
     store = Run.at(storage_path, name or sweep.name).store
     use_gpu = check_gpus(use_gpu, max(1, sweep.workers_per_trial), option="--workers-per-trial")
     asked = {"concurrent": concurrent, "use_gpu": use_gpu}
-    on_cluster = bool(os.environ.get("RAY_ADDRESS"))  # how large it is is seen once we are there
-    here = None if on_cluster else _room(sweep, "this machine", os.cpu_count() or 1, _gpus_here(), **asked)
+    # How large a Ray is that is not ours is seen once we are there.
+    here = None if joins_ray() else _room(sweep, "this machine", usable_cpus(), _gpus_here(), **asked)
     proposer_of(sweep)  # whether what the search needs is installed
     if resume and store.exists(SWEEP_FILE) and (found := _found_ended(store, sweep, show)):
         return found
@@ -155,10 +155,7 @@ def _gpus_here() -> int:
 
 def _threads() -> int:
     """Of a worker: 1, or what OMP_NUM_THREADS says. Raises UserError."""
-    text = os.environ.get("OMP_NUM_THREADS", "1")
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"OMP_NUM_THREADS must be a whole number from 1 up, but is {text!r}; leave it out for 1.")
-    return int(text)
+    return threads_asked_for() or 1
 
 
 def _check_data(sweep: Sweep, show: Show | None) -> None:

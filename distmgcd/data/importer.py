@@ -21,6 +21,7 @@ from distmgcd.data.address import open_source
 from distmgcd.data.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
 from distmgcd.data.decoding import decode_rows
 from distmgcd.data.source import NO_LABEL, Contents, Source
+from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
 StoredLayout = Literal["png", "raw"]
@@ -97,7 +98,7 @@ def _check_settings(*, image_size: int | None, channels: int | None, layout: str
 def _free_target(dest: str) -> Path:
     if "://" in dest:
         raise UserError(f"dest {dest!r} must be a local file; import to one and copy it to where it should be.")
-    target = Path(dest).expanduser()
+    target = absolute(dest)
     if target.is_dir() or not target.name:
         example = str(target / "images.parquet")
         raise UserError(f"dest {dest!r} is a folder, but must be a file; write for example {example!r}.")
