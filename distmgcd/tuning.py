@@ -162,6 +162,7 @@ def _check_data(sweep: Sweep, show: Show | None) -> None:
     """See that the images are there for every schedule, and prepare them, so that trials do not all do it at once."""
     from distmgcd.training.assemble import open_held_out_images, open_training_images
 
+    check_shares_of_trials(sweep)
     looked_at: dict[Any, Config] = {}
     for config in map(sweep.config_of, _some_points(sweep)):
         looked_at.setdefault((config.data, config.image_size, config.learning.global_batch_size), config)
@@ -169,9 +170,14 @@ def _check_data(sweep: Sweep, show: Show | None) -> None:
         batch = config.learning.global_batch_size
         open_held_out_images(config)
         batch_indices(0, num_images=len(open_training_images(config)), global_batch_size=batch, seed=config.seed)
-        workers = max(1, sweep.workers_per_trial)
-        check_shares(batch, workers, workers, block=config.learning.block_size or 1)
     _check_features(next(iter(looked_at.values())), show)
+
+
+def check_shares_of_trials(sweep: Sweep) -> None:
+    """Raise UserError where the workers of a trial cannot share its batch."""
+    workers = max(1, sweep.workers_per_trial)
+    for learning in (sweep.config_of(point).learning for point in _some_points(sweep)):
+        check_shares(learning.global_batch_size, workers, workers, block=learning.block_size or 1)
 
 
 def _check_features(config: Config, show: Show | None) -> None:

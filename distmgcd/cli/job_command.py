@@ -43,23 +43,34 @@ def read_job_command(arguments: Sequence[str], *, folder: Path) -> JobCommand:
 
 def _read_train(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
     from distmgcd.config import load_config
-    from distmgcd.num_workers import parse_workers
+    from distmgcd.data import check_shares
+    from distmgcd.num_workers import bounds, parse_workers
+    from distmgcd.runs.run import check_place
 
     source, overrides = split(params["settings"])
-    data_path = load_config(source, overrides).data.path
-    _check_data(data_path)
-    parse_workers(params["workers"])
-    return replace(_with_file_inside(arguments, source, params["name"], folder), data_path=data_path)
+    config = load_config(source, overrides)
+    _check_data(config.data.path)
+    learning = config.learning
+    check_shares(learning.global_batch_size, *bounds(parse_workers(params["workers"])), block=learning.block_size or 1)
+    found = _with_file_inside(arguments, source, params["name"], folder)
+    check_place(params["storage_path"], found.name)
+    return replace(found, data_path=config.data.path)
 
 
 def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
     from distmgcd.config import preset_names
+    from distmgcd.runs.run import check_place
     from distmgcd.sweep.file import read_sweep
+    from distmgcd.tuning import check_shares_of_trials
 
     source, *overrides = params["settings"]
     sweep = read_sweep(source, overrides, num_trials=params["trials"])
     _check_data(sweep.base["data.path"])
+    if (workers := params["workers_per_trial"]) is not None:
+        sweep = replace(sweep, workers_per_trial=workers)
+    check_shares_of_trials(sweep)
     found = _with_file_inside(arguments, source, params["name"], folder)
+    check_place(params["storage_path"], params["name"] or sweep.name)
     found = replace(found, data_path=sweep.base["data.path"])
     base = sweep.base_name
     if base in preset_names():

@@ -17,7 +17,7 @@ from distmgcd.environment import ray_address  # noqa: E402
 from distmgcd.errors import UserError  # noqa: E402
 from distmgcd.on_ray.job_note import keep_package  # noqa: E402
 from distmgcd.on_ray.reach import check_head  # noqa: E402
-from distmgcd.on_ray.temporary_folder import folder_for_ray  # noqa: E402
+from distmgcd.on_ray.temporary_folder import short_temporary_folder  # noqa: E402
 
 
 @contextmanager
@@ -68,16 +68,16 @@ def _start(*, num_cpus: int, log_to_driver: bool, dashboard: bool, say: Callable
     if dashboard:
         more["dashboard_port"] = free_port()
         os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{more['dashboard_port']}"
-    if folder := folder_for_ray(say):
-        more["_temp_dir"] = folder
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=dashboard,
-        logging_level=logging.WARNING,
-        log_to_driver=log_to_driver,
-        **more,
-    )
+    with short_temporary_folder(say) as folder:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=dashboard,
+            logging_level=logging.WARNING,
+            log_to_driver=log_to_driver,
+            **({"_temp_dir": folder} if folder else {}),
+            **more,
+        )
 
 
 @contextmanager

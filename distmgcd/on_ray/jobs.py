@@ -71,6 +71,21 @@ class Jobs:
             found = [job for job in self._client.list_jobs() if job.submission_id]
         return sorted(found, key=lambda job: job.start_time or 0, reverse=True)
 
+    def find(self, word: str) -> str:
+        """The id of a job by its id or its name: of several, the one that has not ended, or else the newest.
+
+        Raises UserError if there is none, or if several of the name have not ended.
+        """
+        jobs = self.jobs()
+        if word in (job.submission_id for job in jobs):
+            return word
+        named = [job for job in jobs if (job.metadata or {}).get("name") == word]
+        found = [job for job in named if not job.status.is_terminal()] or named[:1]
+        if len(found) > 1:
+            ids = ", ".join(job.submission_id for job in found)
+            raise UserError(f"{len(found)} jobs named {word} have not ended: {ids}; give one of these instead.")
+        return found[0].submission_id if found else word  # an id it may be, that the list no longer has
+
     def details(self, job: str) -> JobDetails:
         with self._sentences(job):
             return self._client.get_job_info(job)

@@ -51,9 +51,9 @@ def wait_for_room(
                 raise Stopped(None)
             if fixed and time.monotonic() > end:
                 raise UserError(
-                    f"{_in_words(num_workers, each)} do not fit beside what else runs: {_what_is_there(each)}; end "
-                    "that (an actor that is not needed: ray.kill), lower --workers, or give --wait-for-resources to "
-                    "wait for it."
+                    f"There is no room for {_in_words(num_workers, each)} beside what else runs: "
+                    f"{_what_is_there(each)}; end that (an actor that is not needed: ray.kill), lower --workers, or "
+                    "give --wait-for-resources to wait for it."
                 )
             if show is not None and time.monotonic() > next_line:
                 next_line += _SECONDS_BETWEEN_LINES

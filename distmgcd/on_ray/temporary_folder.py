@@ -1,7 +1,8 @@
 """Where a Ray of our own keeps its sockets: their paths must be short, and their folder must be ours to write."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ray._common.utils import get_default_ray_temp_dir
@@ -13,11 +14,27 @@ _BELOW = "/session_2000-01-01_00-00-00_000000_9999999/sockets/plasma_store"
 _OTHER = "/tmp/ray"
 
 
-def folder_for_ray(say: Callable[[str], None]) -> str | None:
-    """None where Ray's own choice is good (RAY_TMPDIR, TMPDIR, /tmp); else another one, which is said.
+@contextmanager
+def short_temporary_folder(say: Callable[[str], None]) -> Iterator[str | None]:
+    """Inside, Ray can be started: with the folder that is given, None where its own choice is good (TMPDIR, /tmp).
 
-    Raises UserError if that does not do either.
+    Another folder than its own is said. TMPDIR changes meanwhile, too: the processes of Ray open sockets there.
+    Raises UserError if no folder does.
     """
+    if (folder := _other_folder(say)) is None:
+        yield None
+        return
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(Path(folder).parent)
+    try:
+        yield folder
+    finally:
+        os.environ.pop("TMPDIR")
+        if before is not None:
+            os.environ["TMPDIR"] = before
+
+
+def _other_folder(say: Callable[[str], None]) -> str | None:
     usual = get_default_ray_temp_dir()
     if (why := _unfit(usual)) is None:
         return None
