@@ -83,9 +83,10 @@ def failure_of(error: BaseException, way_on: str) -> BaseException:
         cause = inner
     if known := _known(cause):
         return RunFailed(known, way_on=way_on)
-    why = f"{type(cause).__name__}: {_in_short(cause)}"
     if isinstance(error, ControllerError):
-        return RunFailed(f"Ray could not start or keep the group of workers: {why}.", way_on=way_on)
+        what = f"Ray could not start or keep the group of workers: {_in_short(cause)}."
+        return RunFailed(what, way_on=way_on)
+    why = f"{type(cause).__name__}: {_in_short(cause)}"
     if isinstance(cause, RayError):
         return RunFailed(f"Ray does not lead the run any more: {why}.", way_on=way_on)
     # Not foreseen, so whoever mends it needs to see where it came from.
@@ -99,8 +100,8 @@ def failure_of(error: BaseException, way_on: str) -> BaseException:
 def _known(cause: Exception) -> str | None:
     """What happened, where Ray has an error of its own for it."""
     if isinstance(cause, OutOfMemoryError):
-        used = re.search(r"\bwas ([\d.]+\s*[KMGT]?B) / ([\d.]+\s*[KMGT]?B)", str(cause))
-        how_much = f" ({used[1]} of {used[2]} were in use)" if used else ""
+        used = re.search(r"\bwas ([\d.]+)GB used / ([\d.]+)GB", str(cause))
+        how_much = f" ({used[1]} of {used[2]} GB were in use)" if used else ""
         return (
             f"Memory ran out on a node{how_much}, and Ray ended the process that led the run. Free memory there, or "
             "give fewer workers or a smaller learning.global_batch_size."
