@@ -9,15 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+import ray
 
-import ray  # noqa: E402  (telemetry must be off before)
-
-from distmgcd.environment import ray_address  # noqa: E402
-from distmgcd.errors import UserError  # noqa: E402
-from distmgcd.on_ray.job_note import keep_package  # noqa: E402
-from distmgcd.on_ray.reach import check_head  # noqa: E402
-from distmgcd.on_ray.temporary_folder import short_temporary_folder  # noqa: E402
+from distmgcd.environment import ray_address
+from distmgcd.errors import UserError
+from distmgcd.on_ray.job_note import keep_package
+from distmgcd.on_ray.reach import check_head
+from distmgcd.on_ray.temporary_folder import short_temporary_folder
 
 
 @contextmanager

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 from distmgcd.errors import UserError
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-_TOKEN_FILE = Path(os.path.expanduser("~/.ray/auth_token"))  # stays as it is for a user who has no home
+_TOKEN_FILE = Path("~/.ray/auth_token").expanduser()
 if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or _TOKEN_FILE.is_file():
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # who has a token means to use it; read as ray is imported
 

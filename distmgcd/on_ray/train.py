@@ -61,14 +61,15 @@ def train_on_ray(
     cpus = cpus_per_worker or cpus_for_each(most, [usable_cpus()])
     say = (lambda text: show({"event": text})) if show else (lambda _: None)
     own = {"num_cpus": max(usable_cpus(), most * cpus), "log_to_driver": not run.store.is_local}
-    with _settings_of_ray(config, elastic=least < most), connected(**own, say=say) as on_cluster, failures_told(_AGAIN):
+    on_cluster = ray_address() is not None
+    with _settings_of_ray(config, elastic=least < most), connected(**own, say=say) as joined, failures_told(_AGAIN):
         if stop():
             raise Stopped(None)
-        if on_cluster and not cpus_per_worker:
+        if joined and not cpus_per_worker:
             cpus = cpus_for_each(most, node_cpus())
         scaling = scaling_of(num_workers, cpus=cpus, use_gpu=use_gpu)
-        if on_cluster and not is_trial:
-            wait = {"even_if_never": wait_for_resources, "patience": _PATIENCE if ray_address() is None else math.inf}
+        if joined and not is_trial:
+            wait = {"even_if_never": wait_for_resources, "patience": math.inf if on_cluster else _PATIENCE}
             wait_for_room(least, scaling.resources_per_worker, **wait, show=show, stop=stop)
             check_nodes(run.store, config.data.path)
         board = RunBoard.new()
@@ -169,11 +170,11 @@ def _settings_of_ray(config: Config, *, elastic: bool) -> Iterator[None]:
     """What Ray Train reads from the environment of the driver and hands on to its controller and workers."""
     settings = {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": f"{_POLL_SECONDS}",
-        # Each worker looks after its own node; Ray's watcher is one more process, and an error in the log.
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         # After our own watchdog, which knows more: it is left with a worker that is frozen while it is alone.
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": f"{1.5 * config.watch.max_seconds_stuck + 5:g}",
     }
+    if ray_address() is None:  # no node of a Ray on this machine is ever pre-empted
+        settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     if elastic:  # for up to 20 s Ray counts on a node that has left; a place on nodes that are there takes no time
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "5"
     ours = {name: value for name, value in settings.items() if name not in os.environ}

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray._private.state import state  # which nodes are leaving is told nowhere else
+import ray.train
 from ray.train.torch import get_device
 
 from distmgcd.config import make_config
@@ -127,8 +127,8 @@ def _requests(board: RunBoard, on_cluster: bool, meter: Meter) -> Callable[[], R
                     board.put("progress", said)
             time.sleep(_LOOK_EVERY)
 
-    def look_for_preemption() -> None:  # what one worker saves for, all do: each looks after its own node
-        while not _node_is_leaving():
+    def look_for_preemption() -> None:  # a collective of Ray's own: every worker asks as often as the others
+        while ray.train.get_preemption_info() is None:
             time.sleep(_PREEMPTION_EVERY)
         found["save"] = True
 
@@ -142,13 +142,6 @@ def _requests(board: RunBoard, on_cluster: bool, meter: Meter) -> Callable[[], R
         return Request.SAVE if save else Request.GO_ON
 
     return requested
-
-
-def _node_is_leaving() -> bool:
-    """Whether the cluster is about to take this worker's node away."""
-    with suppress(Exception):  # the head of the cluster may be slow to answer now and then
-        return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
-    return False
 
 
 def _leave(board: RunBoard, rank: int, verdict: str) -> None:
