@@ -6,7 +6,7 @@ from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
-from distmgcd.environment import joins_ray, threads_asked_for, usable_cpus
+from distmgcd.environment import joins_ray, ray_address, threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
 from distmgcd.launch import absolute_features, check_gpus, with_absolute_path
 from distmgcd.runs import lock
@@ -76,8 +76,9 @@ def tune(
         from distmgcd.on_ray.room_for_trials import RoomOnCluster
         from distmgcd.on_ray.tune import tune_on_ray
 
+        where = "the cluster" if ray_address() else "the Ray of this process"
         there = RoomOnCluster(
-            of=lambda cpus, gpus: _room(sweep, "the cluster", cpus, gpus, **asked),
+            of=lambda cpus, gpus: _room(sweep, where, cpus, gpus, **asked),
             num_workers=(concurrent or 1) * max(1, sweep.workers_per_trial),
             each={"CPU": _threads(), **({"GPU": 1} if asked["use_gpu"] else {})},
         )
