@@ -99,7 +99,7 @@ def _what_is_there(each: Resources) -> str:
     free = ray.available_resources()
     unused = " and ".join(f"{free.get(what, 0):g}" for what in each)
     fit = _count(num_that_fit(each, nodes), "such worker")
-    return f"Ray has {total} on {_count(len(nodes), 'node')} ({unused} free), room for {fit}"
+    return f"the cluster has {total} on {_count(len(nodes), 'node')} ({unused} free), room for {fit}"
 
 
 def _ways_to_grow(each: Resources, num_workers: int, *, own: bool) -> str:
