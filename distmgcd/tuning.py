@@ -56,7 +56,7 @@ def tune(
         base={**sweep.base, "data.path": with_absolute_path(sweep.preset_of({})).data.path},
         features=absolute_features(sweep.features),
     )
-    store = Run.at(storage_path, name or sweep.name).store
+    store = Run.at(storage_path, sweep.name if name is None else name).store
     use_gpu = check_gpus(use_gpu, max(1, sweep.workers_per_trial), option="--workers-per-trial")
     asked = {"concurrent": concurrent, "use_gpu": use_gpu}
     # How large a Ray is that is not ours is seen once we are there.

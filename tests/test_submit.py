@@ -21,7 +21,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     for name in ("my.yaml", "sub/my.yaml", "../there.yaml"):
         Path(name).write_text(TINY.read_text())
-    Path("sweep.yaml").write_text("base: digits\nbudget: {updates: 90, samples: 8}\nspace: {data.noise: {uniform: [0.1, 0.2]}}\n")
+    Path("sweep.yaml").write_text(
+        "base: digits\nbudget: {updates: 90, samples: 8}\nspace: {data.noise: {uniform: [0.1, 0.2]}}\n"
+    )
     return tmp_path / "here"
 
 

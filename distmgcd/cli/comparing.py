@@ -34,7 +34,7 @@ def compare(
     from distmgcd.runs.store import Store
     from distmgcd.training.stop import Stopped, StopSignals
 
-    check_place(storage_path, name or plan.name)
+    check_place(storage_path, plan.name if name is None else name)
     folder = f"{storage_path.rstrip('/')}/{name or plan.name}"
     signals, store = StopSignals(), Store(folder)
     try:

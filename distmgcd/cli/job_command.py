@@ -70,7 +70,7 @@ def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path)
         sweep = replace(sweep, workers_per_trial=workers)
     check_shares_of_trials(sweep)
     found = _with_file_inside(arguments, source, params["name"], folder)
-    check_place(params["storage_path"], params["name"] or sweep.name)
+    check_place(params["storage_path"], sweep.name if params["name"] is None else params["name"])
     found = replace(found, data_path=sweep.base["data.path"])
     base = sweep.base_name
     if base in preset_names():
@@ -101,7 +101,7 @@ def _with_file_inside(arguments: tuple[str, ...], source: str, name: str | None,
     """source: a preset, or a file, which the job finds by its path below the folder."""
     from distmgcd.pack import name_inside
 
-    name = name or Path(source).stem
+    name = Path(source).stem if name is None else name
     if Path(source).suffix not in (".yaml", ".yml"):
         return JobCommand(arguments, source, name)
     inside = name_inside(folder, source)

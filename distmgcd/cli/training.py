@@ -79,7 +79,7 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     from distmgcd.training.stop import Stopped, StopSignals
     from distmgcd.training.watch import Diverged
 
-    name = name or Path(source).stem
+    name = Path(source).stem if name is None else name
     signals = StopSignals()
     try:
         with signals, Display() as show:

@@ -13,6 +13,7 @@ from tiny_runs import tiny_config
 
 from distmgcd.errors import RunFailed, UserError
 from distmgcd.on_ray import train
+from distmgcd.on_ray.failures import failures_told
 from distmgcd.on_ray.train import _follow
 from distmgcd.on_ray.tune import _fit as fit_sweep
 from distmgcd.runs.run import Run
@@ -67,6 +68,15 @@ def test_whatever_fit_raises_is_told_with_the_way_on(error: Exception, said: str
     first, *traceback = text.splitlines()
     assert first.startswith(said) and first.endswith("The same command goes on from the newest checkpoint.")
     assert not traceback or isinstance(error, TrainingFailedError)
+
+
+def test_what_ray_raises_outside_of_fit_is_told_too_and_the_rest_is_left_alone():
+    said = "Ray does not lead the run any more: RpcError: head lost.* Go on."
+    with pytest.raises(RunFailed, match=said), failures_told("Go on."):
+        raise RpcError("head lost")
+    for error in (UserError("a mistake"), ZeroDivisionError()):
+        with pytest.raises(type(error)), failures_told("Go on."):
+            raise error
 
 
 def test_an_error_that_nobody_foresaw_is_shown_with_where_it_came_from():

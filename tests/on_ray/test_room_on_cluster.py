@@ -59,7 +59,9 @@ def one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("patience", "said"), [(float("inf"), "give --wait-for-resources"), (10.0, r"ray\.init\(num_cpus=2\)")]
 )
 def test_workers_that_never_fit_are_told_at_once(one_cpu, patience: float, said: str):
-    with pytest.raises(UserError, match=f"2 workers with 1 CPU each can never start: the cluster has 1 CPU on 1 node.*{said}"):
+    with pytest.raises(
+        UserError, match=f"2 workers with 1 CPU each can never start: the cluster has 1 CPU on 1 node.*{said}"
+    ):
         wait_for_room(2, {"CPU": 1}, even_if_never=False, patience=patience)
 
 
