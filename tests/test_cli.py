@@ -71,6 +71,7 @@ MISTAKES = [
     (["--storage-path", "nosuch://bucket"], "no path or URI that pyarrow can open"),
     (["--storage-path", "/proc/nowhere"], "cannot be written"),
     (["--storage-path", ""], "--storage-path must be a folder or a URI, but is ''"),
+    (["--name", ""], "--name must be a plain folder name, but is ''"),
 ]
 
 

@@ -38,6 +38,7 @@ MISTAKES = [
     ),
     (["train", "digits", "--workers", "2:65", *STORAGE], "The most workers must not exceed learning.global_batch_size"),
     (["train", "digits", "--storage-path", ""], "--storage-path must be a folder or a URI, but is ''"),
+    (["train", "digits", "--name", "", *STORAGE], "--name must be a plain folder name, but is ''"),
     (["train", "digits", "--name", "a/b", *STORAGE], "--name must be a plain folder name"),
     (["tune", "sweep.yaml", "--workers-per-trial", "9", *STORAGE], "but 9 does not divide 64"),
     (["tune", "sweep.yaml", "--name", "a/b", *STORAGE], "--name must be a plain folder name"),
