@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
+from distmgcd.environment import absolute, ray_address
 from distmgcd.errors import UserError
 from distmgcd.num_workers import NumWorkers, bounds, check_workers
 from distmgcd.runs import strict_json
@@ -177,15 +178,15 @@ def absolute_features(features: str | None) -> str | None:
         return None
     from distmgcd.evaluate.features import NAMES
 
-    return features if features in NAMES else str(Path(features).expanduser().absolute())
+    return features if features in NAMES else str(absolute(features))
 
 
 def _absolute(path: str) -> str:
     if path.startswith("torchvision:"):
-        return re.sub(r"(?<=[?&]root=)[^&]+", lambda root: str(Path(root[0]).expanduser().absolute()), path)
+        return re.sub(r"(?<=[?&]root=)[^&]+", lambda root: str(absolute(root[0])), path)
     if "://" in path or path.startswith("sklearn:"):
         return path
-    return str(Path(path).expanduser().absolute())
+    return str(absolute(path))
 
 
 def check_checkpoint(run: Run) -> None:
@@ -202,7 +203,7 @@ def check_gpus(use_gpu: bool | None, num_workers: int, *, option: str = "--worke
 
     option: what a user says the number of workers by.
     """
-    if os.environ.get("RAY_ADDRESS"):
+    if ray_address() is not None:
         return bool(use_gpu)
     import torch
 

@@ -72,6 +72,8 @@ MISTAKES = [
     (["--name", "a/b"], "--name must be a plain folder name"),
     (["--storage-path", "nosuch://bucket"], "no path or URI that pyarrow can open"),
     (["--storage-path", "/proc/nowhere"], "cannot be written"),
+    (["--storage-path", ""], "--storage-path must be a folder or a URI, but is ''"),
+    (["--name", ""], "--name must be a plain folder name, but is ''"),
 ]
 
 
@@ -331,18 +333,19 @@ def test_a_mistake_in_a_sweep_file_is_one_sentence_with_its_line_and_status_2(co
         (("--workers-per-trial", "99"), "99 CPUs"),
         (("--concurrent", "99"), "lower --concurrent to"),
         (("--name", "a/b"), "--name must be a plain folder name"),
+        (("--storage-path", ""), "--storage-path must be a folder or a URI, but is ''"),
         (("langevin.step_size=-1",), "langevin.step_size must be a number above 0"),
         (("data.path=none.parquet",), "none.parquet"),
         (("--workers-per-trial", "3", "learning.global_batch_size=1"), "global_batch_size"),
     ],
 )
 def test_a_sweep_that_cannot_start_says_so_before_anything_does(command, tmp_path: Path, monkeypatch, arguments, said):
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("distmgcd.tuning.usable_cpus", lambda: 4)
     file = tmp_path / "try.yaml"
     file.write_text(
         f"base: {TINY}\nbudget: {{updates: 6, samples: 8}}\nspace: {{data.noise: {{uniform: [0.1, 0.2]}}}}\n"
     )
-    status, _, err = command("tune", file, *arguments, "--storage-path", tmp_path / "sweeps", "--cpu")
+    status, _, err = command("tune", file, "--storage-path", tmp_path / "sweeps", "--cpu", *arguments)
     assert status == 2 and said in err and err.count("\n") == 1
     assert not (tmp_path / "sweeps").exists()
 

@@ -22,6 +22,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     for name in ("my.yaml", "sub/my.yaml", "../there.yaml"):
         Path(name).write_text(TINY.read_text())
+    Path("sweep.yaml").write_text(
+        "base: digits\nbudget: {updates: 90, samples: 8}\nspace: {data.noise: {uniform: [0.1, 0.2]}}\n"
+    )
     return tmp_path / "here"
 
 
@@ -30,6 +33,16 @@ MISTAKES = [
     (["train", "digts", *STORAGE], "did you mean 'digits'?"),
     (["train", "digits", "langevin.num_stps=3", *STORAGE], "did you mean 'langevin.num_steps'?"),
     (["train", "digits", "--workers", "0", *STORAGE], "--workers must be at least 1"),
+    (
+        ["train", "digits", "--workers", "9", *STORAGE],
+        "must divide learning.global_batch_size, but 9 does not divide 64",
+    ),
+    (["train", "digits", "--workers", "2:65", *STORAGE], "The most workers must not exceed learning.global_batch_size"),
+    (["train", "digits", "--storage-path", ""], "--storage-path must be a folder or a URI, but is ''"),
+    (["train", "digits", "--name", "", *STORAGE], "--name must be a plain folder name, but is ''"),
+    (["train", "digits", "--name", "a/b", *STORAGE], "--name must be a plain folder name"),
+    (["tune", "sweep.yaml", "--workers-per-trial", "9", *STORAGE], "but 9 does not divide 64"),
+    (["tune", "sweep.yaml", "--name", "a/b", *STORAGE], "--name must be a plain folder name"),
     (["train", "digits"], "--storage-path runs is a folder of this machine"),
     (["tune", "sub/try.yaml", *STORAGE], "The file sub/try.yaml cannot be read"),
     (["train", "digits", "data.path=images", *STORAGE], "data.path images is a folder of this machine"),

@@ -43,25 +43,35 @@ def read_job_command(arguments: Sequence[str], *, folder: Path) -> JobCommand:
 
 def _read_train(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
     from distmgcd.config import files_of, load_config
-    from distmgcd.num_workers import parse_workers
+    from distmgcd.data import check_shares
+    from distmgcd.num_workers import bounds, parse_workers
+    from distmgcd.runs.run import check_place
 
     source, overrides = split(params["settings"])
-    data_path = load_config(source, overrides).data.path
-    _check_data(data_path)
-    parse_workers(params["workers"])
+    config = load_config(source, overrides)
+    _check_data(config.data.path)
+    learning = config.learning
+    check_shares(learning.global_batch_size, *bounds(parse_workers(params["workers"])), block=learning.block_size or 1)
     if params["start"]:
         check_on_cluster("--from", params["start"])
-    found = replace(_with_file_inside(arguments, source, params["name"], folder), data_path=data_path)
-    return _with_files(found, files_of(source))
+    found = _with_file_inside(arguments, source, params["name"], folder)
+    check_place(params["storage_path"], found.name)
+    return _with_files(replace(found, data_path=config.data.path), files_of(source))
 
 
 def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
+    from distmgcd.runs.run import check_place
     from distmgcd.sweep.file import read_sweep, sweep_names
+    from distmgcd.tuning import check_shares_of_trials
 
     source, *overrides = params["settings"]
     sweep = read_sweep(source, overrides, num_trials=params["trials"])
     _check_data(sweep.base["data.path"])
+    if (workers := params["workers_per_trial"]) is not None:
+        sweep = replace(sweep, workers_per_trial=workers)
+    check_shares_of_trials(sweep)
     found = _with_file_inside(arguments, source, params["name"], folder)
+    check_place(params["storage_path"], sweep.name if params["name"] is None else params["name"])
     found = replace(found, data_path=sweep.base["data.path"])
     files = {} if source in sweep_names() else {source: sweep.base_name, **_files_of_base(sweep.base_name, source)}
     return _with_files(found, files)
@@ -100,7 +110,7 @@ def _with_file_inside(arguments: tuple[str, ...], source: str, name: str | None,
     """source: a preset, or a file, which the job finds by its path below the folder."""
     from distmgcd.pack import name_inside
 
-    name = name or Path(source).stem
+    name = Path(source).stem if name is None else name
     if Path(source).suffix not in (".yaml", ".yml"):
         return JobCommand(arguments, source, name)
     inside = name_inside(folder, source)

@@ -100,7 +100,7 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     config = load_config(source, overrides)
     from distmgcd.runs.run import Run
 
-    name = name or Path(source).stem
+    name = Path(source).stem if name is None else name
     folder = f"{storage_path.rstrip('/')}/{name}"
     before = Run.at(storage_path, name).result()
     signals = StopSignals()

@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
+from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
 
@@ -116,14 +116,14 @@ def _resolve(path: str) -> tuple[fs.FileSystem, str]:
         )
     if "://" in path:
         return fs.FileSystem.from_uri(path)
-    return fs.LocalFileSystem(), Path(path).expanduser().absolute().as_posix()
+    return fs.LocalFileSystem(), absolute(path).as_posix()
 
 
 def _split_glob(path: str) -> tuple[str, str | None]:
     """Cut a glob into the folder before its first special character and the pattern below that folder."""
     is_uri = "://" in path
     special = re.search(r"[*\[]" if is_uri else r"[*?\[]", path)  # in an address ? starts the query
-    if special is None or (not is_uri and Path(path).expanduser().exists()):
+    if special is None or (not is_uri and absolute(path).exists()):
         return path, None
     address, question_mark, query = path.partition("?") if is_uri else (path, "", "")
     folder, slash, _ = address[: special.start()].rpartition("/")

@@ -24,6 +24,7 @@ from distmgcd.data.decoding import decode_rows
 from distmgcd.data.image_set import hash_of_pixels
 from distmgcd.data.noticed import Look, Noticed, look_at
 from distmgcd.data.source import NO_LABEL, Contents, Source
+from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
 StoredLayout = Literal["png", "raw"]
@@ -115,7 +116,7 @@ def _check_settings(*, image_size: int | None, channels: int | None, layout: str
 def _free_target(dest: str) -> Path:
     if "://" in dest:
         raise UserError(f"dest {dest!r} must be a local file; import to one and copy it to where it should be.")
-    target = Path(dest).expanduser()
+    target = absolute(dest)
     if target.is_dir() or not target.name:
         example = str(target / "images.parquet")
         raise UserError(f"dest {dest!r} is a folder, but must be a file; write for example {example!r}.")

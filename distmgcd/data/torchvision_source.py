@@ -25,6 +25,7 @@ from distmgcd.data.cache_folder import default_cache_dir
 from distmgcd.data.corrupt import CorruptImage
 from distmgcd.data.files import find_files
 from distmgcd.data.source import NO_LABEL, Contents, Loader, named_splits
+from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
 PREFIX = "torchvision:"
@@ -41,7 +42,7 @@ class TorchvisionSource:
         self._name, _, query = path.removeprefix(PREFIX).partition("?")
         self._arguments = dict(parse_qsl(query, keep_blank_values=True))
         root = self._arguments.pop("root", None)
-        self._root = Path(root).expanduser() if root else default_cache_dir() / "torchvision"
+        self._root = absolute(root) if root else default_cache_dir() / "torchvision"
         self._download = self._arguments.pop("download", "0") in ("1", "true", "True")
 
     def identity(self) -> list[Any]:

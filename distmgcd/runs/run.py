@@ -52,15 +52,18 @@ class Run:
 
     @staticmethod
     def at(storage_path: str, name: str) -> "Run":
-        if "/" in name or name in ("", ".", ".."):
-            raise UserError(
-                f"--name must be a plain folder name, but is {name!r}; put the folder above it in --storage-path."
-            )
+        """Raises UserError."""
+        check_place(storage_path, name)
         return Run(name, Store(f"{storage_path.rstrip('/')}/{name}"))
 
     @staticmethod
     def open(path: str) -> "Run":
         """An existing run, by the path of its folder. Raises UserError if there is none."""
+        if not path.strip():
+            raise UserError(
+                f"RUN must be the folder of a run, but is {path!r}, as a shell variable is that is not set; `distmgcd "
+                "train` prints the path of the run it made."
+            )
         run = Run(Path(path).name, Store(path))
         if not run.store.exists("config.yaml"):
             near = f" (did you mean runs/{path}?)" if Path("runs", path, "config.yaml").is_file() else ""
@@ -176,3 +179,16 @@ class Run:
         """Delete the temporary folder of a remote run's log, when the run has left it."""
         if not self.store.is_local:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_place(storage_path: str, name: str) -> None:
+    """Raises UserError."""
+    if not storage_path.strip():
+        raise UserError(
+            f"--storage-path must be a folder or a URI, but is {storage_path!r}, as a shell variable is that is not "
+            "set; give a folder (. is the current one), or leave it out for the default."
+        )
+    if "/" in name or name in ("", ".", ".."):
+        raise UserError(
+            f"--name must be a plain folder name, but is {name!r}; put the folder above it in --storage-path."
+        )
