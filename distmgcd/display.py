@@ -33,6 +33,7 @@ class Display:
             Live(console=self._console, refresh_per_second=4, transient=True) if self._console.is_terminal else None
         )
         self._last_line = 0.0
+        self._told: set[str] = set()  # lines of a start: a comparison starts many runs on the same images
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -47,6 +48,9 @@ class Display:
 
     def __call__(self, record: dict[str, Any]) -> None:
         if "start" in record:
+            if record["start"] in self._told:
+                return
+            self._told.add(record["start"])
             self._console.print(Text(record["start"]), soft_wrap=True)
         elif "event" in record:
             self._console.print(Text(record["event"], style="yellow"), soft_wrap=True)
