@@ -86,7 +86,7 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         starts=found.starts() if found else start_distribution(images),
     )
     training.frechet = frechet_distance_of(config, training.held_out, worker)
-    if found and (changed := change_of_speed(found, training.speed, config)):
+    if found and found.progress.update and (changed := change_of_speed(found, training.speed, config)):
         events.append(changed)
     if worker.rank == 0:
         note_images(training)

@@ -84,7 +84,8 @@ def test_a_run_that_goes_on_where_auto_is_another_says_so(tmp_path: Path, plays:
     debug(tmp_path, *AUTO, show=shown.append)
     assert shown[0]["speed"]["precision"] == after
     assert shown[1]["event"] == (
-        f"Up to update 2 this run used {before}; here it uses {after}. It goes on, equal up to rounding, not bit for bit."
+        f"Up to update 2 this run used {before}; here it uses {after}. It goes on, equal up to rounding, not bit for "
+        "bit."
     )
     assert newest(tmp_path).speed["precision"] == result_of(tmp_path)["speed"]["precision"] == after
 
