@@ -74,8 +74,8 @@ def debug(
     """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported.
 
     plain: take plain execution for speed.execution=auto, in the precision that auto has, so that breakpoints in
-    core.langevin.langevin_step and in the energy's forward are hit; False leaves auto as it is, which is faster. The run
-    keeps the config as given: train and debug go on with each other's runs.
+    core.langevin.langevin_step and in the energy's forward are hit; False leaves auto as it is, which is faster. The
+    run keeps the config as given: train and debug go on with each other's runs.
     """
     from distmgcd.training import loop
     from distmgcd.training.worker import LocalWorker, choose_device

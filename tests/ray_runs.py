@@ -56,7 +56,7 @@ def sabotaged(how: str, *, rank: int, update: int, folder: Path) -> dict[str, st
 
 
 def held(folder: Path, *, update: int) -> dict[str, str]:
-    """What makes the first worker wait before this update (they count from 0), so that the run can be interrupted there.
+    """What makes the first worker wait before this update, from 0, so that the run can be interrupted there.
 
     It goes on when it is released, or asked to stop.
     """

@@ -205,7 +205,7 @@ class Speed(Section):
 
     # plain: with autograd, the reference. traced: the same operations without it, some convolutions as matrix products.
     # compiled: those through torch.compile. captured: those of a whole chain as one CUDA graph. auto: captured on a
-    # GPU, else traced; `distmgcd debug` takes plain instead, for breakpoints in langevin_step and in the energy's forward.
+    # GPU, else traced; `distmgcd debug` takes plain instead, for breakpoints in langevin_step and the energy's forward.
     execution: Literal["auto", "plain", "traced", "compiled", "captured"] = "auto"
     # Of the network in a chain; state, drift and noise, and learning, are fp32. auto: bf16 where the device multiplies
     # it itself, else fp32. tf32: on a GPU, fp32 whose products round their factors to 10 bits. In each, a run that is

@@ -2,8 +2,8 @@
 
     checkpoints/update_000200/
         model.safetensors  ema.safetensors  optimizer.safetensors  starts.safetensors
-        state.json         updates done, the learning rate's scale, versions, how chains were executed; distances, if they
-                           were measured here
+        state.json         updates done, the learning rate's scale, versions, how chains were executed; distances, if
+                           they were measured here
         checksums.json     SHA-256 of each of the above, written last
 
 Nothing here is pickled, so loading runs no code. The newest good one is used; a damaged one is skipped

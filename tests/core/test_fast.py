@@ -286,7 +286,9 @@ def test_plain_chains_in_bf16_leave_the_weights_as_they_are_and_follow_them():
     before = {name: value.clone() for name, value in energy.state_dict().items()}
     first = chain(walker, energy, x)
     assert all(torch.equal(value, before[name]) for name, value in energy.state_dict().items())
-    assert {p.dtype for p in energy.parameters()} == {torch.float32} and all(p.requires_grad for p in energy.parameters())
+    assert {p.dtype for p in energy.parameters()} == {torch.float32} and all(
+        p.requires_grad for p in energy.parameters()
+    )
     with torch.no_grad():
         energy.network[-1].parametrizations.weight.original.add_(0.1)
     assert not torch.equal(chain(walker, energy, x), first)

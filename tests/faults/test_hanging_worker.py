@@ -72,7 +72,9 @@ def test_a_worker_stuck_in_its_chains_is_named_though_a_gradient_is_on_its_way(t
 
 @pytest.mark.parametrize("how", ["loop", "frozen"])
 def test_a_worker_that_hangs_alone_is_found_too(tmp_path: Path, how: str):
-    environment = sabotaged("loop", rank=0, update=70, folder=tmp_path) if how == "loop" else held(tmp_path, update=HELD)
+    environment = (
+        sabotaged("loop", rank=0, update=70, folder=tmp_path) if how == "loop" else held(tmp_path, update=HELD)
+    )
     process = start(tmp_path, *WATCHED, "--workers", "1", **environment)
     if how == "frozen":
         at_update(tmp_path, process, 70)

@@ -9,7 +9,6 @@ from tiny_runs import Stopped, debug, state_of, stop_after, tiny_config
 from torch import nn
 
 import distmgcd
-from distmgcd.core import fast
 from distmgcd.core.fast import FastWalker, PlainWalker
 from distmgcd.core.telling import say_once
 from distmgcd.training.assemble import make_learner, make_method, make_walker
