@@ -123,7 +123,7 @@ def test_going_back_waits_for_the_newest_checkpoint(tmp_path: Path, gate, monkey
     monkeypatch.setattr(loop, "learn", learn_struck)
     monkeypatch.setattr(loop, "go_back", opened)
     debug(tmp_path)
-    _, event = [record["event"] for record in records_of(tmp_path) if "event" in record]  # the first says what it uses
+    (event,) = [record["event"] for record in records_of(tmp_path) if "event" in record]
     assert "Going back to the checkpoint of update 2" in event
 
 
