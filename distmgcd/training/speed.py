@@ -35,7 +35,8 @@ def first_line(speed: SpeedInUse) -> str:
     """What a run says of it as its loop begins, in less than 80 columns on a CPU."""
     workers, threads = (_counted(speed[what], what) for what in ("workers", "threads"))
     of_cpu = f", {threads}{' each' if speed['workers'] > 1 else ''}" if speed["device"] == "cpu" else ""
-    return f"Training on {workers}: {speed['device']}, {speed['execution']} execution, chains in {speed['precision']}{of_cpu}."
+    how = f"{speed['execution']} execution, chains in {speed['precision']}{of_cpu}"
+    return f"Training on {workers}: {speed['device']}, {how}."
 
 
 def change_of_speed(found: Checkpoint, now: SpeedInUse, config: Config) -> str | None:

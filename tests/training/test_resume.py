@@ -83,7 +83,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(unbroken: Path, 
     shown = Shown()
     debug(tmp_path, *CHANGES, show=shown)
     assert shown.updates == [4, 5, 6, 7, 8, 9]
-    assert "update_000006 is damaged" in shown.events[0] and "from the checkpoint of update 3" in shown.events[1]
+    assert "update_000006 is damaged" in shown.events[1] and "from the checkpoint of update 3" in shown.events[2]
     assert_ends_as(tmp_path, unbroken)
 
 

@@ -54,8 +54,8 @@ def rms(ours: dict[str, Tensor], theirs: dict[str, Tensor], prefix: str = "") ->
 @pytest.mark.parametrize("name", ["blocks", "blocks_in_bf16"])
 @pytest.mark.parametrize("num_workers", [2, 4])
 def test_in_blocks_any_number_of_workers_ends_with_the_same_bits(runs: dict[int, Path], num_workers: int, name: str):
-    for of_run in (lambda f: state_of(f, name), lambda f: pictures_of(f, name)):
-        ours, theirs = of_run(runs[num_workers]), of_run(runs[1])
+    for of_run in (state_of, pictures_of):
+        ours, theirs = of_run(runs[num_workers], name), of_run(runs[1], name)
         assert ours.keys() == theirs.keys()
         assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
     for family in ("swd", "fd"):
