@@ -25,11 +25,22 @@ READ = (".md", ".py", ".yaml", ".toml", ".sh", ".sbatch")
 
 # What a run, a sweep, a comparison, Ray or a user makes.
 MADE = {
-    *("config.yaml", "metrics.jsonl", "result.json", "samples.png", "pyramid.png", "state.json", "checksums.json"),
+    *(
+        "config.yaml",
+        "data.json",
+        "origin.json",
+        "metrics.jsonl",
+        "result.json",
+        "samples.png",
+        "pyramid.png",
+        "state.json",
+        "checksums.json",
+    ),
     *("sweep.yaml", "trial.json", "best.yaml", "best_samples.png", "results.json", "table.md", "scores.json"),
     *("entry.json", "record.json", "sheet.png", "my_run.yaml", "replay.png", "replay.json", "page.png"),
     *("prom_metrics_service_discovery.json", "ray_bootstrap_config.yaml"),
 }
+PICTURE = re.compile(r"(train_|test_?)?\d\.png")  # of a user's data set, as examples have it
 NAMED = re.compile(r"[\w.*/{}-]*\w\.(?:md|py|yaml|toml|sbatch|sh|png|css|js|json|jsonl)\b")
 
 
@@ -44,8 +55,14 @@ def lines() -> Iterator[tuple[Path, int, str]]:
 
 def is_there(name: str, beside: Path) -> bool:
     """Whether a file of the repository is named so, from its root, from beside, or by the end of its path."""
-    last = name.rpartition("/")[2]
-    if last in MADE or last[:1] in "-*{" or "..." in name or re.search(r"[A-Z]{3}", last.partition(".")[0]):
+    last = re.sub(r"_\d{6}(?=\.)", "", name.rpartition("/")[2])  # result_000500.json, of an earlier end
+    if (
+        last in MADE
+        or PICTURE.fullmatch(last)
+        or last[:1] in "-*{"
+        or "..." in name
+        or re.search(r"[A-Z]{3}", last.partition(".")[0])
+    ):
         return True
     name = re.sub(r"^(\.\./|\.?/)+", "", name).removeprefix("distmgcd/")
     return any(f"/{file.relative_to(ROOT)}".endswith(f"/{name}") for file in FILES) or (ROOT / beside / name).exists()

@@ -42,7 +42,17 @@ def ray_tensor(images: np.ndarray, *, version: str = "_v2", dumps: Callable = js
 def ray_tensors_of_many_shapes(images: np.ndarray) -> pa.Table:
     kind = pa.struct([("data", pa.large_list(pa.uint8())), ("shape", pa.list_(pa.int64()))])
     rows = [{"data": image.ravel(), "shape": list(image.shape)} for image in images]
-    return _table(pa.array(rows, kind), {"ARROW:extension:name": "ray.data.arrow_variable_shaped_tensor"})
+    name = {"ARROW:extension:name": "ray.data.arrow_variable_shaped_tensor"}
+    return _table(pa.array(rows, kind), {**name, "ARROW:extension:metadata": json.dumps(images.ndim - 1)})
+
+
+def ray_refuses(file: Path) -> bool:
+    """Whether this process has Ray's own types, which do not read what Ray 2.49 to 2.54 pickled, and say so."""
+    try:
+        pq.read_schema(file)
+    except ValueError:
+        return True
+    return False
 
 
 def arrow_tensor(images: np.ndarray) -> pa.Table:
@@ -74,6 +84,10 @@ WRITERS = {
 @pytest.mark.parametrize("images", [GREY, COLOUR, np.moveaxis(COLOUR, 3, 1), ALPHA], ids=["hw", "hwc", "chw", "rgba"])
 def test_tensors_give_the_pixels_that_were_written(writer, images, tmp_path, cache):
     pq.write_table(WRITERS[writer](images), tmp_path / "a.parquet", row_group_size=4)
+    if writer == "Ray Data 2.50" and ray_refuses(tmp_path / "a.parquet"):
+        with pytest.raises(UserError, match="set RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA=1"):
+            open_all(tmp_path, cache)
+        return
     expected = GREY[:, np.newaxis] if images is GREY else np.moveaxis(COLOUR, 3, 1)
     np.testing.assert_array_equal(open_all(tmp_path, cache, channels=expected.shape[1]).images, expected)
 
