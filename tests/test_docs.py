@@ -97,8 +97,11 @@ def test_a_setting_that_a_message_tells_to_give_is_quoted(changes: list[str]):
     assert not re.search(r"(?<!')\b[a-z_]+\.[a-z_]+=\S*[\[*?]", str(caught.value))
 
 
-def test_the_file_that_the_readme_shows_as_a_users_own_loads(tmp_path: Path):
-    (shown,) = re.findall(r"```yaml\n(base:.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (tmp_path / "my.yaml").write_text(shown)
-    config = load_config(str(tmp_path / "my.yaml"))
-    assert config.data.path == "/data/images.parquet" and config.grids == load_config("cifar10").grids
+def test_the_files_that_the_readme_shows_as_a_users_own_load(tmp_path: Path):
+    configs = []
+    for shown in re.findall(r"```yaml\n(base:.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        (tmp_path / "my.yaml").write_text(shown)
+        configs.append(load_config(str(tmp_path / "my.yaml")))
+    changed, photos = configs
+    assert changed.data.path == "/data/images.parquet" and changed.grids == load_config("cifar10").grids
+    assert (photos.data.channels, photos.data.pad, photos.image_size) == (3, 0, 16)
