@@ -172,8 +172,8 @@ def _title_of(result: dict[str, Any], frechet: Sequence[str]) -> str:
     if not samples or not images:  # of an older version
         return f"1000 x sliced Wasserstein distance to held-out images{beside}"
     return (
-        f"1000 x sliced Wasserstein distance{beside} of {samples} samples to {images} held-out images "
-        "(of fewer images it is larger)"
+        f"1000 x sliced Wasserstein distance{beside}: {samples} samples against {images} held-out images "
+        "(distances of fewer images are larger)"
     )
 
 

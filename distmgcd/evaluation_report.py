@@ -109,11 +109,9 @@ def _table_of_chains(found: dict[str, Any]) -> Table:
         "1000\nSWD",
         "of\ndata",
     )
-    of = f"{found['num']} " if "num" in found else ""  # an older version did not say
-    title = (
-        f"Longer chains: {of}samples' chains of each grid going on by themselves; SWD to as many held-out images, so "
-        "larger than of more"
-    )
+    title = "Longer chains, each grid's going on by itself from where samples are taken"
+    if "num" in found:  # an older version did not say
+        title += f": {found['num']} chains against as many held-out images; distances of fewer images are larger"
     return _table(title, columns, rows)
 
 

@@ -38,8 +38,8 @@ def inpaint(
     """Hide a part of images and fill it by chains that move only that; error and PSNR beside simple fills."""
     if images and len(images) > 1:
         raise UserError(
-            f"IMAGES must be one path, but {len(images)} are given; put them into a folder and give that, or give a glob "
-            "in quotes, such as 'photos/*.png'."
+            f"IMAGES must be one path, but {len(images)} are given; put them into a folder and give that, or give a "
+            "glob in quotes, such as 'photos/*.png'."
         )
     say(f"Filling hidden parts of images by {run}. Loading torch and the images ...")
     from distmgcd.evaluation_report import line_of_file, table_of_inpainting, what_is_new

@@ -38,8 +38,8 @@ def tune(
     sweep = read_sweep(settings[0], settings[1:], num_trials=trials)
     folder = f"{storage_path.rstrip('/')}/{name or sweep.name}"
     say(
-        f"Sweep {folder}: {sweep.num_trials} trials of at most {sweep.budget.updates} updates, on Ray. Loading torch and "
-        "the images ..."
+        f"Sweep {folder}: {sweep.num_trials} trials of at most {sweep.budget.updates} updates, on Ray. Loading torch "
+        "and the images ..."
     )
     from distmgcd import tuning
     from distmgcd.sweep.books import SweepStopped

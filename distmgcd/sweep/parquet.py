@@ -66,8 +66,8 @@ def read_table(store: Store) -> tuple[list[Trial], dict[str, str], dict[str, dic
         near = f"sweeps/{Path(store.location).name}"
         meant = f" (did you mean {near}?)" if store.is_local and Path(near, FILE).is_file() else ""
         raise UserError(
-            f"There is no sweep at {store.location}{meant}: it has no {FILE}; `distmgcd tune` prints the folder it wrote "
-            "to."
+            f"There is no sweep at {store.location}{meant}: it has no {FILE}; `distmgcd tune` prints the folder it "
+            "wrote to."
         )
     try:
         table = pq.read_table(io.BytesIO(store.read(FILE)))

@@ -73,8 +73,8 @@ def warning_of_few_for(name: str, *, num_images: int, num_features: int) -> str 
     if num_images >= num_features:
         return None
     return (
-        f"{name} is taken of {num_images} images in {num_features} features; of fewer images than features it is mostly "
-        "bias: compare it at this number only, or have more samples taken, if there are as many held-out images."
+        f"{name} is taken of {num_images} images in {num_features} features; of fewer images than features it is "
+        "mostly bias: compare it at this number only, or have more samples taken, if there are as many held-out images."
     )
 
 

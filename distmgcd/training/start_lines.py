@@ -44,7 +44,7 @@ def warnings_of(config: Config, images: ImageSet, held_out: ImageSet) -> Iterato
     if warning := too_few(config, len(held_out)):
         yield warning
     if config.data.pad:
-        yield f"{pad_line(config)} data.pad=0 does not."
+        yield f"{pad_line(config)} data.pad=0 adds none."
     yield from notes_of(images, held_out)
     learning = config.learning
     if learning.warmup_updates != learning.warmup:
@@ -85,10 +85,8 @@ def warning_of_few(num_samples: int, num_held_out: int, *, way_out: str) -> str 
 def pad_line(config: Config) -> str:
     """What data.pad does: a preset may have it for other images than these."""
     data, size = config.data, config.image_size
-    return (
-        f"data.pad={data.pad} adds {data.pad} {data.background} pixels on each side of every image before it is resized "
-        f"to {size}x{size}."
-    )
+    pixels = f"{data.pad} {data.background} pixel{'s' if data.pad > 1 else ''}"
+    return f"data.pad={data.pad} adds {pixels} on each side of every image before it is resized to {size}x{size}."
 
 
 def warmup_line(config: Config) -> str:

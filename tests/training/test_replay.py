@@ -163,9 +163,9 @@ def test_where_the_checkpoint_is_gone_the_run_is_gone_over_from_its_start(traine
     assert_ends_are(found, trained[1][6][0])
     (note,) = found.notes
     assert note == (
-        "No checkpoint before update 6 is left (checkpoint.keep=10), so updates 1 to 5 are computed again. The result is "
-        "exact if one worker on a machine like this one trained the run; otherwise it is close, and less so with every "
-        "update."
+        "No checkpoint before update 6 is left (checkpoint.keep=10), so updates 1 to 5 are computed again. The result "
+        "is exact if one worker on a machine like this one trained the run; otherwise it is close, and less so with "
+        "every update."
     )
 
 
