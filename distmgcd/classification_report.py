@@ -22,7 +22,7 @@ def tables_of_errors(record: dict[str, Any]) -> list[Table | str]:
         sizes = sorted({int(size) for errors in of.values() for size in errors})
         if not of:
             continue
-        table = Table(title=f"Error in %, {title}; labels:", title_justify="left", pad_edge=False)
+        table = Table(title=f"Error in %, {title}; labels:", title_justify="left")
         table.add_column("")
         for size in sizes:
             table.add_column(str(size), justify="right")
@@ -32,10 +32,8 @@ def tables_of_errors(record: dict[str, Any]) -> list[Table | str]:
             )
         shown.append(table)
     shown.append(
-        escape(
-            f"Mean ± standard deviation over label subsets ({identity['subsets']}) of {identity['data']}; "
-            f"{identity['num_scored']} images of {identity['held_out']} scored."
-        )
+        f"Mean ± standard deviation over label subsets ({identity['subsets']}) of {identity['data']}; "
+        f"{identity['num_scored']} images of {identity['held_out']} scored."
     )
     if cut_short := sum(_cut_short(found) for found in methods.values()):
         shown.append(f"{cut_short} fits of the SVM ended before they had converged.")
@@ -47,7 +45,7 @@ def table_of_ood(record: dict[str, Any]) -> list[Table | str]:
     against = record["against"]
     columns = list(next(iter(against.values()))["auroc"])
     title = f"AUROC of the energy; held out: {record['identity']['held_out'].replace(' random images of', ' of')}"
-    table = Table(title=escape(title), title_justify="left", pad_edge=False)
+    table = Table(title=escape(title), title_justify="left")
     for column in ("", "images", *(name if name == "sum" else f"{name}x{name}" for name in columns)):
         table.add_column(column, justify="right" if column else "left")
     for name, found in against.items():

@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from distmgcd.terminal import wrapped
+
 if TYPE_CHECKING:
     from distmgcd.data.cache_entries import Entry
     from distmgcd.runs.listing import Summary
@@ -51,24 +53,37 @@ class Display:
             if record["start"] in self._told:
                 return
             self._told.add(record["start"])
-            self._console.print(Text(record["start"]), soft_wrap=True)
+            print_text(self._console, record["start"])
+        elif "doing" in record:
+            self._show_doing(record["doing"])
         elif "event" in record:
-            self._console.print(Text(record["event"], style="yellow"), soft_wrap=True)
+            print_text(self._console, record["event"], style="" if "speed" in record else "yellow")
         elif "swd" in record:
             distances = distances_in_words(record["swd"], record["swd_spread"])
             if "fd" in record:
                 distances += f"; {frechet_in_words(record['fd'], record['fd_spread'])}"
-            self._console.print(
-                f"update {record['update']}: 1000 x sliced Wasserstein distance to held-out images {distances}",
-                soft_wrap=True,
-            )
+            title = "1000 x sliced Wasserstein distance to held-out images"
+            print_text(self._console, f"update {record['update']}: {title} {distances}")
         elif "grids" not in record:
             return  # what a checkpoint took is for the log
         elif self._live:
             self._live.update(Text(line_of(record, width=self._console.width), no_wrap=True))
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or record["update"] == record["num_updates"]:
             self._last_line = time.monotonic()
-            self._console.print(Text(line_of(record)), soft_wrap=True)
+            print_text(self._console, line_of(record))
+
+    def _show_doing(self, text: str) -> None:
+        """What takes a while: on a terminal in the line that moves, until there is something new."""
+        if self._live:
+            self._live.update(Text(wrapped(text, self._console.width)), refresh=True)
+        else:
+            print_text(self._console, text)
+
+
+def print_text(console: Console, text: str, *, style: str = "") -> None:
+    """On a terminal wrapped between words; elsewhere as it is."""
+    width = console.width if console.is_terminal else None
+    console.print(Text(wrapped(text, width), style=style), soft_wrap=True)
 
 
 def line_of(record: dict[str, Any], *, width: int | None = None) -> str:
@@ -137,8 +152,7 @@ def table_of(result: dict[str, Any]) -> Table:
         "data against itself": "data",
     }
     frechet = result.get("fd", {}).get("samples", {})
-    beside = f", and {', '.join(frechet)}" if frechet else ""
-    table = Table(title=f"1000 x sliced Wasserstein distance to held-out images{beside}", title_justify="left")
+    table = Table(title=_title_of(result, list(frechet)), title_justify="left")
     for title in ("", *(f"{size}x{size}" for size in result["swd"]["samples"]), *frechet):
         table.add_column(title, justify="right" if title else "left")
     for title, key in rows.items():
@@ -151,10 +165,28 @@ def table_of(result: dict[str, Any]) -> Table:
     return table
 
 
+def _title_of(result: dict[str, Any], frechet: Sequence[str]) -> str:
+    """What the table shows, of how many samples and images: a distance depends on that."""
+    beside = f", and {', '.join(frechet)}" if frechet else ""
+    samples, images = (_first_number(result, key) for key in ("samples", "reference"))
+    if not samples or not images:  # of an older version
+        return f"1000 x sliced Wasserstein distance to held-out images{beside}"
+    return (
+        f"1000 x sliced Wasserstein distance{beside}: {samples} samples against {images} held-out images "
+        "(distances of fewer images are larger)"
+    )
+
+
+def _first_number(result: dict[str, Any], key: str) -> str | None:
+    """How many, of an entry of the protocol that begins with that."""
+    number = result.get("protocol", {}).get(key, "").partition(" ")[0]
+    return f"{int(number):,}" if number.isdecimal() else None
+
+
 def unseen(folder: str) -> str:
     """What the distances of the table do not show, and which command does."""
     return (
-        "This distance compares pixel values along random directions. It cannot see whether pictures are sharp or\n"
+        "This distance compares pixel values along random directions. It cannot see whether pictures are sharp or "
         f"whole, so blobs may come close to the data: see the samples, and `distmgcd evaluate {shlex.quote(folder)}`."
     )
 
@@ -165,13 +197,22 @@ def size_in_words(num_bytes: int) -> str:
 
 def lines_of_runs(runs: "Sequence[Summary]") -> list[str]:
     """A table of runs in plain text, one line a run under a line of titles."""
-    rows = [("run", "state", "update", "1000 x swd", "size", "last written")]
+    rows = [("run", "state", "update", "1000 x swd, mean over grids", "size", "last written")]
     for run in runs:
         of = "?" if run.num_updates is None else run.num_updates
-        score = "-" if run.score is None else f"fd {run.score:.4g}" if run.metric == "fd" else f"{1000 * run.score:.1f}"
         written = run.written.astimezone().strftime("%Y-%m-%d %H:%M") if run.written else "-"
-        rows.append((run.name, run.state, f"{run.update}/{of}", score, size_in_words(run.num_bytes), written))
+        rows.append((run.name, run.state, f"{run.update}/{of}", _score_of(run), size_in_words(run.num_bytes), written))
     return _aligned(rows, (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.ljust))
+
+
+def _score_of(run: "Summary") -> str:
+    """By the run's checkpoint.metric, which is named where it is another than the column's."""
+    if run.score is None:
+        return "-"
+    if run.metric == "fd":
+        return f"fd {run.score:.4g}"
+    one = run.metric.partition("/")[2]
+    return f"{f'at {one}x{one} ' if one else ''}{1000 * run.score:.1f}"
 
 
 def lines_of_jobs(jobs: Sequence[Any]) -> list[str]:

@@ -14,7 +14,7 @@ def tables_of(record: dict[str, Any]) -> list[Table | str]:
     identity, results = record["identity"], record["results"]
     title = (
         f"Update {identity['update']} of {identity['run']}, weights {identity['weights']}: {identity['num']} samples "
-        f"(seed {identity['seed']}) against as many held-out images"
+        f"(seed {identity['seed']}) against as many held-out images; distances of fewer images are larger"
     )
     shown: list[Table | str] = []
     if rows := [row for name, of in _ROWS.items() if name in results for row in of(results[name])]:
@@ -109,7 +109,10 @@ def _table_of_chains(found: dict[str, Any]) -> Table:
         "1000\nSWD",
         "of\ndata",
     )
-    return _table("Longer chains, each grid's going on by itself from where samples are taken", columns, rows)
+    title = "Longer chains, each grid's going on by itself from where samples are taken"
+    if "num" in found:  # an older version did not say
+        title += f": {found['num']} chains against as many held-out images; distances of fewer images are larger"
+    return _table(title, columns, rows)
 
 
 def table_of_inpainting(record: dict[str, Any]) -> Table:
@@ -143,7 +146,7 @@ def _number(value: float | None) -> str:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left", pad_edge=False)
+    table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:

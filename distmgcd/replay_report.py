@@ -13,6 +13,7 @@ from rich.table import Table
 
 from distmgcd.errors import UserError
 from distmgcd.evaluate.strip import Row, Strip, save_strips
+from distmgcd.terminal import wrapped
 from distmgcd.training.chain_steps import GridChains, rows_of, worst
 from distmgcd.training.replay import Replay, replay
 from distmgcd.training.worker import choose_device
@@ -25,7 +26,7 @@ def report(run: str, *, update: int, images: str | None, out: Path | None, use_g
     out, console = out or Path("replay.png"), Console(highlight=False)
 
     def show(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(wrapped(text, console.width if console.is_terminal else None), markup=False, soft_wrap=True)
 
     found = replay(run, update=update, images=images_of(images), device=choose_device(use_gpu), show=show, **how)
     try:  # before the tables, so that `| head` does not lose them

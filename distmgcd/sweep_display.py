@@ -6,9 +6,8 @@ from shlex import quote
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from distmgcd.display import distances_in_words, frechet_in_words
+from distmgcd.display import distances_in_words, frechet_in_words, print_text
 from distmgcd.sweep.best import moved
 from distmgcd.sweep.ranking import in_words
 from distmgcd.sweep.trial import Trial
@@ -32,14 +31,13 @@ class SweepDisplay:
             self._num_ended = event["num_kept"]
         if "of" in event:
             self._num_ended += 1
-        style = _STYLES.get(what, "")
-        self._console.print(Text(self._line(event), style=style), soft_wrap=True)
+        print_text(self._console, self._line(event), style=_STYLES.get(what, ""))
 
     def _line(self, event: dict[str, Any]) -> str:
         what = event["event"]
         if what == "kept":
             return f"Trials kept that have ended before: {event['num_kept']}; that go on: {event['num_begun']}."
-        if what == "warning":
+        if what in ("warning", "doing"):
             return event["text"]
         if what == "started":
             return f"{event['trial']} starts  {knobs_in_words(event['knobs'])}"

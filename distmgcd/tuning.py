@@ -82,6 +82,8 @@ def tune(
             num_workers=(concurrent or 1) * max(1, sweep.workers_per_trial),
             each={"CPU": _threads(), **({"GPU": 1} if asked["use_gpu"] else {})},
         )
+        if show:
+            show({"event": "doing", "text": "Starting Ray ..."})
         try:
             found, books = tune_on_ray(
                 sweep, store, here or there, begin, wait_for_resources=wait_for_resources, show=show, stop=stop

@@ -13,6 +13,7 @@ import typer.core
 
 from distmgcd import __version__
 from distmgcd.errors import UserError
+from distmgcd.terminal import width_of, wrapped
 
 
 class Group(typer.core.TyperGroup):
@@ -119,13 +120,22 @@ def writable(out: Path) -> Iterator[None]:
         raise UserError(f"--out {out} cannot be written ({error.strerror or error}); choose another place.") from None
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text: on a terminal wrapped between words, elsewhere as it is."""
+    typer.echo(wrapped(text, width_of(sys.stderr if err else sys.stdout)), err=err)
+
+
 def print_all(*items: Any) -> None:
+    """Tables, and sentences between them."""
     from rich.console import Console
 
     for item in items:
-        Console(highlight=False).print(item)
+        if isinstance(item, str):
+            say(item)
+        else:
+            Console(highlight=False).print(item)
 
 
 def fail(why: object, *, status: int) -> None:
-    typer.echo(f"distmgcd: {why}", err=True)
+    say(f"distmgcd: {why}", err=True)
     sys.exit(status)

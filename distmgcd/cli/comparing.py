@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Gpu, app, fail, split
+from distmgcd.cli.common import Gpu, app, fail, say, split
 
 
 @app.command()
@@ -40,9 +40,7 @@ def compare(
     try:
         with signals, Display() as show:
             runs = Runs(f"{folder}/runs", use_gpu=gpu, show=show, stop=signals)
-            results = run_plan(
-                plan, runs, store, only=only.split(",") if only else None, tell=lambda line: typer.echo(line)
-            )
+            results = run_plan(plan, runs, store, only=only.split(",") if only else None, tell=say)
     except (Stopped, KeyboardInterrupt):
         fail("Stopped; the same command goes on where it was.", status=signals.status)
     typer.echo(store.read("table.md").decode())

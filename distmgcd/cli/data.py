@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distmgcd.cli.common import app, writable
+from distmgcd.cli.common import app, say, writable
 from distmgcd.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def data_import(
     splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
     typer.echo(f"{report.num_images} images ({splits}), {report.num_bytes / 2**20:.1f} MiB: {report.path}")
     for line in (*report.notes, *(f"skipped {skipped}" for skipped in report.skipped)):
-        typer.echo(line)
+        say(line)
 
 
 @data_app.command("show")
@@ -80,9 +80,9 @@ def data_show(
         + "".join(f"; {skipped}" for skipped in found.corrupt),
     }
     for title, text in lines.items():
-        typer.echo(f"{title + ':':<11}{text}")
+        say(f"{title + ':':<11}{text}")
     for note in found.notes:
-        typer.echo(f"{'note:':<11}{note}")
+        say(f"{'note:':<11}{note}")
     if out:
         from distmgcd.evaluate.sheet import save_examples
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all, say
 
 
 @app.command()
@@ -31,6 +31,7 @@ def evaluate(
     gpu: Gpu = None,
 ) -> None:
     """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""
+    say(f"Measuring {run}. Loading torch and the images ...")
     from distmgcd.evaluation_report import line_of_file, tables_of, what_is_new
     from distmgcd.scoring.processes import evaluate_run
     from distmgcd.scoring.request import Request, parse_metrics, parse_steps
@@ -47,7 +48,7 @@ def evaluate(
         data=data,
     )
     try:
-        record = evaluate_run(run, request, num_workers=workers, use_gpu=gpu, tell=print)
+        record = evaluate_run(run, request, num_workers=workers, use_gpu=gpu, tell=say)
     except KeyboardInterrupt:
         fail("Stopped. Nothing was written.", status=130)
     print_all(*tables_of(what_is_new(record)))

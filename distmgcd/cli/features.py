@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all, say
 
 
 @app.command()
@@ -29,6 +29,7 @@ def features(
     gpu: Gpu = None,
 ) -> None:
     """Classify by a run's features and few labels: error beside raw pixels, random networks and other runs."""
+    say(f"Classifying by the features of {run}. Loading torch and the images ...")
     from distmgcd.classification_report import tables_of_errors
     from distmgcd.scoring.classification import Protocol, classify_run, parse_classifiers, parse_labels
 
@@ -45,7 +46,7 @@ def features(
         data=data,
     )
     try:
-        record = classify_run(run, protocol, against=against or (), use_gpu=gpu, tell=print)
+        record = classify_run(run, protocol, against=against or (), use_gpu=gpu, tell=say)
     except KeyboardInterrupt:
         fail("Stopped; the same command goes on where it was.", status=130)
     print_all(*tables_of_errors(record))
@@ -68,6 +69,7 @@ def ood(
     gpu: Gpu = None,
 ) -> None:
     """How well the energy of a run tells other images, noise and constant ones from held-out images (AUROC)."""
+    say(f"Energies of {run}. Loading torch and the images ...")
     from distmgcd.classification_report import table_of_ood
     from distmgcd.scoring.ood import tell_apart
 

@@ -4,14 +4,18 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all, say
+from distmgcd.errors import UserError
 
 
 @app.command()
 def inpaint(
     run: RunFolder,
     images: Annotated[
-        str | None, typer.Argument(help="Pictures to fill: a folder, a Parquet file, ...; else those held out.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGES]", help="Pictures to fill: a folder, a Parquet file, ...; else those held out."
+        ),
     ] = None,
     mask: Annotated[
         list[str] | None,
@@ -32,12 +36,18 @@ def inpaint(
     gpu: Gpu = None,
 ) -> None:
     """Hide a part of images and fill it by chains that move only that; error and PSNR beside simple fills."""
+    if images and len(images) > 1:
+        raise UserError(
+            f"IMAGES must be one path, but {len(images)} are given; put them into a folder and give that, or give a "
+            "glob in quotes, such as 'photos/*.png'."
+        )
+    say(f"Filling hidden parts of images by {run}. Loading torch and the images ...")
     from distmgcd.evaluation_report import line_of_file, table_of_inpainting, what_is_new
     from distmgcd.scoring.inpainting import InpaintRequest, inpaint_run
 
     kinds = {} if mask is None else {"masks": tuple(dict.fromkeys(mask))}
     request = InpaintRequest(
-        images=images,
+        images=images[0] if images else None,
         num=num,
         against=tuple(against or ()),
         seed=seed,
@@ -47,7 +57,7 @@ def inpaint(
         **kinds,
     )
     try:
-        record = inpaint_run(run, request, use_gpu=gpu, tell=print)
+        record = inpaint_run(run, request, use_gpu=gpu, tell=say)
     except KeyboardInterrupt:
         fail("Stopped. Nothing was written.", status=130)
     print_all(table_of_inpainting(what_is_new(record)))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distmgcd.cli.common import app, fail
+from distmgcd.cli.common import app, fail, say
 from distmgcd.errors import UserError
 
 jobs_app = typer.Typer(help="Jobs of a cluster: list, logs, stop.", no_args_is_help=True)
@@ -71,9 +71,7 @@ def submit(
             metadata=job.metadata,
         )
         if job.data_path and Path(job.data_path).exists():
-            typer.echo(
-                f"data.path {job.data_path} is read where the job runs; what lies there on this machine stays here."
-            )
+            say(f"data.path {job.data_path} is read where the job runs; what lies there on this machine stays here.")
         typer.echo(f"Job {name} is submitted ({_in_words(package, sent)}, {time.monotonic() - since:.1f} s).")
     if wait:
         _follow(cluster, name)

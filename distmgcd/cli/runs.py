@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, app, fail, writable
+from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, app, fail, say, writable
 from distmgcd.errors import UserError
 
 
@@ -29,6 +29,7 @@ def sample(
         raise UserError(
             f"--out must end in .png, .npz or .parquet, but is {str(out)!r}; try {out.with_suffix('.png')}."
         )
+    say(f"Drawing {'persistent chains' if bank else f'{num} samples'} of {run} ...")
     from distmgcd.data.samples import write_npz, write_parquet
     from distmgcd.evaluate.sheet import save_sheet, to_levels
     from distmgcd.training.trained import load
@@ -48,7 +49,7 @@ def sample(
             pixels = to_levels(images).transpose(0, 3, 1, 2)
             (write_npz if out.suffix == ".npz" else write_parquet)(pixels, out)
     what = "persistent chains" if bank else "samples"
-    typer.echo(f"{len(images)} {what} of {run} (update {trained.update}{'' if bank else f', seed {seed}'}): {out}")
+    say(f"{len(images)} {what} of {run} (update {trained.update}{'' if bank else f', seed {seed}'}): {out}")
 
 
 @app.command()
@@ -66,7 +67,7 @@ def runs(
     below = next(
         (f" Those below it: distmgcd runs {shlex.quote(folder)}" for folder in inside if summaries(folder)), ""
     )
-    typer.echo(f"There are no runs in {path}.{below}")
+    say(f"There are no runs in {path}.{below}")
 
 
 @app.command()
@@ -79,6 +80,6 @@ def verify(run: Annotated[str, typer.Argument(help="The folder of a run.")]) -> 
         num_damaged += finding.damage is not None
         state = "ok" if finding.damage is None else "DAMAGED"
         said = finding.note if finding.damage is None else f"{finding.damage}; {finding.way_out}"
-        typer.echo(f"{state:<8}{finding.what}{f': {said}' if said else ''}")
+        say(f"{state:<8}{finding.what}{f': {said}' if said else ''}")
     if num_damaged:
         fail(f"{num_damaged} of what {run} holds is damaged; the lines above say what to do.", status=1)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Gpu, WaitForResources, app, fail, print_all
+from distmgcd.cli.common import Gpu, WaitForResources, app, fail, print_all, say
 from distmgcd.errors import UserError
 
 
@@ -36,6 +36,11 @@ def tune(
             f"The first argument must be a sweep or its file, but is {settings[0]!r}; try `distmgcd tune smoke`."
         )
     sweep = read_sweep(settings[0], settings[1:], num_trials=trials)
+    folder = f"{storage_path.rstrip('/')}/{name or sweep.name}"
+    say(
+        f"Sweep {folder}: {sweep.num_trials} trials of at most {sweep.budget.updates} updates, on Ray. Loading torch "
+        "and the images ..."
+    )
     from distmgcd import tuning
     from distmgcd.sweep.books import SweepStopped
     from distmgcd.sweep_display import SweepDisplay, lines_of_result
@@ -61,9 +66,8 @@ def tune(
             "their newest checkpoints.",
             status=signals.status,
         )
-    folder = f"{storage_path.rstrip('/')}/{name or sweep.name}"
     for line in lines_of_result(*tuning.outcome(sweep, folder), folder):
-        typer.echo(line)
+        (say if line.endswith(".") else typer.echo)(line)  # sentences are wrapped, commands stay whole
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 
 from distmgcd.cli import replay_options as options
 from distmgcd.cli import start_options as starts
-from distmgcd.cli.common import Gpu, Name, Settings, StoragePath, WaitForResources, app, fail, print_all, split
+from distmgcd.cli.common import Gpu, Name, Settings, StoragePath, WaitForResources, app, fail, print_all, say, split
 
 if TYPE_CHECKING:
     from distmgcd.config import Config
@@ -85,6 +85,7 @@ def debug(
         how = {"start_from": starts.start_from(start, from_checkpoint, from_weights), "use_gpu": gpu}
         _run("debug", source, overrides, name=name, storage_path=storage_path, **how)
         return
+    say(f"Replaying update {update} of {replay}. Loading torch and the images ...")
     from distmgcd.replay_report import report
 
     try:
@@ -106,7 +107,7 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     signals = StopSignals()
     try:
         with signals:
-            typer.echo(_first_line(config, folder, launch.get("num_workers")))  # torch and Ray take seconds to import
+            say(_first_line(config, folder, launch.get("num_workers")))  # torch and Ray take seconds to import
             result = _result(how, config, storage_path=storage_path, name=name, stop=signals, **launch)
     except Stopped as event:
         fail(event, status=signals.status)
@@ -117,9 +118,8 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     print_all(table_of(result))
     done = f"{result['update']} updates in {result['seconds']:.0f} s of training"
     again = f"The run {folder} was finished before ({done}); nothing was done now. Another --name trains anew."
+    say(f"{unseen(folder)}\n{again if result == before else f'Finished {done}.'}")
     typer.echo(
-        f"{unseen(folder)}\n"
-        f"{again if result == before else f'Finished {done}.'}\n"
         f"checkpoints    {folder}/checkpoints\n"
         f"sample sheet   {folder}/samples.png (every grid: pyramid.png)\n"
         f"TensorBoard    tensorboard --logdir {shlex.quote(storage_path)} (all runs there, beside each other)\n"

@@ -13,7 +13,7 @@ from distmgcd.config.schema import Config
 from distmgcd.config.words import rule_of, type_of
 from distmgcd.errors import UserError
 
-_WIDTH, _MARGIN = 100, 12
+_WIDTH, _MARGIN = 80, 12
 
 
 def explain(path: str, config: Config | None = None) -> str:

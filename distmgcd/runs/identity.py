@@ -100,14 +100,20 @@ def evaluation_differences(old: Config, new: Config) -> list[str]:
     return differences(*kept)
 
 
-def longer_in_words(old: Config, new: Config, location: str) -> str:
-    """What a user is told of a run that is trained past the end it had."""
-    learning, course = new.learning, new.learning.rate_updates
-    rate = "stays" if learning.final_rate == 1 else f"stays at {learning.final_rate:g} of its full value"
+def longer_in_words(old: Config, new: Config, location: str, *, finished: bool) -> str:
+    """What a user is told of a run that is trained past the end it had. finished: whether it had come to that end."""
+    learning = new.learning
+    goes_on = f"The run {location} goes on to {learning.num_updates} updates (it had {old.learning.num_updates})."
+    if learning.final_rate == 1:
+        return f"{goes_on} Its learning rate stays as it is."
+    full = f"{100 * learning.final_rate:g} % of its full value"
+    if finished and learning.rate_updates <= old.learning.num_updates:
+        rate, few = f"has already fallen to {full} and stays there", "the new updates"
+    else:
+        rate, few = f"falls to {full} by update {learning.rate_updates} and stays there", "updates after that"
     return (
-        f"The run {location} goes on to {learning.num_updates} updates (it had {old.learning.num_updates}). Its "
-        f"learning rate keeps the course over {course} updates that it had, and then {rate}; for a rate that rises and "
-        f"falls anew, start another run from its weights: --from {shlex.quote(location)} --name NAME."
+        f"{goes_on} Its learning rate {rate}, so {few} change little; to learn much more, start another run from its "
+        f"weights: --from {shlex.quote(location)} --name NAME."
     )
 
 

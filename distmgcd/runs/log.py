@@ -84,7 +84,7 @@ class Log:
 
     def write(self, record: dict[str, Any]) -> OSError | None:
         """A record of updates (make_record), an evaluation {"swd": ..., "fd": ... if that is measured}, a checkpoint
-        {"checkpoint": ...}, or an event.
+        {"checkpoint": ...}, what is begun that takes a while {"doing": ...}, or an event.
 
         An event that follows what befell earlier workers says that in {"after": [...]}. Returns what keeps it from the
         disk, if anything does.

@@ -87,7 +87,8 @@ class Run:
         identity.check_same(old, config, self.store.location, same_images=same_images)
         moved = old.model_copy(update={"data": config.data})
         longer = config.learning.num_updates > old.learning.num_updates
-        notes = [identity.longer_in_words(old, config, self.store.location)] if longer else []
+        ended = {"finished": self.result() is not None}
+        notes = [identity.longer_in_words(old, config, self.store.location, **ended)] if longer else []
         if moved != old:
             notes.append(f"The images of the run are at {config.data.path} now (they were at {old.data.path}).")
         if longer:

@@ -77,7 +77,7 @@ def measure_chains(subject: Subject, chains: Chains) -> dict[str, Any]:
                 for multiple in subject.request.multiples
             },
         }
-    return {"grids": grids, "protocol": _protocol(subject, num)}
+    return {"num": num, "grids": grids, "protocol": _protocol(subject, num)}
 
 
 def _at(chains: Chains, grid: int, multiple: int, data: Tensor) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,8 @@ from distmgcd.scoring.merge import summed
 from distmgcd.scoring.neighbours import measure_neighbours, nearest_training_images, neighbour_strips
 from distmgcd.scoring.record import write
 from distmgcd.scoring.subject import Samples, Subject, choose
+from distmgcd.training.frechet import warning_of_few_for
+from distmgcd.training.start_lines import warning_of_few
 from distmgcd.training.worker import Worker
 
 _SHEET_SIZE = 64
@@ -36,21 +38,24 @@ def measure(subject: Subject, worker: Worker, tell: Tell = silent) -> dict[str, 
     sheets: dict[str, bytes] = {}
     not_finite = None
     if request.wants(*MEASURES, "nn"):
+        tell(f"Drawing {request.num} samples, then looking at as many training images and held-out images ...")
         sampler = Samples(subject.trained, seed=request.seed)
         sets = _collect_all(subject, sampler, worker, tell)
         not_finite = int(summed(torch.tensor([sampler.num_not_finite]), worker))
         if worker.rank == 0:
             results |= {name: of(subject, sets) for name, of in MEASURES.items() if request.wants(name)}
+            for warning in _warnings(subject, sets):
+                tell(warning)
             if sets.samples.pixels is not None:
                 sheets["samples"] = _sheet(sets.samples)
         if request.wants("nn"):
-            tell(f"{len(subject.images)} training images: which are nearest to samples")
+            tell(f"Looking for the nearest of {len(subject.images)} training images to each sample ...")
             if found := nearest_training_images(subject, sets.samples, sets.held_out, worker):
                 results["nn"] = measure_neighbours(subject, found)
                 for space in found:
                     sheets[f"neighbours-{space}"] = _strips(neighbour_strips(subject, sets.samples, found, space))
     if request.wants("chains"):
-        tell(f"chains of up to {request.multiples[-1]} times as many steps as a sample's")
+        tell(f"Walking longer chains, up to {request.multiples[-1]} times as many steps as a sample's ...")
         if walked := walk_chains(subject, worker):
             results["chains"] = measure_chains(subject, walked)
             sheets["chains"] = _strips(chain_strips(subject, walked))
@@ -97,6 +102,19 @@ def _collect_all(subject: Subject, sampler: Samples, worker: Worker, tell: Tell)
             for what, source in sources.items()
         )
     )
+
+
+def _warnings(subject: Subject, sets: Sets) -> Iterator[str]:
+    """What is to be said before the numbers are believed."""
+    num = subject.request.num
+    more = num < min(len(subject.images), len(subject.held_out))
+    way_out = "raise --num" if more else "train a run with more held-out images (data.validation=0.2)"
+    if warning := warning_of_few(num, num, way_out=way_out):
+        yield warning
+    if moments := sets.samples.moments:
+        name, num_features = subject.network.measure("FD"), len(moments.total)
+        if warning := warning_of_few_for(name, num_images=num, num_features=num_features):
+            yield warning
 
 
 class _Progress:

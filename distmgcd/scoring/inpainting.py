@@ -7,13 +7,15 @@ RUN/inpainting/update_000500-ema-n359-seed0-square.png              image, maske
 import hashlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ from distmgcd.scoring.record import identity_of_model, write_record
 from distmgcd.scoring.subject import choose
 from distmgcd.training.assess import as_floats
 from distmgcd.training.run_images import images_of
+from distmgcd.training.start_lines import pad_line
 from distmgcd.training.trained import TrainedModel, Weights, load
 from distmgcd.training.worker import choose_device
 
@@ -66,12 +69,14 @@ def inpaint_run(
         models[key] = _load_other(path, config, device, request.weights)
     images = _open_images(opened, config, request)
     indices = torch.from_numpy(choose(images, _num(request.num, images), key=0).rows)
+    for note in _notes(opened, config, request, images) if request.images else ():
+        tell(note)
     hidden_of = {mask: _hidden(mask, indices, config.image_size, request.seed) for mask in request.masks}
 
     truth = as_floats(images.images[indices.numpy()])
     results, sheets = {}, {}
     for mask, hidden in hidden_of.items():
-        tell(f"{mask}: {len(truth)} images")
+        tell(f"Filling {len(truth)} images, mask {mask} ...")
         fills = _fills(models, truth, hidden, indices, request.seed, tell)
         name = mask if mask in MASK_KINDS else Path(mask).name
         scores = {key: score_fill(fill, truth, hidden)._asdict() for key, fill in fills.items()}
@@ -100,6 +105,19 @@ def inpaint_run(
     if request.images is not None:
         stem.append(images.fingerprint[:8])
     return write_record(opened.store, f"{FOLDER}/{'-'.join(stem)}", identity, results, measured, sheets)
+
+
+def _notes(run: Run, config: Config, request: InpaintRequest, images: ImageSet) -> Iterator[str]:
+    """What should be known of a user's own images: a frame around them, and that the run was trained on some."""
+    if config.data.pad:
+        yield f"As in training, {pad_line(config)}"
+    with suppress(UserError):  # the run's own images are no longer there
+        own = images_of(run, config, "images")
+        if num := int(np.isin(images.hashes, own.hashes).sum()):
+            yield (
+                f"{num:,} of the {len(images):,} images of {images.name} are among those that the run was trained on, "
+                "pixel by pixel, so it may fill them better than new ones."
+            )
 
 
 def _fills(

@@ -7,6 +7,7 @@ that is null from one that the trial does not have, and its whole config.
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -62,8 +63,11 @@ def write_table(
 def read_table(store: Store) -> tuple[list[Trial], dict[str, str], dict[str, dict[str, Any]]]:
     """The trials, the facts and the configs, as they were written. Raises UserError if there are none."""
     if not store.exists(FILE):
+        near = f"sweeps/{Path(store.location).name}"
+        meant = f" (did you mean {near}?)" if store.is_local and Path(near, FILE).is_file() else ""
         raise UserError(
-            f"There is no sweep at {store.location}: it has no {FILE}; `distmgcd tune` prints the folder it wrote to."
+            f"There is no sweep at {store.location}{meant}: it has no {FILE}; `distmgcd tune` prints the folder it "
+            "wrote to."
         )
     try:
         table = pq.read_table(io.BytesIO(store.read(FILE)))

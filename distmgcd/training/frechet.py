@@ -47,13 +47,7 @@ class FrechetDistance:
 
     def warning(self) -> str | None:
         """What is to be said before a number is believed."""
-        if self.num_images >= self.num_features:
-            return None
-        return (
-            f"{self.name} is taken of {self.num_images} images in {self.num_features} features; of fewer images than "
-            "features it is mostly bias: compare it at this number only, or have more samples taken, if there are as "
-            "many held-out images."
-        )
+        return warning_of_few_for(self.name, num_images=self.num_images, num_features=self.num_features)
 
     def protocol(self) -> str:
         """For a file that holds the number."""
@@ -72,6 +66,16 @@ class FrechetDistance:
         none = torch.zeros(0, self.num_features, device=device)
         own = torch.cat([none, *(self._network(batch.to(device))[0] for batch in mine)])
         return Moments.of(self._worker.gather(own).cpu())
+
+
+def warning_of_few_for(name: str, *, num_images: int, num_features: int) -> str | None:
+    """What is to be said before a Frechet distance of so many images is believed, or None."""
+    if num_images >= num_features:
+        return None
+    return (
+        f"{name} is taken of {num_images} images in {num_features} features; of fewer images than features it is "
+        "mostly bias: compare it at this number only, or have more samples taken, if there are as many held-out images."
+    )
 
 
 def frechet_distance_of(config: Config, held_out: ImageSet, worker: Worker) -> FrechetDistance | None:

@@ -151,13 +151,15 @@ def _tell_what_follows(
         tell("network.norm=batch couples the chains of a worker's share of the batch, so these are one worker's.")
     if first > update:
         return
-    where = f"the checkpoint of update {progress.update}" if progress.update else "the untrained model"
-    pruned = "" if progress.update else f", for no earlier one is left (checkpoint.keep={config.checkpoint.keep})"
-    which = f"update {first}" if first == update else f"updates {first} to {update}"
-    exact = "any number of workers" if block_size else "one worker (or several with learning.block_size)"
+    if progress.update:
+        where = f"The newest checkpoint before update {update + 1} is that of update {progress.update}"
+    else:
+        where = f"No checkpoint before update {update + 1} is left (checkpoint.keep={config.checkpoint.keep})"
+    which = f"update {first} is" if first == update else f"updates {first} to {update} are"
+    exact = "any number of workers" if block_size else "one worker"
     tell(
-        f"Going over {which} again from {where}{pruned}, for the weights before update {update + 1}: exact if {exact} "
-        "on such a machine trained the run, else nearly so, and less with every update."
+        f"{where}, so {which} computed again. The result is exact if {exact} on a machine like this one trained the "
+        "run; otherwise it is close, and less so with every update."
     )
     others = [scale for at, scale in _rates(run.store) if at == progress.update and scale != progress.rate_scale]
     if others and rate_scale is None:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from distmgcd.config import Config
 from distmgcd.core.chains import bank
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
@@ -25,7 +26,7 @@ from distmgcd.training.assess import (
     protocol,
 )
 from distmgcd.training.origin import origin_in_result
-from distmgcd.training.state import Training, save, tell
+from distmgcd.training.state import Training, announce, save, tell
 from distmgcd.training.stop import Stopped
 
 Measured = dict[str, Distances]  # "swd" per grid, and "fd" if evaluate.features is set
@@ -37,6 +38,7 @@ _PYRAMID_COLUMNS = 12
 def evaluate(training: Training) -> Measured | None:
     """Distances of fresh samples to held-out images, on rank 0; a sheet of them in the log."""
     training.worker.busy("an evaluation")
+    announce(training, _what_is_measured(training))
     draws = sample(training, training.learner.ema)
     found = _measure(_finest(draws), training) if draws is not None else None
     if found is None:
@@ -78,6 +80,8 @@ def finish(training: Training) -> dict[str, Any]:
     config, worker = training.config, training.worker
     found = evaluate(training)
     save(training, found)  # again, with its score: it was saved before, for an evaluation takes a while
+    worker.busy("an evaluation of what samples are seen beside")
+    announce(training, _what_is_beside(config))
     untrained = sample(training, make_model(config).to(worker.device)) if config.evaluate.untrained else None
     if worker.leaving():
         raise Stopped(training.progress.update)
@@ -101,6 +105,20 @@ def finish(training: Training) -> dict[str, Any]:
     }
     conclude(training, result)
     return result
+
+
+def _what_is_measured(training: Training) -> str:
+    num, num_draws = training.config.evaluate.num_samples, training.config.evaluate.num_draws
+    draws = f", {num_draws} draws" if num_draws > 1 else ""
+    return f"Measuring {num:,} samples against {min(num, len(training.held_out)):,} held-out images{draws} ..."
+
+
+def _what_is_beside(config: Config) -> str:
+    untrained = (
+        "the untrained model (evaluate.untrained=false leaves that out) and " if config.evaluate.untrained else ""
+    )
+    chains = "persistent chains, " if config.start.kind == "persistent" else ""
+    return f"Measuring {chains}{untrained}training images in the same way ..."
 
 
 def _measure(sets: Sequence[Tensor], training: Training) -> Measured | None:

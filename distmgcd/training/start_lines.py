@@ -43,6 +43,8 @@ def warnings_of(config: Config, images: ImageSet, held_out: ImageSet) -> Iterato
     """What should be known of the images and of what the settings come to."""
     if warning := too_few(config, len(held_out)):
         yield warning
+    if config.data.pad:
+        yield f"{pad_line(config)} data.pad=0 adds none."
     yield from notes_of(images, held_out)
     learning = config.learning
     if learning.warmup_updates != learning.warmup:
@@ -61,20 +63,30 @@ def _of_images(config: Config, images: ImageSet, held_out: ImageSet) -> str:
 def too_few(config: Config, num_held_out: int) -> str | None:
     """A warning where distances to so many held-out images tell too little, or None."""
     num_samples = config.evaluate.num_samples
-    num = min(num_samples, num_held_out)
-    floor = _K * math.sqrt(1 / num + 1 / num_samples)
+    more_images = "give more images, or set data.validation=0.2 (a fifth of the training images)"
+    if config.data.validation >= 0.2:
+        more_images = "give more images"
+    way_out = more_images if num_held_out <= num_samples else "raise evaluate.num_samples"
+    return warning_of_few(num_samples, min(num_samples, num_held_out), way_out=way_out)
+
+
+def warning_of_few(num_samples: int, num_held_out: int, *, way_out: str) -> str | None:
+    """A warning where distances of so many samples to so many held-out images tell too little, or None."""
+    floor = _K * math.sqrt(1 / num_held_out + 1 / num_samples)
     if floor <= _LARGEST_FLOOR:
         return None
-    way_out = (
-        "give more images, or hold out more by data.validation"
-        if num_held_out <= num_samples
-        else "raise evaluate.num_samples"
-    )
     return (
-        f"Warning: {num} held-out images against {num_samples} samples are too few to tell much: by chance alone the "
-        f"distance is about {100 * floor:.0f} % of the images' own spread, and blurred pictures or blobs may pass. For "
-        f"numbers that tell more, {way_out}."
+        f"Warning: {num_held_out} held-out images against {num_samples} samples are too few to tell much: by chance "
+        f"alone the distance is about {100 * floor:.0f} % of the images' own spread, and blurred pictures or blobs may "
+        f"pass. For numbers that tell more, {way_out}."
     )
+
+
+def pad_line(config: Config) -> str:
+    """What data.pad does: a preset may have it for other images than these."""
+    data, size = config.data, config.image_size
+    pixels = f"{data.pad} {data.background} pixel{'s' if data.pad > 1 else ''}"
+    return f"data.pad={data.pad} adds {pixels} on each side of every image before it is resized to {size}x{size}."
 
 
 def warmup_line(config: Config) -> str:

@@ -171,6 +171,15 @@ def tell(training: Training, record: dict[str, Any]) -> None:
         tell(training, {"event": f"The log cannot be written ({reason_of(refused)}); its records wait in memory."})
 
 
+def announce(training: Training, what: str) -> None:
+    """Say what takes a while before it is done; all workers may call it.
+
+    Through the log, for whoever started workers on Ray follows that.
+    """
+    if training.log:
+        tell(training, {"doing": what})
+
+
 def save(training: Training, found: Mapping[str, Distances] | None = None) -> None:
     """Write a checkpoint, scored if there was an evaluation; rank 0 does, the others hold the same state."""
     training.worker.busy("saving")

@@ -37,7 +37,12 @@ class TrainedModel:
     checkpoint: str = ""  # its name
     weights: Weights = "ema"
     checksum: str = ""  # SHA-256 of the file of the weights
+    run: str = ""  # its folder, as it was given
     bank: Tensor | None = None  # [M, C, S, S] on the CPU: where the run's persistent chains ended, if it has some
+
+    def __repr__(self) -> str:
+        of = f"{self.run!r}, " if self.run else ""
+        return f"TrainedModel({of}update {self.update}, weights {self.weights}, on {self.device})"
 
     def sample(self, num: int, *, seed: int = 0) -> Tensor:
         """Fresh samples [num, C, S, S] in [-1, 1], on the CPU. Sample i is a function of (seed, i)."""
@@ -106,6 +111,7 @@ def load(
         device,
         checkpoint=found.name,
         weights=weights,
+        run=run,
         checksum=hashlib.sha256(found.files[WEIGHT_FILES[weights]]).hexdigest(),
         bank=bank(found.chains(), channels=config.data.channels, size=config.image_size) if of_run else None,
     )

@@ -164,7 +164,7 @@ def test_a_run_shows_it(run: Path):
     assert "; FD-Pixels " in console.print.call_args.args[0]
     table = table_of(result)
     assert [column.header for column in table.columns] == ["", "2x2", "8x8", "FD-Pixels"]
-    assert table.title == "1000 x sliced Wasserstein distance to held-out images, and FD-Pixels"
+    assert table.title.startswith("1000 x sliced Wasserstein distance, and FD-Pixels: 20 samples against 20 held-out")
     value, spread = (result[key]["samples"][NAME] for key in ("fd", "fd_spread"))
     assert list(table.columns[3].cells)[0] == f"{value:.4g} ± {spread:.3g}"
 

@@ -42,8 +42,8 @@ def test_a_finished_run_goes_on_as_if_it_had_been_longer_and_keeps_its_end(unbro
     assert (tmp_path / "run" / "samples_000006.png").read_bytes() == sheet
     assert checkpoint.names(Run.open(str(tmp_path / "run")).store) == ["update_000006", "update_000010"]
     said = next(record["event"] for record in shown if "event" in record)
-    assert "goes on to 10 updates (it had 6)" in said and "course over 6 updates" in said
-    assert "stays at 0.02 of its full value" in said and f"--from {tmp_path / 'run'} --name NAME" in said
+    assert "goes on to 10 updates (it had 6)" in said and "has already fallen to 2 % of its full value" in said
+    assert "so the new updates change little" in said and f"--from {tmp_path / 'run'} --name NAME" in said
     assert [r["update"] for r in records_of(tmp_path) if "grids" in r] == list(range(1, 11))
 
 

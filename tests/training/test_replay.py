@@ -163,10 +163,9 @@ def test_where_the_checkpoint_is_gone_the_run_is_gone_over_from_its_start(traine
     assert_ends_are(found, trained[1][6][0])
     (note,) = found.notes
     assert note == (
-        "Going over updates 1 to 5 again from the untrained model, for no earlier one is left (checkpoint.keep=10), "
-        "for the weights before update 6: exact if one worker (or several with learning.block_size) on such a machine "
-        "trained the run, else nearly so, and "
-        "less with every update."
+        "No checkpoint before update 6 is left (checkpoint.keep=10), so updates 1 to 5 are computed again. The result "
+        "is exact if one worker on a machine like this one trained the run; otherwise it is close, and less so with "
+        "every update."
     )
 
 
@@ -176,7 +175,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(trained: tuple, tmp_pat
     shown = []
     found = again(run, 4, images="all", show=shown.append)
     assert_ends_are(found, trained[1][4][0])
-    assert "update_000003 is damaged" in found.notes[0] and "updates 1 to 3 again" in found.notes[1]
+    assert "update_000003 is damaged" in found.notes[0] and "updates 1 to 3 are computed again" in found.notes[1]
     assert shown == found.notes
 
 
@@ -297,7 +296,7 @@ def test_the_command_shows_tables_and_pictures_and_leaves_the_run_as_it_was(trai
         "debug", "--replay", run, "--update", 5, "--images", ",".join(map(str, named)), "--out", page, "--cpu"
     )
     assert (status, err) == (0, "") and listing(run) == before
-    assert "Going over update 4 again from the checkpoint of update 3, for the weights before update 5:" in out
+    assert "The newest checkpoint before update 5 is that of update 3, so update 4 is computed again." in out
     for words in (
         f"Image {named[0]} at update 5",
         f"Image {named[1]} at update 5",
