@@ -4,11 +4,12 @@ From the most explicit to the least; the first that tells the files apart is tak
 
     KEY=VALUE   split=train/0.parquet, the partitions of Hive, Spark and Arrow
     folders     train/..., test/..., wherever they stand in the path, other names beside them (extra/) included
-    words       of a file's or folder's name: NAME_train.parquet, train.parquet/part-0, train2017/, train-00000-of-00002
+    words       of a file's or folder's name: NAME_train.parquet, train.parquet/part-0, train2017/, nameTrain.parquet,
+                train-00000-of-00002
 
 Pictures are so named by chance more often than tables are (`test1.png`), so words of their own names count only where
 all begin with one. Names that tell some files apart and leave the rest out are an error: a guess would train on images
-that are held out.
+that are held out. So are names that differ by nothing but a split which is no word of its own: Xtrain, Xtest.
 """
 
 import re
@@ -18,15 +19,16 @@ from typing import NamedTuple
 from distmgcd.errors import UserError
 
 _GROUPS = {
-    "train": ("train", "training", "trainset"),
-    "test": ("test", "testing", "testset", "eval", "evaluation", "holdout", "heldout", "held_out"),
+    "train": ("train", "training", "trainset", "trn"),
+    "test": ("test", "testing", "testset", "tst", "eval", "evaluation", "holdout", "heldout", "held_out"),
     "val": ("val", "valid", "validation", "valset", "dev"),
     "trainval": ("trainval",),
 }
 GROUP_OF = {word: group for group, words in _GROUPS.items() for word in words}
-_WORD = re.compile(
-    rf"(?<![a-z])({'|'.join(sorted(GROUP_OF.keys() - {'dev'}, key=len, reverse=True))})(?![a-z])", re.IGNORECASE
-)
+_ANY = "|".join(sorted(GROUP_OF, key=len, reverse=True))
+_WORD = re.compile(rf"(?<![a-z])(?!dev(?![a-z]))({_ANY})(?![a-z])", re.IGNORECASE)
+_PART = re.compile(_ANY, re.IGNORECASE)  # of a word, too
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where a word begins in nameTrain and XTrain
 _SHARD = re.compile(r"([\w.-]+)-\d{5}-of-\d{5}\b")  # Hugging Face: NAME is a split, whatever it is called
 _NUM_SHOWN = 2
 
@@ -45,12 +47,12 @@ def splits_of_files(paths: Sequence[str], *, pictures: bool, source: str) -> Fil
     pictures: whether each file is one image rather than a table of them. Raises UserError where names are ambiguous.
     """
     parts = [path.split("/") for path in paths]
-    return (
-        _by_partition(parts)
-        or _by_folder(parts, source=source)
-        or _by_word(parts, pictures=pictures, source=source)
-        or _of_one_split(parts, pictures=pictures)
+    found = (
+        _by_partition(parts) or _by_folder(parts, source=source) or _by_word(parts, pictures=pictures, source=source)
     )
+    if found is None:
+        _check_parts_of_words(parts, pictures=pictures, source=source)
+    return found or _of_one_split(parts, pictures=pictures)
 
 
 def split_named(asked: str, names: Sequence[str]) -> str | None:
@@ -103,7 +105,7 @@ def _by_word(parts: list[list[str]], *, pictures: bool, source: str) -> FileSpli
     if None not in words:
         if not _differ(words):
             return None
-        at = [next(i for i in range(depth, len(path)) if _WORD.search(path[i])) for path in parts]
+        at = [next(i for i in range(depth, len(path)) if _words(path[i])) for path in parts]
         folders = [_labelling(path, i, depth) for path, i in zip(parts, at, strict=True)]
         return FileSplits(list(map(str, words)), f"names of the {'folders' if pictures else 'files'}", folders)
     if not any(words) or (pictures and _are_few(words)):
@@ -144,9 +146,13 @@ def _are_few(words: Sequence[str | None]) -> bool:
     return 2 * sum(word is not None for word in words) < len(words)
 
 
+def _words(component: str) -> list[str]:
+    return _WORD.findall(_CAPITAL.sub("_", component))
+
+
 def _only_word(components: Iterable[str]) -> str | None:
     """The split that these names speak of, if it is one."""
-    words = [word.lower() for component in components for word in _WORD.findall(component)]
+    words = [word.lower() for component in components for word in _words(component)]
     return words[0] if len({GROUP_OF[word] for word in words}) == 1 else None
 
 
@@ -160,6 +166,40 @@ def _common_depth(parts: list[list[str]]) -> int:
     return next((depth for depth, names in enumerate(columns) if len(set(names)) > 1), min(len(p) - 1 for p in parts))
 
 
+def _check_parts_of_words(parts: list[list[str]], *, pictures: bool, source: str) -> None:
+    """Raises UserError where names differ by nothing but a split that is part of a word: Xtrain and Xtest.
+
+    Pictures: by the names of folders, if half of the files lie in such ones, or of all files.
+    """
+    depth = _common_depth(parts)
+    frames = [_frames(path[depth:]) for path in parts]
+    groups: dict[tuple[int, str], set[str]] = {}
+    for frame, group in (item for of_file in frames for item in of_file):
+        groups.setdefault(frame, set()).add(group)
+    pairs = {frame for frame, found in groups.items() if "train" in found and len(found) > 1}
+    of_pairs = [[(at, group) for (at, name), group in of_file if (at, name) in pairs] for of_file in frames]
+    if not any(of_pairs):
+        return
+    in_folders = sum(
+        any(at < len(path) - depth - 1 for at, _ in found) for path, found in zip(parts, of_pairs, strict=True)
+    )
+    if pictures and 2 * in_folders < len(parts) and not all(of_pairs):
+        return
+    raise _ambiguous(parts, [found[0][1] if found else None for found in of_pairs], source)
+
+
+def _frames(components: Sequence[str]) -> list[tuple[tuple[int, str], str]]:
+    """((which component, it without the split and its numbers), group of the split), of every split in these names."""
+    return [
+        (
+            (at, re.sub(r"\d+", "0", f"{name[: match.start()]}*{name[match.end() :]}".lower())),
+            GROUP_OF[match[0].lower()],
+        )
+        for at, name in enumerate(components)
+        for match in _PART.finditer(name)
+    ]
+
+
 def _ambiguous(parts: list[list[str]], words: list[str | None], source: str) -> UserError:
     paths, counts = ["/".join(path) for path in parts], []
     for word in dict.fromkeys(words):
@@ -168,6 +208,7 @@ def _ambiguous(parts: list[list[str]], words: list[str | None], source: str) -> 
         counts.append(f"{word or 'no split, or several'}: {len(of_word)} ({shown})")
     return UserError(
         f"Either all files of data.path {source!r} or none must name a split, or held-out images could be trained on, "
-        f"but the names say {'; '.join(counts)}; put every file into a folder train or test, or let data.path "
-        "name the files of one split only, with a glob such as DIR/*train*."
+        f"but the names say {'; '.join(counts)}; put every file into a folder train or test, name them "
+        "NAME_train and NAME_test, or let data.path name the files of one split only, with a "
+        "glob such as DIR/*train*."
     )

@@ -37,6 +37,10 @@ TABLES = {  # layouts of tables: names of the files, and the split of each
     ),
     "Hugging Face's conversion": ("default/train/0000.parquet default/test/0000.parquet", "train test"),
     "files of one split": ("train-0.pq train-1.pq", "train train"),
+    "short words": ("trn.pq tst.pq", "trn tst"),
+    "capitals": ("fashionTrain.pq fashionTest.pq", "train test"),
+    "a capital behind": ("fashion-trainX.pq fashion-testX.pq", "train test"),
+    "a capital before": ("XTrain/part-0 XTest/part-0", "train test"),
     "a word about both, on top": ("train_test_split/train.pq train_test_split/test.pq", "train test"),
 }
 PICTURES = {
@@ -48,13 +52,26 @@ PICTURES = {
     "beside one another": ("train_0.png train_1.png test_0.png", "train train test", "- - -"),
     "one split": ("train/cat/0.png train/dog/0.png", "train train", "cat dog"),
 }
-NOTHING = ["a.pq b.pq", "constraints.pq latest.pq", "part-0.pq sub/part-1.pq", "x_train.pq", "mnist_train/0.pq"]
+NOTHING = [
+    *(
+        "a.pq b.pq",
+        "constraints.pq latest.pq",
+        "contest.pq restrained.pq",
+        "Xtrain.pq Ytest.pq",
+        "Xtrain0.pq Xtrain1.pq",
+    ),
+    *("part-0.pq sub/part-1.pq", "x_train.pq", "mnist_train/0.pq", "trainX.pq", "interval.pq strain.pq"),
+]
 NOTHING_OF_PICTURES = [
     "cat/0.png dog/test1.png",
     "test1.png photo.png",
     "cat/0.png cat/test/1.png dog/0.png",
     "cat/0.png dog/0.png owl/0.png test_tube/0.png train_station/0.png",
     "test_1.png test_2.png",
+    "latest.png training_day.jpg protest.jpg contest/1.png",
+    "contest/0.png strain/0.png greatest/1.png",
+    "cat/0.png dog/0.png owl/0.png trainers/0.png testers/0.png",
+    "Xtrain.png Xtest.png photo.png",
 ]
 
 
@@ -87,6 +104,12 @@ def test_names_of_pictures_that_speak_of_no_split_are_just_names(names):
         ("fm.pq fm_test.pq", False, r"no split, or several: 1 \('fm\.pq'\); test: 1 \('fm_test\.pq'\)"),
         ("train_0.pq test_0.pq more.pq", False, r"train: 1 .* test: 1 .* no split, or several: 1 \('more\.pq'\)"),
         ("a_train.pq a_test.pq a_train_test.pq", False, r"several: 1 \('a_train_test\.pq'\)"),
+        ("Xtrain.pq Xtest.pq", False, r"train: 1 \('Xtrain\.pq'\); test: 1 \('Xtest\.pq'\)"),
+        ("Xtrain1.pq Xtrain12.pq Xval3.pq", False, r"train: 2 \('Xtrain1\.pq', 'Xtrain12\.pq'\); val: 1"),
+        ("mytraining/a.pq mytest/b.pq readme.pq", False, r"train: 1 .* test: 1 .* no split, or several: 1 "),
+        ("data/Xtrain/cat/0.png data/Xtest/cat/0.png", True, r"train: 1 .* test: 1 "),
+        ("digittrain1.png digittest1.png", True, r"train: 1 .* test: 1 "),
+        ("digit_train_1.png digit_test_1.png", True, r"train: 1 .* test: 1 "),
         ("a_train/0.png a_test/0.png b/0.png", True, r"train: 1 .* test: 1 .* no split"),
     ],
 )
