@@ -128,14 +128,17 @@ def claimed(
 
     config = with_absolute_path(config)
     run = Run.at(storage_path, name)
+    run.check_settings(config)  # before its images: with other settings these may not be had at all
     images, held_out = _open_images(config, num_workers, run)
     with lock.held(run.store):
         record_of_old_run(run, config)
         origin.prepare(run, config, start_from)
         notes = run.claim(config, data_record(images, held_out))
-        origin.write_start(run, run.config(), images)
         checkpoint.complete_left_overs(run.store)
-        told = [] if run.result() else [{"start": line} for line in start_lines(run.config(), images, held_out)]
+        finished = run.result()
+        if not finished:
+            origin.write_start(run, run.config(), images)
+        told = [] if finished else [{"start": line} for line in start_lines(run.config(), images, held_out)]
         for record in (*told, *({"event": note} for note in notes)) if show is not None else ():
             show(record)
         yield run

@@ -42,14 +42,14 @@ def write_data_record(store: Store, record: DataRecord) -> None:
     store.write(DATA_FILE, strict_json.dumps(record, indent=1).encode())
 
 
-def check_images(store: Store, found: DataRecord, path: str) -> bool:
-    """Whether the run says which images it is of. Raises UserError if what was found at a path are others.
+def check_images(store: Store, found: DataRecord, path: str) -> None:
+    """Raises UserError if the run says which images it is of, and what was found at a path are others.
 
     found: of both sets, or of one of them.
     """
     recorded = read_data_record(store)
     if recorded is None:
-        return False
+        return
     wanted = {name: recorded[name] for name in found}
     if found != wanted:
         then, now = _in_words(wanted), _in_words(found)
@@ -59,7 +59,6 @@ def check_images(store: Store, found: DataRecord, path: str) -> bool:
             f"The images of data.path {path!r} are not those that the run {store.location} was made with: {differ}; "
             f"give the path of the same images{other_decoder}, or choose another --name for a run of these."
         )
-    return True
 
 
 def _in_words(record: DataRecord) -> str:
@@ -68,13 +67,21 @@ def _in_words(record: DataRecord) -> str:
 
 
 def continued(old: Config, new: Config) -> Config:
-    """The new config, with the course of the rate that the run has, where it names none of its own."""
-    before = old.learning
-    same_length = new.learning.num_updates == before.num_updates
-    decay = before.decay_updates if same_length else before.rate_updates
-    if new.learning.decay_updates is not None or decay is None:
-        return new
-    return new.model_copy(update={"learning": new.learning.model_copy(update={"decay_updates": decay})})
+    """The new config, with the course of the rate that the run has, where it names none of its own.
+
+    And with the run's length where the new one is that which it had before it was made longer, or between the two: so
+    the command that began it goes on with it.
+    """
+    before, wanted = old.learning, new.learning
+    # A run that is made longer keeps its course, so it ends after that course.
+    shorter = before.rate_updates <= wanted.num_updates < before.num_updates
+    length = before.num_updates if shorter else wanted.num_updates
+    decay = before.decay_updates if length == before.num_updates else before.rate_updates
+    if wanted.decay_updates is not None:
+        decay = wanted.decay_updates
+    return new.model_copy(
+        update={"learning": wanted.model_copy(update={"num_updates": length, "decay_updates": decay})}
+    )
 
 
 def check_same(old: Config, new: Config, location: str, *, same_images: bool) -> None:
@@ -92,6 +99,14 @@ def check_same(old: Config, new: Config, location: str, *, same_images: bool) ->
             f"The run {location} has {length}={had}, which may be raised, but not lowered to {wanted}; give "
             f"{length}={had} to go on with it, or choose another --name."
         )
+
+
+def kept_length_in_words(asked: Config, kept: Config, location: str) -> str:
+    """What a user is told who asks for a length that the run had before it was made longer."""
+    return (
+        f"The run {location} was made longer: it has learning.num_updates={kept.learning.num_updates} and keeps that, "
+        f"though this command gives {asked.learning.num_updates}."
+    )
 
 
 def evaluation_differences(old: Config, new: Config) -> list[str]:

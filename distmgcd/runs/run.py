@@ -10,6 +10,7 @@ STORAGE/NAME/data.json        which images it is of, see identity.py
 STORAGE/NAME/origin.json      of a run that started from another one's weights, see training/origin.py
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -52,9 +53,11 @@ class Run:
 
     @staticmethod
     def at(storage_path: str, name: str) -> "Run":
-        """Raises UserError."""
+        """A run by its name, whether it is there or not. Raises UserError if none can be there."""
         check_place(storage_path, name)
-        return Run(name, Store(f"{storage_path.rstrip('/')}/{name}"))
+        run = Run(name, Store(f"{storage_path.rstrip('/')}/{name}"))
+        run._is_there(advice="choose another --name or --storage-path")
+        return run
 
     @staticmethod
     def open(path: str) -> "Run":
@@ -65,13 +68,23 @@ class Run:
                 "train` prints the path of the run it made."
             )
         run = Run(Path(path).name, Store(path))
-        if not run.store.exists("config.yaml"):
+        if not run._is_there(advice="give the folder that `distmgcd train` printed"):
             near = f" (did you mean runs/{path}?)" if Path("runs", path, "config.yaml").is_file() else ""
             raise UserError(
                 f"There is no run at {path}{near}: it has no config.yaml; `distmgcd train` prints the path of the run "
                 "it made, and `distmgcd runs FOLDER` lists those in a folder."
             )
         return run
+
+    def _is_there(self, *, advice: str) -> bool:
+        """Raises UserError if its place cannot be looked at: a name too long, a folder without permission."""
+        try:
+            return self.store.exists("config.yaml")
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            raise UserError(
+                f"The place of a run, {self.store.location}, cannot be looked at ({reason}); {advice}."
+            ) from None
 
     def claim(self, config: Config, data: DataRecord | None = None) -> list[str]:
         """Write what a new run is, or see that this one may go on with the config; returns what a user should know.
@@ -81,14 +94,19 @@ class Run:
         if not self.store.exists("config.yaml"):
             self._write(config, data)
             return []
-        old = self.config()
-        same_images = bool(data) and identity.check_images(self.store, data, config.data.path)
-        config = identity.continued(old, config)
-        identity.check_same(old, config, self.store.location, same_images=same_images)
+        asked, old = config, self.config()
+        config = identity.continued(old, asked)
+        knows_images = bool(data) and identity.read_data_record(self.store) is not None
+        # The settings first: of other ones, images at the same path differ, too.
+        identity.check_same(old, config, self.store.location, same_images=knows_images)
+        if data:
+            identity.check_images(self.store, data, config.data.path)
         moved = old.model_copy(update={"data": config.data})
         longer = config.learning.num_updates > old.learning.num_updates
         ended = {"finished": self.result() is not None}
         notes = [identity.longer_in_words(old, config, self.store.location, **ended)] if longer else []
+        if asked.learning.num_updates < config.learning.num_updates:
+            notes.append(identity.kept_length_in_words(asked, config, self.store.location))
         if moved != old:
             notes.append(f"The images of the run are at {config.data.path} now (they were at {old.data.path}).")
         if longer:
@@ -98,6 +116,15 @@ class Run:
             notes.append(self._too_late(changed))
         self._write(moved if finished else config, data, before=old)  # what may change takes effect from here on
         return notes
+
+    def check_settings(self, config: Config) -> None:
+        """See that this run, if it is there, may go on with these settings, wherever its images are now.
+
+        Raises UserError.
+        """
+        if self.store.exists("config.yaml"):
+            old = self.config()
+            identity.check_same(old, identity.continued(old, config), self.store.location, same_images=True)
 
     def result(self) -> dict[str, Any] | None:
         """What result.json holds of a run that has come to its end; None of one that has not, or that goes on past it.

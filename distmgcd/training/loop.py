@@ -19,6 +19,7 @@ from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved
 from distmgcd.training.assemble import make_ahead, make_chains, make_learner, make_method
 from distmgcd.training.feed import Batch
+from distmgcd.training.origin import check_untrained
 from distmgcd.training.results import evaluate, finish
 from distmgcd.training.state import Training, begin, leave, save, tell
 from distmgcd.training.stop import Request, Stopped
@@ -181,6 +182,7 @@ def go_back(training: Training, event: Diverged) -> None:
         if training.chains:
             training.chains.load(found.chains())
     else:
+        check_untrained(training.run)
         training.learner = make_learner(config, training.worker)
         training.ahead = make_ahead(config, training.learner)
     seconds = training.progress.seconds

@@ -106,11 +106,16 @@ def _check_started_from(run: Run, start: StartFrom | None) -> None:
 
 
 def write_start(run: Run, config: Config, images: ImageSet) -> None:
-    """The checkpoint of update 0, of a run with an origin that has no checkpoint yet. Raises UserError."""
+    """The checkpoint of update 0, of a run with an origin that has no whole checkpoint. Raises UserError."""
     origin = read_origin(run)
-    if origin is None or checkpoint.names(run.store):
+    if origin is None or checkpoint.newest(run.store, warn=lambda _: None):
         return
-    found = retention.find(Run.open(origin.run).store, origin.checkpoint, metric="swd")
+    try:
+        found = retention.find(Run.open(origin.run).store, origin.checkpoint, metric="swd")
+    except UserError as error:
+        raise UserError(
+            _no_start(run, origin, why=f", nor can it be written anew ({str(error).rstrip('.')})")
+        ) from None
     if _sha256(found, origin.weights) != origin.sha256:
         raise UserError(
             f"The weights that the run {run.store.location} was to start from, {origin}, are no longer the same; "
@@ -124,6 +129,22 @@ def write_start(run: Run, config: Config, images: ImageSet) -> None:
     start = checkpoint.snapshot(learner, start_distribution(images), Progress(), chains=chains)
     with run.writing():
         checkpoint.write(run.store, start)
+
+
+def check_untrained(run: Run) -> None:
+    """See that a run without a checkpoint to begin from may begin with untrained networks. Raises UserError."""
+    if origin := read_origin(run):
+        raise UserError(_no_start(run, origin))
+
+
+def _no_start(run: Run, origin: Origin, *, why: str = "") -> str:
+    names, zero = checkpoint.names(run.store), checkpoint.name_of(0)
+    has = f" (it has {', '.join(names)})" if names else ""
+    return (
+        f"The run {run.store.location} started from {origin}, but no whole checkpoint is left that it can begin from"
+        f"{has}{why}; put back a copy of "
+        f"{run.store.path(f'{checkpoint.FOLDER}/{zero}')}, or of a later checkpoint."
+    )
 
 
 def _sha256(found: Checkpoint, weights: Weights) -> str:

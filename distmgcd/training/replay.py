@@ -27,10 +27,11 @@ from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 from distmgcd.training import loop, state
-from distmgcd.training.assemble import make_method, open_training_images
+from distmgcd.training.assemble import make_method
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
-from distmgcd.training.run_images import with_data
+from distmgcd.training.origin import read_origin
+from distmgcd.training.run_images import images_of, with_data
 from distmgcd.training.speed import with_speed_of_run
 from distmgcd.training.state import Training
 from distmgcd.training.worker import LocalWorker
@@ -49,7 +50,7 @@ class Replay:
 
     run: str
     update: int  # from 1, as the log counts
-    checkpoint: int  # updates done in the checkpoint that was loaded; 0: the untrained model
+    checkpoint: int  # updates done in the checkpoint that was loaded; 0: the run's start
     rate_scale: float  # of the learning rates, as it was before this update
     images: list[int]  # where each stands in the training set
     grids: list[GridChains] = field(repr=False)  # coarse to fine
@@ -128,7 +129,7 @@ def _at_checkpoint(
 ) -> Training:
     """The run in this process at its newest whole checkpoint of at most so many updates, or at its start."""
     found = checkpoint.newest(run.store, warn=tell, at_most=update)
-    images = _open_images(run, config)
+    images = images_of(run, config, "images")
     reference = found or checkpoint.newest(run.store, warn=lambda _: None)
     starts = _check_images(images, reference.starts(), run, tell) if reference else start_distribution(images)
     return state.at(
@@ -153,6 +154,8 @@ def _tell_what_follows(
         return
     if progress.update:
         where = f"The newest checkpoint before update {update + 1} is that of update {progress.update}"
+    elif origin := read_origin(run):
+        where = f"The newest weights before update {update + 1} are those that the run started from, {origin}"
     else:
         where = f"No checkpoint before update {update + 1} is left (checkpoint.keep={config.checkpoint.keep})"
     which = f"update {first} is" if first == update else f"updates {first} to {update} are"
@@ -220,18 +223,11 @@ def _check_update(update: int, run: Run, config: Config) -> None:
         )
 
 
-def _open_images(run: Run, config: Config) -> ImageSet:
-    try:
-        return open_training_images(config)
-    except UserError as error:
-        raise UserError(
-            f"The images of the run {run.store.location} cannot be opened: {str(error).rstrip('.')}; "
-            "--data PATH says where they are on this machine."
-        ) from None
-
-
 def _check_images(images: ImageSet, learned: StartDistribution, run: Run, tell: Tell) -> StartDistribution:
-    """See that these are the images that the run learns from, by how many have which mean colour; returns that."""
+    """See that these are the images that the run learns from, by how many have which mean colour; returns that.
+
+    Of a run that does not say which images it is of: images_of has refused others of one that does.
+    """
     num_learned = int(learned.counts.sum())
     if len(images) != num_learned:
         raise UserError(

@@ -39,9 +39,9 @@ def first_line(speed: SpeedInUse) -> str:
     return f"Training on {workers}: {speed['device']}, {how}."
 
 
-def change_of_speed(found: Checkpoint, now: SpeedInUse, config: Config) -> str | None:
+def change_of_speed(found: Checkpoint, now: SpeedInUse, run: Run) -> str | None:
     """What a run says whose checkpoint was made by another device, execution or precision; None if by this one."""
-    before = found.speed or _of_old_checkpoint(config)
+    before = found.speed or _of_older_version(run)
     changed = [key for key in ("device", "execution", "precision") if before.get(key, now[key]) != now[key]]
     if not changed:
         return None
@@ -73,11 +73,14 @@ def with_speed_of_run(
 
 def speed_at(run: Run, update: int) -> SpeedInUse:
     """What the run used at an update, from 1; {} if it does not say."""
-    logged = [speed for done, speed in _logged(run) if done < update]
-    if logged:
-        return logged[-1]
+    logged = list(_logged(run))
+    if before := [speed for done, speed in logged if done < update]:
+        return before[-1]
     newest = checkpoint.newest(run.store, warn=lambda _: None)
-    return newest.speed if newest else {}
+    if newest is None:
+        return {}
+    # A log that says it only of later updates is of a run that an older version began and this one went on with.
+    return (None if logged else newest.speed) or _of_older_version(run)
 
 
 def _logged(run: Run) -> Iterator[tuple[int, SpeedInUse]]:
@@ -94,9 +97,9 @@ def _logged(run: Run) -> Iterator[tuple[int, SpeedInUse]]:
         yield entry["update"], entry["speed"]
 
 
-def _of_old_checkpoint(config: Config) -> SpeedInUse:
-    """Of one that does not say: plain execution was in fp32 then."""
-    return {"precision": "fp32"} if config.speed.execution == "plain" else {}
+def _of_older_version(run: Run) -> SpeedInUse:
+    """Where nothing says it: plain execution was in fp32 then. The run's own config, as debug puts plain for auto."""
+    return {"precision": "fp32"} if run.config().speed.execution == "plain" else {}
 
 
 def _counted(number: int, what: str) -> str:

@@ -34,7 +34,7 @@ from distmgcd.training.assemble import (
 from distmgcd.training.assess import Distances, start_distribution
 from distmgcd.training.feed import Feed
 from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
-from distmgcd.training.origin import read_origin
+from distmgcd.training.origin import check_untrained, read_origin
 from distmgcd.training.speed import SpeedInUse, change_of_speed, first_line, speed_in_use
 from distmgcd.training.worker import Worker
 
@@ -86,7 +86,7 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         starts=found.starts() if found else start_distribution(images),
     )
     training.frechet = frechet_distance_of(config, training.held_out, worker)
-    if found and found.progress.update and (changed := change_of_speed(found, training.speed, config)):
+    if found and found.progress.update and (changed := change_of_speed(found, training.speed, run)):
         events.append(changed)
     if worker.rank == 0:
         note_images(training)
@@ -106,7 +106,12 @@ def at(
     starts: StartDistribution,
     rate_scale: float | None = None,
 ) -> Training:
-    """The run as a checkpoint has it, or untrained. rate_scale: of the learning rates, if not the checkpoint's."""
+    """The run as a checkpoint has it, or untrained. rate_scale: of the learning rates, if not the checkpoint's.
+
+    Raises UserError where it has no checkpoint and did not start untrained.
+    """
+    if found is None:
+        check_untrained(run)
     learner, chains = make_learner(config, worker), make_chains(config, worker, num_images=len(images))
     if found:
         checkpoint.restore(learner, found)

@@ -70,6 +70,28 @@ def test_a_run_that_was_stopped_may_get_longer_too(unbroken: Path, tmp_path: Pat
     assert not (tmp_path / "run" / "result_000006.json").exists()
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_command_that_began_a_run_goes_on_with_it_after_it_was_made_longer(
+    unbroken: Path, tmp_path: Path, finished: bool
+):
+    debug(tmp_path)
+    debug(tmp_path, "learning.num_updates=8")
+    if finished:
+        debug(tmp_path, LONGER)
+    else:
+        with pytest.raises(Stopped):
+            debug(tmp_path, LONGER, show=stop_after(9))
+    for command in ((), ("learning.num_updates=8",)):
+        shown = []
+        assert debug(tmp_path, *command, show=shown.append)["update"] == 10
+        given = 8 if command else 6
+        said = f"was made longer: it has learning.num_updates=10 and keeps that, though this command gives {given}"
+        assert [record for record in shown if said in record.get("event", "")]
+    assert_same(tmp_path, unbroken)
+    with pytest.raises(UserError, match="num_updates=10, which may be raised, but not lowered to 5"):
+        debug(tmp_path, "learning.num_updates=5")
+
+
 def test_a_run_does_not_get_shorter_and_says_how_long_it_is(tmp_path: Path):
     debug(tmp_path)
     with pytest.raises(

@@ -8,6 +8,7 @@ from tiny_runs import debug, tiny_config
 
 from distmgcd.data import import_images
 from distmgcd.errors import UserError
+from distmgcd.launch import with_absolute_path
 from distmgcd.runs import identity
 from distmgcd.runs.run import Run
 from distmgcd.scoring.processes import evaluate_run
@@ -70,6 +71,31 @@ def test_other_images_are_refused_whatever_their_path(moved, tmp_path: Path, sam
     ):
         debug(tmp_path, f"data.path={old if same_path else new}")
     assert path_of(tmp_path) == str(old)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "data.pad=2", "data.background=white", "data.validation=0.5", "data.leave_out_copies=true", "data.split=nope",
+        "data.held_out=nope", "grids.sizes=[2,4]",
+    ],
+)  # fmt: skip
+def test_a_setting_that_makes_other_images_is_named_itself(tmp_path: Path, setting: str):
+    Run.at(str(tmp_path), "run").claim(
+        with_absolute_path(tiny_config()),
+        {"images": {"num": 1, "content": "x"}} | {"held_out": {"num": 1, "content": "x"}},
+    )
+    with pytest.raises(UserError, match=f"holds a different config: {setting.partition('=')[0]} "):
+        debug(tmp_path, setting)
+
+
+def test_the_settings_are_looked_at_before_the_images_where_both_differ(digits: Path, tmp_path: Path):
+    debug(tmp_path, f"data.path={digits}")
+    with pytest.raises(UserError, match=r"holds a different config: data.pad \(0 there, 2 now\); choose"):
+        Run.at(str(tmp_path), "run").claim(
+            tiny_config("data.path=elsewhere", "data.pad=2"),
+            {key: {"num": 1, "content": "x"} for key in ("images", "held_out")},
+        )
 
 
 def test_an_older_run_notes_its_images_while_they_are_there(digits: Path, tmp_path: Path):

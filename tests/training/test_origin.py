@@ -14,6 +14,8 @@ from distmgcd.runs.run import Run, StartFrom
 from distmgcd.training import loop
 from distmgcd.training.assemble import open_training_images
 from distmgcd.training.origin import read_origin, write_start
+from distmgcd.training.replay import replay
+from distmgcd.training.worker import LocalWorker
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,60 @@ def test_a_command_that_was_killed_before_the_first_checkpoint_starts_there_all_
     (tmp_path / "run" / "config.yaml").unlink()  # killed before that, and another run takes the name
     start(tmp_path, None)
     assert read_origin(run) is None
+
+
+def without_checkpoints(folder: Path, *updates: int) -> Run:
+    for update in updates:
+        shutil.rmtree(folder / "run" / "checkpoints" / checkpoint.name_of(update))
+    return Run.open(str(folder / "run"))
+
+
+def test_its_replay_begins_at_these_weights_and_without_them_not_at_random_ones(first: Path, tmp_path: Path):
+    start(tmp_path, str(first))
+    run = str(tmp_path / "run")
+    (note,) = replay(run, update=2, images="all", device="cpu").notes
+    assert note.startswith(f"Going over update 1 again from the averaged weights of {first} at update 6, ")
+    without_checkpoints(tmp_path, 0)
+    left = checkpoint.names(Run.open(run).store)
+    assert replay(run, update=checkpoint.update_of(left[0]) + 1, images="all", device="cpu").num_rerun == 0
+    with pytest.raises(
+        UserError, match=rf"started from the averaged .* \(it has {left[0]}.*put back a copy of .*/update_000000"
+    ):
+        replay(run, update=2, device="cpu")
+
+
+def test_without_any_checkpoint_it_trains_from_these_weights_or_not_at_all(first: Path, tmp_path: Path):
+    shutil.copytree(first, tmp_path / "first")
+    start(tmp_path, str(tmp_path / "first"))
+    run = Run.open(str(tmp_path / "run"))
+    without_checkpoints(tmp_path, *map(checkpoint.update_of, checkpoint.names(run.store)))
+    shutil.rmtree(tmp_path / "first")
+    assert start(tmp_path, None) == run.result(), "a finished run needs none"
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(UserError, match=r"no whole checkpoint is left .* nor can it be written anew \(There is no run"):
+        start(tmp_path, None)
+    with pytest.raises(UserError, match="no whole checkpoint is left that it can begin from; put back"):
+        loop.train(run.config(), LocalWorker(torch.device("cpu")), run)  # as a worker that starts again does
+
+
+def test_a_first_checkpoint_that_was_cut_short_is_written_anew(first: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(loop, "train", lambda config, worker, run: {})
+    start(tmp_path, str(first))
+    (tmp_path / "run" / "checkpoints" / "update_000000" / "checksums.json").unlink()  # an object store cannot rename
+    start(tmp_path, None)
+    assert checkpoint.newest(Run.open(str(tmp_path / "run")).store).name == "update_000000"
+
+
+def test_a_roll_back_that_finds_no_checkpoint_does_not_go_back_to_random_weights(first: Path, tmp_path: Path):
+    changes = ("learning.learning_rate=100", "watch.max_gap=3", "checkpoint.every=6")
+
+    def lose(record: dict) -> None:
+        if "speed" in record:
+            without_checkpoints(tmp_path, 0)
+
+    how = {"storage_path": str(tmp_path), "name": "run", "use_gpu": False}
+    with pytest.raises(UserError, match="no whole checkpoint is left that it can begin from; put back"):
+        launch.debug(tiny_config(*changes), start_from=str(first), show=lose, **how)
 
 
 def test_roll_backs_before_the_first_checkpoint_go_back_to_these_weights(first: Path, tmp_path: Path):

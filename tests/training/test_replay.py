@@ -329,15 +329,22 @@ def test_the_images_of_a_run_may_lie_elsewhere_on_this_machine(command, tmp_path
     assert_ends_are(again(tmp_path / "run", 2, images="all", data=f"{tmp_path}/here.parquet"), ends[2][0])
 
 
-def test_images_that_have_changed_are_told(trained: tuple, tmp_path: Path):
+def test_other_images_are_refused_and_told_where_the_run_does_not_say_which_it_is_of(trained: tuple, tmp_path: Path):
     from distmgcd.data.samples import write_parquet
 
     digits = open_training_images(tiny_config()).images
     write_parquet(digits[:1000], tmp_path / "fewer.parquet")
     write_parquet(np.minimum(digits, 200), tmp_path / "darker.parquet")
+    fewer, darker = f"{tmp_path}/fewer.parquet", f"{tmp_path}/darker.parquet"
+    with pytest.raises(UserError, match="fewer.parquet' are not those .*: 1438 training images then, 1000 "):
+        again(trained[0], 5, data=fewer)
+    with pytest.raises(UserError, match="darker.parquet' are not those that the run .* but with other pixels"):
+        again(trained[0], 5, data=darker)
+    older = without_checkpoints(trained[0], tmp_path)
+    (older / "data.json").unlink()
     with pytest.raises(UserError, match="learns from 1438, but .*fewer.parquet.* has 1000 now"):
-        again(trained[0], 5, data=f"{tmp_path}/fewer.parquet")
-    assert "have changed since" in again(trained[0], 5, data=f"{tmp_path}/darker.parquet").notes[0]
+        again(older, 5, data=fewer)
+    assert "have changed since" in again(older, 5, data=darker).notes[0]
 
 
 MISTAKES = [

@@ -1,5 +1,6 @@
 """A run says how it executes its chains, keeps that, and is replayed so, whatever auto is on the machine."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -14,12 +15,13 @@ from distmgcd.core import fast
 from distmgcd.runs import checkpoint
 from distmgcd.runs.run import Run
 from distmgcd.training.replay import replay
-from distmgcd.training.speed import change_of_speed, first_line
+from distmgcd.training.speed import change_of_speed, first_line, speed_at
 
 sys.path.insert(0, str(Path(__file__).parent))
 from captured import captured_ends  # noqa: E402
 
 AUTO = ("speed.execution=auto", "speed.precision=auto")
+PLAIN = ("speed.execution=plain", "speed.precision=auto")
 
 
 @pytest.fixture
@@ -96,10 +98,10 @@ def test_a_run_that_goes_on_where_auto_is_another_says_so(tmp_path: Path, plays:
 
 def test_what_is_told_of_a_change_and_when(tmp_path: Path):
     debug(tmp_path)
-    found, config = newest(tmp_path), tiny_config()
-    assert change_of_speed(found, found.speed, config) is None
-    assert change_of_speed(found, {**found.speed, "threads": 4, "workers": 2}, config) is None
-    changed = change_of_speed(found, {**found.speed, "execution": "captured", "device": "A100"}, config)
+    found, run = newest(tmp_path), Run.open(str(tmp_path / "run"))
+    assert change_of_speed(found, found.speed, run) is None
+    assert change_of_speed(found, {**found.speed, "threads": 4, "workers": 2}, run) is None
+    changed = change_of_speed(found, {**found.speed, "execution": "captured", "device": "A100"}, run)
     assert changed.startswith("Up to update 6 this run used cpu, traced; here it uses A100, captured. ")
 
 
@@ -107,10 +109,49 @@ def test_a_checkpoint_of_an_older_version_goes_on_without_a_word_but_for_plain_c
     state = json.dumps({"progress": {"update": 6}, "versions": {}}).encode()
     found = checkpoint.Checkpoint("update_000006", checkpoint.Progress(update=6), {"state.json": state})
     now = {"device": "cpu", "execution": "plain", "precision": "bf16", "threads": 1, "workers": 1}
-    assert found.speed == {} and change_of_speed(found, {**now, "execution": "traced"}, tiny_config(*AUTO)) is None
-    plain = tiny_config("speed.execution=plain", "speed.precision=auto")
+    auto, plain = Run.at(str(tmp_path), "auto"), Run.at(str(tmp_path), "plain")
+    auto.claim(tiny_config(*AUTO))
+    plain.claim(tiny_config(*PLAIN))
+    assert found.speed == {} and change_of_speed(found, now, auto) is None, "debug has put plain for auto"
     assert "used fp32; here it uses bf16" in change_of_speed(found, now, plain)
     assert change_of_speed(found, {**now, "precision": "fp32"}, plain) is None
+
+
+def as_an_older_version_left_it(folder: Path) -> None:
+    """Neither the log nor a checkpoint says how chains were executed."""
+    run = folder / "run"
+    log = [line for line in (run / "log" / "metrics.jsonl").read_text().splitlines(True) if '"speed"' not in line]
+    (run / "log" / "metrics.jsonl").write_text("".join(log))
+    for state in run.glob("checkpoints/*/state.json"):
+        content = {key: value for key, value in json.loads(state.read_text()).items() if key != "speed"}
+        state.write_text(json.dumps(content))
+        checksums = state.with_name("checksums.json")
+        sums = json.loads(checksums.read_text()) | {"state.json": hashlib.sha256(state.read_bytes()).hexdigest()}
+        checksums.write_text(json.dumps(sums))
+
+
+def test_debug_tells_no_history_of_an_older_run_that_nobody_knows(tmp_path: Path, plays: Callable):
+    plays("bf16")
+    debug(tmp_path, *AUTO)
+    as_an_older_version_left_it(tmp_path)
+    shown = []
+    debug(tmp_path, *AUTO, "learning.num_updates=7", show=shown.append)
+    assert not [record for record in shown if "this run used" in record.get("event", "")]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_replay_of_an_older_plain_run_is_in_fp32_though_it_has_gone_on_in_bf16(
+    tmp_path: Path, plays: Callable, goes_on: bool
+):
+    plays("fp32")
+    debug(tmp_path, *PLAIN)
+    as_an_older_version_left_it(tmp_path)
+    plays("bf16")
+    if goes_on:
+        debug(tmp_path, *PLAIN, "learning.num_updates=7")
+    run = Run.open(str(tmp_path / "run"))
+    assert speed_at(run, 5) == {"precision": "fp32"}
+    assert not goes_on or speed_at(run, 7)["precision"] == "bf16"
 
 
 @pytest.mark.parametrize(("of_run", "here"), [("fp32", "bf16"), ("bf16", "fp32")])
