@@ -50,3 +50,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion in a notebook, though none is imported yet."""
+    return sorted({*globals(), *__all__})

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "num_workers": set(),
     "pack": set(),
     "core": {"torch", "triton"},  # triton in noise_kernels.py, which is imported on a GPU
-    "config": {"yaml", "pydantic"},
+    "config": {"yaml", "pydantic", "pydantic_core"},
     "evaluate": {"torch", "numpy", "PIL", "torch_fidelity", "skimage"},
     "runs": {"torch", "numpy", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
     "training": {"torch", "numpy", "PIL", "yaml"},
@@ -194,3 +194,7 @@ def test_debug_mode_runs_where_ray_and_typer_are_not_installed(tmp_path: Path):
 def test_functions_of_the_package_stay_functions_whatever_has_been_imported():
     """A subpackage of the same name would take a function's place as soon as anything imports it."""
     assert not [name for name in distmgcd.__all__ if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()]
+
+
+def test_the_public_names_are_listed_before_any_is_imported():
+    assert set(distmgcd.__all__) <= set(dir(distmgcd))

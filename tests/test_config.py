@@ -309,3 +309,10 @@ def test_every_setting_answers_nonsense_with_a_sentence(path: str):
 
 def test_defaults_are_within_their_own_rules():
     assert isinstance(make_config(MINIMAL), Config)
+
+
+@pytest.mark.parametrize("path", ["learning.num_updates", "langevin.step_size", "seed", "data.noise"])
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_true_and_false_are_no_numbers(path: str, value: str):
+    text = sentence(f"{path}={value}")
+    assert text.startswith(f"{path} must be ") and f"but is {value.title()}" in text

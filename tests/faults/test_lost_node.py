@@ -27,7 +27,7 @@ from tiny_runs import records_of
 
 pytestmark = pytest.mark.slow
 
-NUM_UPDATES = 300
+NUM_UPDATES = 900  # the run must not be over before a node has joined
 # Large batches: updates long enough that nodes can come and go. Blocks: one worker or two, the run is the same bit for
 # bit, if a worker has as many threads as the other.
 LONG = (

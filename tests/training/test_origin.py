@@ -88,7 +88,7 @@ def test_its_replay_begins_at_these_weights_and_without_them_not_at_random_ones(
     start(tmp_path, str(first))
     run = str(tmp_path / "run")
     (note,) = replay(run, update=2, images="all", device="cpu").notes
-    assert note.startswith(f"Going over update 1 again from the averaged weights of {first} at update 6, ")
+    assert f"the run started from, the averaged weights of {first} at update 6, so update 1 is computed again" in note
     without_checkpoints(tmp_path, 0)
     left = checkpoint.names(Run.open(run).store)
     assert replay(run, update=checkpoint.update_of(left[0]) + 1, images="all", device="cpu").num_rerun == 0
