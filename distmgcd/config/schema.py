@@ -74,15 +74,22 @@ class Grids(Section):
 
 
 class Network(Section):
-    """The ConvNets. One value serves every layer, a list is one a layer, a list of lists is one list a grid."""
+    """The ConvNets. One value serves every layer, a list is one per layer, a list of lists is one list per grid.
 
-    kind: Literal["convnet", "paper"] = "convnet"  # paper: the authors' networks for grids 4, 16 and 64
+    A layer is a convolution; in a residual network it is a block of two, and its stride that of the average pooling
+    after it, which the last block does without.
+    """
+
+    # paper: the authors' networks for grids 4, 16 and 64
+    kind: Literal["convnet", "residual", "paper"] = "convnet"
     channels: tuple[Count, ...] | tuple[tuple[Count, ...], ...] = (64, 128, 256)
     kernels: Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...] = 3
     strides: Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...] = 2
     activation: Activation = "leaky_relu"
     # batch couples the chains of a batch: a picture then depends on its neighbours and on the number of workers
     norm: Norm = "none"
+    # dense: a weight for every value of the last maps. sum: for the sum of each map, blind to where something is.
+    head: Literal["dense", "sum"] = "dense"
 
     def layers(self, sizes: Sequence[int]) -> list[tuple[Layer, ...]]:
         """The convolutions of every grid, as (kernel, stride, channels)."""

@@ -1,6 +1,6 @@
 """From a config to the numbers and modules of the method, which know no config."""
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 
@@ -8,28 +8,31 @@ from distmgcd.config import Config
 from distmgcd.core.ahead import Ahead
 from distmgcd.core.blocks import Blocks
 from distmgcd.core.chains import Chains
-from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
+from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.fast import Speed, Walker, walker_of
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
+from distmgcd.core.networks import NETWORKS, ConvLayer
 from distmgcd.data import ImageSet, open_images, shard
 from distmgcd.training.worker import Worker
 
 
 def make_model(config: Config) -> MultiGridEnergy:
     """The untrained model, on the CPU: its weights are a function of the seed."""
-    sizes = config.grids.sizes
-    grids = zip(sizes, config.network.layers(sizes), config.per_grid("langevin.reference_sigma"), strict=True)
+    sizes, network = config.grids.sizes, config.network
+    make_network = partial(
+        NETWORKS["residual" if network.kind == "residual" else "convnet"],
+        activation=network.activation,
+        norm=network.norm,
+        head=network.head,
+    )
+    grids = zip(sizes, network.layers(sizes), config.per_grid("langevin.reference_sigma"), strict=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return MultiGridEnergy(
             [
                 ConvEnergy(
-                    size,
-                    config.data.channels,
-                    [ConvLayer(*layer) for layer in layers],
-                    activation=config.network.activation,
-                    norm=config.network.norm,
+                    make_network(size, config.data.channels, [ConvLayer(*layer) for layer in layers]),
                     reference_sigma=sigma,
                 )
                 for size, layers, sigma in grids
