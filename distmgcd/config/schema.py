@@ -24,6 +24,7 @@ Switch = Annotated[Literal["auto"] | bool, Field(description="auto, true or fals
 Activation = Literal["leaky_relu", "relu", "silu", "gelu", "elu", "softplus"]
 Norm = Literal["none", "layer", "spectral", "batch"]
 Clamp = Literal["none", "end", "step"]
+Schedule = Literal["constant", "falling"]
 Layer = tuple[int, int, int]  # kernel, stride, output channels of one convolution
 
 # The authors' networks (their TensorFlow code; the table in Gao et al. 2017 differs in the counts it names).
@@ -50,6 +51,9 @@ class Data(Section):
     validation: Decay = 0.0
     flip: bool = False  # mirror half of the observed images, a fresh draw at every update
     noise: Level = 0.02  # deviation of the Gaussian noise on observed images; pixels span [-1, 1]
+    # Where that deviation falls to over the first 30 % of the updates; null: it stays. Much noise makes the data easy
+    # to reach at first, little lets the energy know their detail at the end.
+    final_noise: Level | None = None
     max_corrupt: Fraction = 0.001
 
 
@@ -127,6 +131,9 @@ class LangevinSettings(Section):
     num_steps: Count | tuple[Count, ...] = 20
     step_size: Size | tuple[Size, ...] = math.sqrt(2.0)  # s; drift is s^2 / 2 times the gradient
     temperature: Level | tuple[Level, ...] = 5e-5  # T; one step's noise has deviation s sqrt(T)
+    # falling: the noise of a step falls linearly, from s sqrt(T) at the first step of the coarsest grid to 0 at the
+    # last one of the finest, so that samples carry no grain of it. constant: the same at every step.
+    noise: Schedule | tuple[Schedule, ...] = "constant"
     clamp: Clamp | tuple[Clamp, ...] = (
         "end"  # keep pixels in [-1, 1]: never (none), after the chain (end), at every step
     )
@@ -166,6 +173,7 @@ class Learning(Section):
     betas: tuple[Decay, Decay] = (0.5, 0.999)
     warmup: Whole = 50  # updates over which the rate rises from 0
     final_rate: Fraction = 0.02  # rate at the last update, as a fraction; 1 keeps it constant
+    clip_norm: SizeOrInf | tuple[SizeOrInf, ...] = math.inf  # largest norm of a grid's gradient; larger: scaled down
     ema: Fraction = 0.995  # decay of the averaged weights that samples are drawn with
 
 
@@ -255,7 +263,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "Config":
         self.network.layers(self.grids.sizes)
-        for section, keys in (("langevin", LangevinSettings.model_fields), ("learning", ("learning_rate",))):
+        for section, keys in (
+            ("langevin", LangevinSettings.model_fields),
+            ("learning", ("learning_rate", "clip_norm")),
+        ):
             for key in keys:
                 self.per_grid(f"{section}.{key}")
         check_together(self)

@@ -43,7 +43,15 @@ def make_model(config: Config) -> MultiGridEnergy:
 def make_langevin(config: Config) -> list[Langevin]:
     """How the chains of every grid move, coarse to fine."""
     keys = ("num_steps", "step_size", "temperature", "clamp")
-    return [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys), strict=True)]
+    settings = [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys), strict=True)]
+    total, done = sum(of_grid.num_steps for of_grid in settings), 0
+    for grid, schedule in enumerate(config.per_grid("langevin.noise")):
+        num_steps = settings[grid].num_steps
+        if schedule == "falling":
+            left = [1.0 - step / max(1, total - 1) for step in (done, done + num_steps - 1)]
+            settings[grid] = settings[grid]._replace(cooling=(left[0], left[1]))
+        done += num_steps
+    return settings
 
 
 def make_walker(config: Config) -> Walker:
@@ -65,11 +73,13 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
         seed=config.seed,
         flip=config.data.flip,
         observed_noise=config.data.noise,
+        final_observed_noise=config.data.final_noise,
         num_updates=learning.num_updates,
         warmup=learning.warmup,
         learning_rate=[rate * rate_scale for rate in config.per_grid("learning.learning_rate")],
         final_rate=learning.final_rate,
         ema=learning.ema,
+        clip_norm=config.per_grid("learning.clip_norm"),
         start=config.start.kind,
         mask=learning.mask,
         walker=make_walker(config),
