@@ -3,7 +3,8 @@
     distmgcd.load(run).sample(64, seed=0)        fresh samples of a trained run
     distmgcd.load_config("digits", [...])        a preset with changes
     distmgcd.train(config, storage_path, name)   train on Ray; distmgcd.debug does the same in this process
-    distmgcd.tune("tune_configs/step_size.yaml") search settings with Ray Tune; returns Ray's ResultGrid
+    distmgcd.train(..., start_from=run)          a new run that starts with another run's weights (or StartFrom(...))
+    distmgcd.tune("step_size")                   search settings with Ray Tune; returns Ray's ResultGrid
     distmgcd.evaluate_run(run)                   measure a trained run; every number with its protocol
     distmgcd.inpaint_run(run)                    hide parts of held-out images, and measure how it fills them
     distmgcd.replay(run, update=50)              the chains of one update of a run again, with every step
@@ -15,6 +16,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "StartFrom",
     "UserError",
     "debug",
     "evaluate_run",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "StartFrom": "distmgcd.runs.run",
     "UserError": "distmgcd.errors",
     "debug": "distmgcd.launch",
     "evaluate_run": "distmgcd.scoring.processes",

@@ -1,6 +1,8 @@
 """What a user sees of a run: a line that moves on a terminal, a line now and then in a file."""
 
+import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,7 +22,10 @@ _SECONDS_BETWEEN_LINES = 10.0  # where nobody watches a terminal
 
 
 class Display:
-    """Called with every record of a run's log; a context, so that the terminal is left as it was."""
+    """Called with what a run shows: lines before it begins, {"start": ...}, then every record of its log.
+
+    A context, so that the terminal is left as it was.
+    """
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console(file=sys.stdout, highlight=False)
@@ -28,6 +33,7 @@ class Display:
             Live(console=self._console, refresh_per_second=4, transient=True) if self._console.is_terminal else None
         )
         self._last_line = 0.0
+        self._told: set[str] = set()  # lines of a start: a comparison starts many runs on the same images
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -41,7 +47,12 @@ class Display:
             self._live.stop()
 
     def __call__(self, record: dict[str, Any]) -> None:
-        if "event" in record:
+        if "start" in record:
+            if record["start"] in self._told:
+                return
+            self._told.add(record["start"])
+            self._console.print(Text(record["start"]), soft_wrap=True)
+        elif "event" in record:
             self._console.print(Text(record["event"], style="yellow"), soft_wrap=True)
         elif "swd" in record:
             distances = distances_in_words(record["swd"], record["swd_spread"])
@@ -54,23 +65,49 @@ class Display:
         elif "grids" not in record:
             return  # what a checkpoint took is for the log
         elif self._live:
-            self._live.update(Text(line_of(record), overflow="ellipsis", no_wrap=True))
+            self._live.update(Text(line_of(record, width=self._console.width), no_wrap=True))
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or record["update"] == record["num_updates"]:
             self._last_line = time.monotonic()
-            self._console.print(line_of(record), soft_wrap=True)
+            self._console.print(Text(line_of(record)), soft_wrap=True)
 
 
-def line_of(record: dict[str, Any]) -> str:
-    """One record in one line: update, speed, each grid's energy gap and drift against noise, time left."""
-    grids = "  ".join(f"{size}x{size} {values['gap']:+.3f}" for size, values in record["grids"].items())
-    ratios = " ".join(
-        f"{v['drift_to_noise']:.1f}" if v["drift_to_noise"] is not None else "-" for v in record["grids"].values()
-    )
-    minutes, seconds = divmod(round(record["seconds_left"]), 60)
-    return (
-        f"update {record['update']}/{record['num_updates']}  {record['images_per_s']:.0f} images/s  gap {grids}  "
-        f"drift/noise {ratios}  {minutes}:{seconds:02d} left"
-    )
+def line_of(record: dict[str, Any], *, width: int | None = None) -> str:
+    """One record: time left, update, speed, each grid's energy gap and drift against noise.
+
+    width: of a terminal, in characters; what does not fit goes on in further lines. None: one line of any length.
+    """
+    grids = record["grids"]
+    gaps = [f"{size}x{size} {values['gap']:+.3f}" for size, values in grids.items()]
+    ratios = ["-" if v["drift_to_noise"] is None else f"{v['drift_to_noise']:.1f}" for v in grids.values()]
+    parts = [
+        f"{time_in_words(record['seconds_left'])} left",
+        f"update {record['update']}/{record['num_updates']}",
+        f"{record['images_per_s']:.0f} images/s",
+        *(["gap " + gaps[0], *gaps[1:]]),
+        f"drift/noise {' '.join(ratios)}",
+    ]
+    return _wrapped(parts, width) if width else "  ".join(parts)
+
+
+def _wrapped(parts: Sequence[str], width: int) -> str:
+    """The parts in lines of at most so many characters; only a part that is wider than that is broken."""
+    lines = [""]
+    for piece in (piece for part in parts for piece in textwrap.wrap(part, width)):
+        longer = f"{lines[-1]}  {piece}" if lines[-1] else piece
+        if len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(piece)
+    return "\n".join(lines)
+
+
+def time_in_words(seconds: float) -> str:
+    """ "1:34" (minutes), "3 h 07 min", "2 d 3 h"."""
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{left:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def distances_in_words(distances: dict[str, float], spread: dict[str, float]) -> str:
@@ -112,6 +149,14 @@ def table_of(result: dict[str, Any]) -> Table:
         cells += [_frechet_with_spread(result["fd"][key][name], result["fd_spread"][key][name]) for name in frechet]
         table.add_row(title, *cells)
     return table
+
+
+def unseen(folder: str) -> str:
+    """What the distances of the table do not show, and which command does."""
+    return (
+        "This distance compares pixel values along random directions. It cannot see whether pictures are sharp or\n"
+        f"whole, so blobs may come close to the data: see the samples, and `distmgcd evaluate {shlex.quote(folder)}`."
+    )
 
 
 def size_in_words(num_bytes: int) -> str:

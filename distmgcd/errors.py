@@ -10,8 +10,14 @@ class UserError(Exception):
 
 
 class RunFailed(Exception):
-    """Workers failed again and again without getting to a new checkpoint, or could not be started.
+    """Workers failed again and again without getting to a new checkpoint, or Ray could not start or keep them.
 
-    Its text says how, with the last traceback of a worker if there is one. The command line prints it and exits with
-    status 1; the same command goes on from the newest checkpoint.
+    Its text says how and what to do, with the last traceback of a worker if there is one. The command line prints it
+    and exits with status 1; the same command goes on from the newest checkpoint.
     """
+
+    def __init__(self, what: str, *, way_on: str = "", traceback: str = ""):
+        """what: happened, a sentence or two. way_on: what to do about it, another one."""
+        super().__init__(" ".join(filter(None, (what, way_on))) + (f"\n{traceback}" if traceback else ""))
+        lines = traceback.strip().splitlines()
+        self.reason = lines[-1] if lines else what  # in a line, for a table

@@ -27,6 +27,17 @@ def tables_of(record: dict[str, Any]) -> list[Table | str]:
     return shown
 
 
+def what_is_new(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with the results of this command alone, for its file may hold earlier ones beside them."""
+    return {**record, **{key: {k: record[key][k] for k in record["new"]} for key in ("results", "measured")}}
+
+
+def line_of_file(record: dict[str, Any]) -> str:
+    """Where the numbers lie, and which others lie there from before."""
+    earlier = [key for key in record["results"] if key not in record["new"]]
+    return f"numbers        {record['file']}" + (f" (and {', '.join(earlier)} of before)" if earlier else "")
+
+
 def _swd(found: dict[str, Any]) -> Iterator[Row]:
     for size, value in found["samples"].items():
         yield f"1000 x SWD at {size}x{size}", f"{1000 * value:.1f}", f"{1000 * found['data'][size]:.1f}"

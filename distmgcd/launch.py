@@ -1,19 +1,23 @@
 """Start a run: on Ray, or in this process. Everything a user can get wrong is checked before Ray starts."""
 
-import json
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
+from distmgcd.environment import absolute, ray_address
 from distmgcd.errors import UserError
 from distmgcd.num_workers import NumWorkers, bounds, check_workers
-from distmgcd.runs.run import METRICS_FILE, Run
+from distmgcd.runs import strict_json
+from distmgcd.runs.run import METRICS_FILE, Run, StartFrom
+
+if TYPE_CHECKING:
+    from distmgcd.data import ImageSet
 
 Show = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
@@ -28,6 +32,7 @@ def train(
     use_gpu: bool | None = None,
     cpus_per_worker: int | None = None,
     wait_for_resources: bool = False,
+    start_from: StartFrom | str | None = None,
     show: Show | None = None,
     stop: Stop = lambda: False,
 ) -> dict[str, Any]:
@@ -36,16 +41,21 @@ def train(
     num_workers: a number, or (least, most): the run goes on with fewer workers when nodes leave and with more when
     they join. use_gpu: None takes GPUs where this machine has one. cpus_per_worker: None shares this machine's, or the
     cluster's smallest node's. wait_for_resources: on a cluster without room for the workers, wait until nodes join,
-    even if nothing but a person can add them. show is called with every record of the log, and with {"event": ...}
+    even if nothing but a person can add them. start_from: another run, whose averaged weights a new run begins with.
+    show is called with {"start": ...} before anything is trained, with every record of the log, and with {"event": ...}
     when workers fail. stop is asked all the time; once it is true the run saves and leaves.
+    A finished run gives its result at once; with more learning.num_updates it goes on from its last checkpoint.
     Raises UserError, RunFailed, distmgcd.training.watch.Diverged and distmgcd.training.stop.Stopped.
     """
     check_workers(num_workers)
     use_gpu = check_gpus(use_gpu, bounds(num_workers)[1])
-    with claimed(config, storage_path=storage_path, name=name, num_workers=num_workers, show=show) as run:
-        if finished := result_of(run):
+    how = {"storage_path": storage_path, "name": name, "start_from": StartFrom.of(start_from), "show": show}
+    with claimed(config, num_workers=num_workers, **how) as run:
+        if finished := run.result():
             return finished
         check_checkpoint(run)
+        if show is not None:
+            show({"start": "Starting Ray ..."})
         from distmgcd.on_ray.train import train_on_ray
 
         with _following(run, show):
@@ -67,32 +77,81 @@ def debug(
     storage_path: str = "runs",
     name: str,
     use_gpu: bool | None = None,
+    plain: bool = True,
+    start_from: StartFrom | str | None = None,
     show: Show | None = None,
     stop: Stop = lambda: False,
 ) -> dict[str, Any]:
-    """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported."""
+    """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported.
+
+    plain: take plain execution for speed.execution=auto, in the precision that auto has, so that breakpoints in
+    core.langevin.langevin_step and in the energy's forward are hit; False leaves auto as it is, which is faster. The
+    run keeps the config as given: train and debug go on with each other's runs.
+    """
     from distmgcd.training import loop
     from distmgcd.training.worker import LocalWorker, choose_device
 
     device = choose_device(use_gpu)
-    with claimed(config, storage_path=storage_path, name=name, num_workers=1, show=show) as run:
-        return result_of(run) or loop.train(run.config(), LocalWorker(device, show, stop), run)
+    how = {"storage_path": storage_path, "name": name, "start_from": StartFrom.of(start_from), "show": show}
+    with claimed(config, num_workers=1, **how) as run:
+        config = _stepwise(run.config()) if plain else run.config()
+        return run.result() or loop.train(config, LocalWorker(device, show, stop), run)
+
+
+def _stepwise(config: Config) -> Config:
+    """With plain execution, if none is chosen: it goes through functions that a debugger can stop in."""
+    if config.speed.execution != "auto":
+        return config
+    return config.model_copy(update={"speed": config.speed.model_copy(update={"execution": "plain"})})
 
 
 @contextmanager
 def claimed(
-    config: Config, *, storage_path: str, name: str, num_workers: NumWorkers, show: Show | None = None
+    config: Config,
+    *,
+    storage_path: str,
+    name: str,
+    num_workers: NumWorkers,
+    start_from: StartFrom | None = None,
+    show: Show | None = None,
 ) -> Iterator[Run]:
-    """Check data, batch and run name together, then write the config of a new run. Raises UserError.
+    """Check data, batch and run name together, then write what a new run is. Raises UserError.
 
-    Inside, no other command on this machine trains the run.
+    show is called with {"start": ...}, a line each: what a user should know before it begins. Inside, no other command
+    on this machine trains the run.
     """
     from distmgcd.runs import checkpoint, lock
-    from distmgcd.training.assemble import open_held_out_images, open_training_images
+    from distmgcd.runs.identity import data_record
+    from distmgcd.training import origin
+    from distmgcd.training.run_images import record_of_old_run
+    from distmgcd.training.start_lines import start_lines
 
     config = with_absolute_path(config)
-    images = open_training_images(config)
-    held_out = open_held_out_images(config)
+    run = Run.at(storage_path, name)
+    images, held_out = _open_images(config, num_workers, run)
+    with lock.held(run.store):
+        record_of_old_run(run, config)
+        origin.prepare(run, config, start_from)
+        notes = run.claim(config, data_record(images, held_out))
+        origin.write_start(run, run.config(), images)
+        checkpoint.complete_left_overs(run.store)
+        told = [] if run.result() else [{"start": line} for line in start_lines(run.config(), images, held_out)]
+        for record in (*told, *({"event": note} for note in notes)) if show is not None else ():
+            show(record)
+        yield run
+
+
+def _open_images(config: Config, num_workers: NumWorkers, run: Run) -> "tuple[ImageSet, ImageSet]":
+    """Those to learn from and those held out, enough of them for the batch and its shares. Raises UserError."""
+    from distmgcd.training.assemble import open_held_out_images, open_training_images
+
+    try:
+        images, held_out = open_training_images(config), open_held_out_images(config)
+    except UserError as error:
+        if run.store.exists("config.yaml") and run.config().data.path == config.data.path:
+            why = f"{str(error).rstrip('.')}; where the same images are now, data.path=PATH goes on with the run"
+            raise UserError(f"{why} {run.store.location}.") from None
+        raise
     if config.evaluate.features:
         import torch
 
@@ -103,23 +162,7 @@ def claimed(
     learning = config.learning
     batch_indices(0, num_images=len(images), global_batch_size=learning.global_batch_size, seed=config.seed)
     check_shares(learning.global_batch_size, *bounds(num_workers), block=learning.block_size or 1)
-    run = Run.at(storage_path, name)
-    with lock.held(run.store):
-        run.claim(config)
-        checkpoint.complete_left_overs(run.store)
-        if show is not None and (changed := run.measured_otherwise(config)):
-            show({"event": _too_late(run, changed)})
-        yield run
-
-
-def _too_late(run: Run, changed: list[str]) -> str:
-    """What is told of a finished run that is asked for with other settings of its evaluation."""
-    location = run.store.location
-    return (
-        f"The run {location} is finished and keeps its result, measured with another {', '.join(changed)}; `distmgcd "
-        f"evaluate {location} --num N` measures it again, as does the same command once "
-        f"{run.store.path('result.json')} is deleted."
-    )
+    return images, held_out
 
 
 def with_absolute_path(config: Config) -> Config:
@@ -135,15 +178,15 @@ def absolute_features(features: str | None) -> str | None:
         return None
     from distmgcd.evaluate.features import NAMES
 
-    return features if features in NAMES else str(Path(features).expanduser().absolute())
+    return features if features in NAMES else str(absolute(features))
 
 
 def _absolute(path: str) -> str:
     if path.startswith("torchvision:"):
-        return re.sub(r"(?<=[?&]root=)[^&]+", lambda root: str(Path(root[0]).expanduser().absolute()), path)
+        return re.sub(r"(?<=[?&]root=)[^&]+", lambda root: str(absolute(root[0])), path)
     if "://" in path or path.startswith("sklearn:"):
         return path
-    return str(Path(path).expanduser().absolute())
+    return str(absolute(path))
 
 
 def check_checkpoint(run: Run) -> None:
@@ -155,25 +198,12 @@ def check_checkpoint(run: Run) -> None:
         checkpoint.load_weights(make_model(run.config()), found, "model.safetensors")
 
 
-def result_of(run: Run) -> dict[str, Any] | None:
-    """The result of a run that has already come to its end."""
-    if not run.store.exists("result.json"):
-        return None
-    try:
-        return json.loads(run.store.read("result.json"))
-    except ValueError:
-        raise UserError(
-            f"The result of the run {run.store.location} is damaged; delete {run.store.path('result.json')}, and the "
-            "same command measures it again."
-        ) from None
-
-
 def check_gpus(use_gpu: bool | None, num_workers: int, *, option: str = "--workers") -> bool:
     """Whether to use GPUs. On a cluster Ray finds them; here every worker needs one of its own. Raises UserError.
 
     option: what a user says the number of workers by.
     """
-    if os.environ.get("RAY_ADDRESS"):
+    if ray_address() is not None:
         return bool(use_gpu)
     import torch
 
@@ -225,7 +255,7 @@ class _following:
             if not line.endswith(b"\n"):
                 self._file.seek(-len(line), os.SEEK_CUR)  # it is being written
                 return
-            self._show(json.loads(line))
+            self._show(strict_json.loads(line))
 
     def _turn_to(self, file: BinaryIO) -> None:
         """A restart has put another file in place, cut back to its checkpoint; what is left was shown before."""

@@ -33,7 +33,7 @@ def files_to_send(folder: Path, named: Sequence[str], *, with_package: bool = Tr
     files = {name: folder / name for name in names}
     if with_package:
         files = {name: file for name, file in files.items() if PurePosixPath(name).parts[0] != _PACKAGE.name}
-        inside = _known_to_git(_PACKAGE) or _all_files(_PACKAGE)
+        inside = {*(_known_to_git(_PACKAGE) or _all_files(_PACKAGE)), *_sweeps()}
         files |= {f"{_PACKAGE.name}/{name}": _PACKAGE / name for name in inside}
     check_size({name: file.stat().st_size for name, file in files.items()})
     return dict(sorted(files.items()))
@@ -112,6 +112,11 @@ def _all_files(folder: Path) -> Iterable[str]:
     """Of an installed package: all but what Python has compiled."""
     found = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     return {name for name in found if not _is_hidden(name) and "__pycache__" not in PurePosixPath(name).parts}
+
+
+def _sweeps() -> Iterable[str]:
+    """The sweeps that go with the package: in a checkout they lie behind a link, which git does not follow."""
+    return (file.relative_to(_PACKAGE).as_posix() for file in (_PACKAGE / "presets" / "sweeps").glob("*.yaml"))
 
 
 def _lies_in(folder: Path, file: Path) -> bool:

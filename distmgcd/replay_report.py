@@ -13,7 +13,7 @@ from rich.table import Table
 
 from distmgcd.errors import UserError
 from distmgcd.evaluate.strip import Row, Strip, save_strips
-from distmgcd.training.chain_steps import GridChains, rows_of
+from distmgcd.training.chain_steps import GridChains, rows_of, worst
 from distmgcd.training.replay import Replay, replay
 from distmgcd.training.worker import choose_device
 
@@ -33,9 +33,10 @@ def report(run: str, *, update: int, images: str | None, out: Path | None, use_g
         write_files(found, out)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror or error}); choose another place.") from None
-    for table in tables_of(found):
+    for table in [table_of_grids(found)] if images is None else tables_of(found):
         console.print(table)
-    show(f"pictures       {out}\nnumbers        {_numbers_file(out)}")
+    steps = " (every step of these chains)" if images is None else ""
+    show(f"pictures       {out}\nnumbers        {_numbers_file(out)}{steps}")
 
 
 def images_of(text: str | None) -> list[int] | str | None:
@@ -46,7 +47,7 @@ def images_of(text: str | None) -> list[int] | str | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(
-            f"--images must be numbers with commas between them, or all, but is {text!r}; write --images 17,45."
+            f"--images must be numbers with commas between them, or all, but is {text!r}; write --images 13,18."
         ) from None
 
 
@@ -94,6 +95,21 @@ def tables_of(replay: Replay) -> Iterator[Table]:
         yield _table_of_steps(list(rows_of_image), observed, f"Image {image} at update {replay.update}")
 
 
+def table_of_grids(replay: Replay) -> Table:
+    """One row per grid: the chain whose last step drifted most there, from start to end."""
+    title = f"Update {replay.update}: at every grid, the chain whose last step drifted most"
+    table = _table(title, "grid", "image", "U start", "U end", "observed", "drift/noise", "at +-1")
+    rows = list(rows_of(replay.grids, replay.images))
+    for grid in replay.grids:
+        number = int(worst([grid], 1))
+        first, *_, last = (row for row in rows if (row["image"], row["grid"]) == (replay.images[number], grid.size))
+        ratio = last["drift"] / last["noise"] if last["noise"] else None
+        numbers = (first["energy"], last["energy"], float(grid.observed_energy[number]), ratio)
+        cells = [f"{grid.size}x{grid.size}", str(last["image"]), *(_number(value, 3) for value in numbers)]
+        table.add_row(*cells, _edge(last), style=_style(last))
+    return table
+
+
 def _table_of_steps(rows: list[dict[str, Any]], observed: dict[tuple[int, int], float], title: str) -> Table:
     table = _table(title, "grid", "step", "energy U", "drift rms", "noise rms", "from start", "at +-1")
     for size, rows_of_grid in groupby(rows, key=lambda row: row["grid"]):
@@ -137,8 +153,8 @@ def _style(row: dict[str, Any]) -> str | None:
     return None if row["finite"] else "red"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _number(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:.{digits}g}"
 
 
 def _with_nulls(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -83,7 +84,7 @@ def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> lis
         f"               {best.gradient_evaluations} gradient evaluations per sample",
         f"results        {folder}/report.html, results.parquet",
         f"its run        {best.run}{_MOVED if moved(best) else ''}",
-        f"train it       distmgcd train {folder}/best.yaml",
+        f"train it       distmgcd train {quote(f'{folder}/best.yaml')}",
     ]
 
 

@@ -1,12 +1,12 @@
 """Start a sweep. Everything a user can get wrong is checked before Ray starts."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
+from distmgcd.environment import joins_ray, ray_address, threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
 from distmgcd.launch import absolute_features, check_gpus, with_absolute_path
 from distmgcd.runs import lock
@@ -42,11 +42,11 @@ def tune(
 ) -> Any:
     """Run a sweep on Ray Tune, or go on with the one of this name; returns ray.tune.ResultGrid, one result a trial.
 
-    sweep: read by distmgcd.read_sweep, or the file's path. concurrent: trials at a time; None takes as many as fit.
+    sweep: read by distmgcd.read_sweep, or its name or file. concurrent: trials at a time; None takes as many as fit.
     workers_per_trial: Ray Train workers of each, 0 trains in the trial's own process; None takes the sweep's.
     wait_for_resources: on a cluster without room, wait until nodes join, even if only a person can add them.
     show is called with every event. stop is asked all the time; once it is true the trials that run are saved, and
-    the sweep leaves. Raises UserError and distmgcd.sweep.books.SweepStopped.
+    the sweep leaves. Raises UserError, RunFailed and distmgcd.sweep.books.SweepStopped.
     """
     sweep = read_sweep(sweep) if isinstance(sweep, str) else sweep
     if workers_per_trial is not None:
@@ -56,11 +56,11 @@ def tune(
         base={**sweep.base, "data.path": with_absolute_path(sweep.preset_of({})).data.path},
         features=absolute_features(sweep.features),
     )
-    store = Run.at(storage_path, name or sweep.name).store
+    store = Run.at(storage_path, sweep.name if name is None else name).store
     use_gpu = check_gpus(use_gpu, max(1, sweep.workers_per_trial), option="--workers-per-trial")
     asked = {"concurrent": concurrent, "use_gpu": use_gpu}
-    on_cluster = bool(os.environ.get("RAY_ADDRESS"))  # how large it is is seen once we are there
-    here = None if on_cluster else _room(sweep, "this machine", os.cpu_count() or 1, _gpus_here(), **asked)
+    # How large a Ray is that is not ours is seen once we are there.
+    here = None if joins_ray() else _room(sweep, "this machine", usable_cpus(), _gpus_here(), **asked)
     proposer_of(sweep)  # whether what the search needs is installed
     if resume and store.exists(SWEEP_FILE) and (found := _found_ended(store, sweep, show)):
         return found
@@ -76,8 +76,9 @@ def tune(
         from distmgcd.on_ray.room_for_trials import RoomOnCluster
         from distmgcd.on_ray.tune import tune_on_ray
 
+        where = "the cluster" if ray_address() else "the Ray of this process"
         there = RoomOnCluster(
-            of=lambda cpus, gpus: _room(sweep, "the cluster", cpus, gpus, **asked),
+            of=lambda cpus, gpus: _room(sweep, where, cpus, gpus, **asked),
             num_workers=(concurrent or 1) * max(1, sweep.workers_per_trial),
             each={"CPU": _threads(), **({"GPU": 1} if asked["use_gpu"] else {})},
         )
@@ -155,26 +156,34 @@ def _gpus_here() -> int:
 
 def _threads() -> int:
     """Of a worker: 1, or what OMP_NUM_THREADS says. Raises UserError."""
-    text = os.environ.get("OMP_NUM_THREADS", "1")
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"OMP_NUM_THREADS must be a whole number from 1 up, but is {text!r}; leave it out for 1.")
-    return int(text)
+    return threads_asked_for() or 1
 
 
 def _check_data(sweep: Sweep, show: Show | None) -> None:
     """See that the images are there for every schedule, and prepare them, so that trials do not all do it at once."""
     from distmgcd.training.assemble import open_held_out_images, open_training_images
+    from distmgcd.training.start_lines import warnings_of
 
+    check_shares_of_trials(sweep)
     looked_at: dict[Any, Config] = {}
     for config in map(sweep.config_of, _some_points(sweep)):
         looked_at.setdefault((config.data, config.image_size, config.learning.global_batch_size), config)
+    warnings: dict[str, None] = {}
     for config in looked_at.values():
         batch = config.learning.global_batch_size
-        open_held_out_images(config)
-        batch_indices(0, num_images=len(open_training_images(config)), global_batch_size=batch, seed=config.seed)
-        workers = max(1, sweep.workers_per_trial)
-        check_shares(batch, workers, workers, block=config.learning.block_size or 1)
+        images, held_out = open_training_images(config), open_held_out_images(config)
+        batch_indices(0, num_images=len(images), global_batch_size=batch, seed=config.seed)
+        warnings |= dict.fromkeys(warnings_of(config, images, held_out))
+    for text in warnings if show else ():
+        show({"event": "warning", "text": text})
     _check_features(next(iter(looked_at.values())), show)
+
+
+def check_shares_of_trials(sweep: Sweep) -> None:
+    """Raise UserError where the workers of a trial cannot share its batch."""
+    workers = max(1, sweep.workers_per_trial)
+    for learning in (sweep.config_of(point).learning for point in _some_points(sweep)):
+        check_shares(learning.global_batch_size, workers, workers, block=learning.block_size or 1)
 
 
 def _check_features(config: Config, show: Show | None) -> None:

@@ -27,7 +27,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Run `distmgcd ARGUMENTS` here, where Ray cannot be imported: (exit status, standard output, standard error)."""
     from distmgcd.cli import main
 
-    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in ("ray", "ray.train"):  # the latter is found without the former once it is loaded
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "distmgcd.on_ray.train", raising=False)
 
     def run(*arguments: object) -> tuple[int, str, str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tiny_runs import TINY
 
 COMMAND = str(Path(sys.executable).parent / "distmgcd")
+SABOTAGE = Path(__file__).parent / "faults" / "sabotage"
 
 
 def left_of(process: subprocess.Popen, *, but: str = "nothing", seconds: float = 30.0) -> dict[int, str]:
@@ -44,6 +45,27 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
         start_new_session=True,  # which all that it starts belongs to
         env={name: value for name, value in os.environ.items() if not name.startswith("RAY_A")} | environment,
     )
+
+
+def sabotaged(how: str, *, rank: int, update: int, folder: Path) -> dict[str, str]:
+    """What the environment of a command must hold for that."""
+    return {
+        "DISTMGCD_SABOTAGE": f"{how}:{rank}:{update}:{folder / 'sabotaged'}",
+        "PYTHONPATH": os.pathsep.join([str(SABOTAGE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+
+
+def held(folder: Path, *, update: int) -> dict[str, str]:
+    """What makes the first worker wait before this update (they count from 0): there the run can be interrupted.
+
+    It goes on when it is released, or asked to stop.
+    """
+    return sabotaged("wait", rank=0, update=update, folder=folder)
+
+
+def release(folder: Path) -> None:
+    """Let a run go on that is held, and not be held again."""
+    (folder / "sabotaged").touch()
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, *, seconds: float = 300.0) -> None:

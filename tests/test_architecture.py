@@ -18,6 +18,7 @@ PACKAGE = Path(distmgcd.__file__).parent
 # A module imports from its own rung's package or from lower rungs; modules that share a rung are strangers.
 LADDER = (
     {"errors"},
+    {"environment"},
     {"core"},
     {"config", "data", "num_workers", "pack"},
     {"evaluate"},
@@ -36,6 +37,7 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
 # What else a part may import, beside the standard library. Parts not named may import anything but ray.
 MAY_IMPORT = {
     "errors": set(),
+    "environment": set(),
     "num_workers": set(),
     "pack": set(),
     "core": {"torch", "triton"},  # triton in noise_kernels.py, which is imported on a GPU

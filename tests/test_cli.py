@@ -1,6 +1,8 @@
 """The commands as a user types them. A mistake is one sentence and exit status 2, before Ray: see `command`."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,18 +67,21 @@ MISTAKES = [
     (["data.path=sklearn:iris"], "only 'sklearn:digits'"),
     (["data.path=nosuch://x/y"], "nosuch://x/y"),
     (["data.channels=3"], "data.channels=3 asks for colour"),
-    (["data.split=training"], "training"),
+    (["data.split=trainings"], "trainings"),
     (["data.held_out=val"], "val"),
     (["--name", "a/b"], "--name must be a plain folder name"),
     (["--storage-path", "nosuch://bucket"], "no path or URI that pyarrow can open"),
     (["--storage-path", "/proc/nowhere"], "cannot be written"),
+    (["--storage-path", ""], "--storage-path must be a folder or a URI, but is ''"),
+    (["--name", ""], "--name must be a plain folder name, but is ''"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda value: str(value)[:40])
 def test_a_mistake_is_one_sentence_and_nothing_is_started(command, tmp_path: Path, arguments: list, words: str):
     status, out, err = train(command, tmp_path, *arguments)
-    assert (status, out) == (2, "") and words in err
+    assert status == 2 and words in err
+    assert out == "" or (out.startswith("Run ") and out.endswith(" Loading torch and the images ...\n")), "no more"
     assert_one_sentence(err)
     assert not (tmp_path / "runs" / "run" / "config.yaml").exists()
 
@@ -114,7 +119,9 @@ def test_a_part_of_a_few_images_that_holds_none_is_told(command, tmp_path: Path,
     few = write_images(tmp_path / "few.parquet", [png(number) for number in range(5)])
     settings = [f"data.path={few}", "data.channels=3", "data.validation=0.1", "learning.global_batch_size=2"]
     status, out, err = command("debug", TINY, "--storage-path", tmp_path / "runs", "--name", "run", "--cpu", *settings)
-    assert (status, out) == (2, "") and "'train' of" in err and "has 4 images, of which 10 % are none" in err
+    assert (
+        status == 2 and out.count("\n") == 1 and "'train' of" in err and "has 4 images, of which 10 % are none" in err
+    )
     assert_one_sentence(err)
 
 
@@ -181,7 +188,8 @@ def test_a_run_that_diverges_for_good_is_one_sentence_and_status_1(command, tmp_
         raise Diverged("Grid 8x8 diverged.")
 
     monkeypatch.setattr(launch, "debug", diverge)
-    assert command("debug", TINY, "--storage-path", tmp_path) == (1, "", "distmgcd: Grid 8x8 diverged.\n")
+    status, out, err = command("debug", TINY, "--storage-path", tmp_path)
+    assert (status, err) == (1, "distmgcd: Grid 8x8 diverged.\n") and out.count("\n") == 1
 
 
 def test_a_run_whose_workers_failed_for_good_is_told_with_status_1(command, tmp_path: Path, monkeypatch):
@@ -189,7 +197,8 @@ def test_a_run_whose_workers_failed_for_good_is_told_with_status_1(command, tmp_
         raise RunFailed("Rank 1 died.")
 
     monkeypatch.setattr(launch, "train", fail)
-    assert command("train", TINY, "--storage-path", tmp_path, "--cpu") == (1, "", "distmgcd: Rank 1 died.\n")
+    status, out, err = command("train", TINY, "--storage-path", tmp_path, "--cpu")
+    assert (status, err) == (1, "distmgcd: Rank 1 died.\n") and out.count("\n") == 1
 
 
 def test_a_run_that_is_interrupted_says_how_to_go_on(command, tmp_path: Path, monkeypatch):
@@ -220,7 +229,7 @@ def test_debug_shows_progress_and_ends_with_paths_and_distances(command, tmp_pat
     status, out, err = command("debug", TINY, "--storage-path", tmp_path, "--cpu", "evaluate.every=3")
     assert (status, err) == (0, "")
     assert re.search(
-        r"update 1/6  \d+ images/s  gap 2x2 [+-][\d.]+  8x8 [+-][\d.]+  drift/noise [\d.]+ [\d.]+  \d+:\d\d left\n", out
+        r"\d+:\d\d left  update 1/6  \d+ images/s  gap 2x2 [+-][\d.]+  8x8 [+-][\d.]+  drift/noise [\d.]+ [\d.]+\n", out
     )
     assert re.search(
         r"update 3: 1000 x sliced Wasserstein distance to held-out images 2x2 [\d.]+ ± [\d.]+  8x8 [\d.]+ ± [\d.]+\n",
@@ -230,7 +239,12 @@ def test_debug_shows_progress_and_ends_with_paths_and_distances(command, tmp_pat
     run = tmp_path / "tiny"
     for path in (run / "checkpoints", run / "samples.png", run / "pyramid.png", run / "log", run / "result.json"):
         assert path.exists()
-    for line in (f"{run}/checkpoints", f"{run}/samples.png", f"--logdir {run}/log", f"distmgcd sample {run}"):
+    for line in (
+        f"{run}/checkpoints",
+        f"{run}/samples.png",
+        f"--logdir {tmp_path} (all runs there",
+        f"distmgcd sample {run}",
+    ):
         assert line in out
 
 
@@ -264,9 +278,9 @@ def test_images_are_imported_shown_and_trained_on(command, tmp_path: Path):
 def test_import_tells_the_rows_it_skipped(command, tmp_path: Path):
     broken = write_images(tmp_path / "broken.parquet", [png(0), b"no image", png(2), png(3)])
     status, out, _ = command("data", "import", broken, tmp_path / "new.parquet", "--max-corrupt", "0.3")
-    assert status == 0 and "3 images" in out and "skipped row 1: " in out
+    assert status == 0 and "3 images" in out and f"skipped row 1 of {broken} (8 bytes" in out
     status, out, _ = command("data", "show", broken)
-    assert status == 0 and "1 of 4 looked at; row 1: " in out
+    assert status == 0 and f"1 of 4 looked at; row 1 of {broken} (8 bytes" in out
 
 
 @pytest.mark.parametrize(
@@ -284,6 +298,16 @@ def test_a_mistake_about_data_is_one_sentence(command, arguments: list[str], wor
     status, _, err = command("data", *arguments)
     assert status == 2 and words in err
     assert_one_sentence(err)
+
+
+def test_the_first_line_is_there_before_torch_is_imported():
+    code = "import sys; sys.modules['torch'] = None; from distmgcd.cli import main; main()"
+    arguments = ["train", "digits", "--workers", "2:4", "--name", "quick"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.stdout == (
+        "Run runs/quick: 500 updates of 64 images, on Ray with 2 to 4 workers. Loading torch and the images ...\n"
+    )
+    assert done.returncode and "torch" in done.stderr
 
 
 def test_the_commands_here_run_where_ray_cannot_be_imported(command):
@@ -309,25 +333,26 @@ def test_a_mistake_in_a_sweep_file_is_one_sentence_with_its_line_and_status_2(co
         (("--workers-per-trial", "99"), "99 CPUs"),
         (("--concurrent", "99"), "lower --concurrent to"),
         (("--name", "a/b"), "--name must be a plain folder name"),
+        (("--storage-path", ""), "--storage-path must be a folder or a URI, but is ''"),
         (("langevin.step_size=-1",), "langevin.step_size must be a number above 0"),
         (("data.path=none.parquet",), "none.parquet"),
         (("--workers-per-trial", "3", "learning.global_batch_size=1"), "global_batch_size"),
     ],
 )
 def test_a_sweep_that_cannot_start_says_so_before_anything_does(command, tmp_path: Path, monkeypatch, arguments, said):
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("distmgcd.tuning.usable_cpus", lambda: 4)
     file = tmp_path / "try.yaml"
     file.write_text(
         f"base: {TINY}\nbudget: {{updates: 6, samples: 8}}\nspace: {{data.noise: {{uniform: [0.1, 0.2]}}}}\n"
     )
-    status, _, err = command("tune", file, *arguments, "--storage-path", tmp_path / "sweeps", "--cpu")
+    status, _, err = command("tune", file, "--storage-path", tmp_path / "sweeps", "--cpu", *arguments)
     assert status == 2 and said in err and err.count("\n") == 1
     assert not (tmp_path / "sweeps").exists()
 
 
 def test_a_sweep_needs_a_file_first(command):
     status, _, err = command("tune", "seed=1")
-    assert status == 2 and "must be a sweep file, but is 'seed=1'" in err
+    assert status == 2 and "must be a sweep or its file, but is 'seed=1'" in err
 
 
 def test_no_help_text_holds_brackets_which_rich_takes_for_markup():

@@ -62,6 +62,7 @@ def test_the_package_goes_as_it_runs_here(work_tree: Path):
     files = files_to_send(work_tree, [])
     package = Path(distmgcd.__file__).parent
     assert files["distmgcd/presets/digits.yaml"] == package / "presets" / "digits.yaml"
+    assert files["distmgcd/presets/sweeps/smoke.yaml"].read_text().startswith("# Six short trials")
     assert files["distmgcd/cli/__main__.py"] == package / "cli" / "__main__.py"
     assert "distmgcd/of_another_version.py" not in files and not [name for name in files if "__pycache__" in name]
 

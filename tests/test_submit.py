@@ -10,6 +10,7 @@ from tiny_runs import TINY
 
 from distmgcd.cli import jobs
 from distmgcd.cli.job_command import read_job_command
+from distmgcd.errors import UserError
 
 STORAGE = ("--storage-path", "/shared/runs")
 
@@ -21,6 +22,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     for name in ("my.yaml", "sub/my.yaml", "../there.yaml"):
         Path(name).write_text(TINY.read_text())
+    Path("sweep.yaml").write_text(
+        "base: digits\nbudget: {updates: 90, samples: 8}\nspace: {data.noise: {uniform: [0.1, 0.2]}}\n"
+    )
     return tmp_path / "here"
 
 
@@ -29,8 +33,18 @@ MISTAKES = [
     (["train", "digts", *STORAGE], "did you mean 'digits'?"),
     (["train", "digits", "langevin.num_stps=3", *STORAGE], "did you mean 'langevin.num_steps'?"),
     (["train", "digits", "--workers", "0", *STORAGE], "--workers must be at least 1"),
+    (
+        ["train", "digits", "--workers", "9", *STORAGE],
+        "must divide learning.global_batch_size, but 9 does not divide 64",
+    ),
+    (["train", "digits", "--workers", "2:65", *STORAGE], "The most workers must not exceed learning.global_batch_size"),
+    (["train", "digits", "--storage-path", ""], "--storage-path must be a folder or a URI, but is ''"),
+    (["train", "digits", "--name", "", *STORAGE], "--name must be a plain folder name, but is ''"),
+    (["train", "digits", "--name", "a/b", *STORAGE], "--name must be a plain folder name"),
+    (["tune", "sweep.yaml", "--workers-per-trial", "9", *STORAGE], "but 9 does not divide 64"),
+    (["tune", "sweep.yaml", "--name", "a/b", *STORAGE], "--name must be a plain folder name"),
     (["train", "digits"], "--storage-path runs is a folder of this machine"),
-    (["tune", "sub/try.yaml", *STORAGE], "The sweep file sub/try.yaml cannot be read"),
+    (["tune", "sub/try.yaml", *STORAGE], "The file sub/try.yaml cannot be read"),
     (["train", "digits", "data.path=images", *STORAGE], "data.path images is a folder of this machine"),
     (["train", "digits", "data.path=torchvision:CIFAR10?root=here", *STORAGE], "data.path here is a folder of this"),
     (["train", "../there.yaml", *STORAGE], "lies outside the current folder"),
@@ -69,6 +83,22 @@ def test_a_sweep_brings_the_config_file_it_builds_on(folder: Path):
     (folder / "my.yaml").unlink()  # that beside the sweep is the one
     job = read_job_command(["tune", "sub/try.yaml", *STORAGE, "--name", "first"], folder=folder)
     assert job.files == ("sub/try.yaml", "sub/my.yaml") and job.name == "first"
+
+
+def test_a_config_file_brings_those_it_builds_on(folder: Path):
+    (folder / "sub" / "more.yaml").write_text("base: my.yaml\n")
+    (folder / "most.yaml").write_text("base: sub/more.yaml\nseed: 3\n")
+    (folder / "my.yaml").unlink()
+    job = read_job_command(["train", "most.yaml", *STORAGE], folder=folder)
+    assert job.files == ("most.yaml", "sub/more.yaml", "sub/my.yaml")
+    (folder / "sub" / "more.yaml").write_text(f"base: {folder}/sub/my.yaml\n")
+    with pytest.raises(UserError, match=r"sub/my.yaml of sub/more.yaml is a path of this machine; name the"):
+        read_job_command(["train", "most.yaml", *STORAGE], folder=folder)
+
+
+def test_a_sweep_of_the_package_is_named_and_no_file_of_this_machine(folder: Path):
+    job = read_job_command(["tune", "smoke", *STORAGE], folder=folder)
+    assert (job.preset, job.name, job.files) == ("smoke", "smoke", ())
 
 
 def test_uris_and_whole_paths_are_the_clusters(folder: Path):

@@ -34,6 +34,11 @@ def state_of(folder: Path, name: str = "run", *, checkpoint_name: str | None = N
 
 
 def records_of(folder: Path, name: str = "run") -> list[dict[str, Any]]:
+    """The log of a run, but for the line at every start of it that says how chains are executed (log_of has it)."""
+    return [record for record in log_of(folder, name) if "speed" not in record]
+
+
+def log_of(folder: Path, name: str = "run") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / name / "log" / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -87,7 +87,7 @@ def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) 
 
     default = eager_precision(x.device)
     contenders = {
-        name: Contender("ours", lambda walker=walker: ours(walker), default if name == "plain" else precision)
+        name: Contender("ours", lambda walker=walker: ours(walker), precision)
         for name, (walker, precision) in executions(x.device).items()
     }
     contenders["textbook, frozen"] = Contender("textbook", textbook, default)

@@ -11,6 +11,7 @@ import torch
 import distmgcd
 from distmgcd.bench.timing import NUM_ROUNDS, SECONDS_EACH, Task, seconds
 from distmgcd.core.devices import fp32_products
+from distmgcd.environment import usable_cpus
 
 PEER_PACKAGES = ("ebmkit", "torchebm")
 _MATRIX_SIZES = (512, 1024, 2048, 4096, 8192)
@@ -26,7 +27,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {_processor()}",
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
+        "cores": usable_cpus(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
         "platform": platform.platform(),

@@ -4,7 +4,6 @@ Every way is run in every round, one after the other, with the same global batch
 machine whose speed drifts treats them alike; ratios are taken inside a round.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from distmgcd.bench.machine import describe
 from distmgcd.config import Config, to_yaml
 from distmgcd.data import check_shares
 from distmgcd.launch import train
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.training.assemble import overlaps
 from distmgcd.training.worker import choose_device
@@ -132,7 +132,7 @@ def rate_of(path: Path) -> float:
 
 def median_rate(run: Path) -> float:
     """Images/s of the records but the first, which holds the start."""
-    records = [json.loads(line) for line in (run / "log" / METRICS_FILE).read_text().splitlines()]
+    records = [strict_json.loads(line) for line in (run / "log" / METRICS_FILE).read_text().splitlines()]
     return statistics.median([r["images_per_s"] for r in records if "images_per_s" in r][1:])
 
 

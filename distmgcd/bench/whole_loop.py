@@ -15,7 +15,7 @@ def bench_ray(config: Config, *, use_gpu: bool, num_workers: int, num_rounds: in
     here, on_ray, ratios = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for name in map(str, range(num_rounds + 1)):
-            debug(short, storage_path=folder, name=f"here{name}", use_gpu=use_gpu)
+            debug(short, storage_path=folder, name=f"here{name}", use_gpu=use_gpu, plain=False)
             here.append(median_rate(Path(folder) / f"here{name}"))
             if len(here) > 1:
                 ratios.append(2 * on_ray[-1] / (here[-2] + here[-1]))

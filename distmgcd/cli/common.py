@@ -1,21 +1,72 @@
 """What the commands share: the application, common options, and how they read and say things."""
 
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+import typer.core
 
+from distmgcd import __version__
 from distmgcd.errors import UserError
 
+
+class Group(typer.core.TyperGroup):
+    """The commands; an option that there is not is met with what is given in its place, where that is known."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if (found := _in_place_of(error)) is None:
+                raise
+        raise UserError(found)
+
+
+def _in_place_of(error: Exception) -> str | None:
+    """A sentence about an unknown option (NoSuchOption of click, or of the copy of it that typer brings)."""
+    if type(error).__name__ != "NoSuchOption" or error.possibilities or error.ctx is None:
+        return None
+    from distmgcd.config.suggestions import called, instead_of
+
+    option, name = error.option_name, error.option_name.lstrip("-")
+    if "settings" not in {param.name for param in error.ctx.command.params}:
+        return None
+    if instead := instead_of(name):
+        return f"{error.ctx.info_name} has no option {option}: {instead}."
+    if setting := called(name):
+        return f"{error.ctx.info_name} has no option {option}; settings have no dashes: give {setting}=VALUE."
+    return None
+
+
 app = typer.Typer(
+    cls=Group,
     help="Multi-grid energy-based generative ConvNets, trained by MCMC on one process or a cluster.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        found = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray"))
+        typer.echo(f"distmgcd {__version__} (Python {platform.python_version()}, {found})")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_all(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions and leave.")
+    ] = False,
+) -> None:
+    pass
+
 
 Settings = Annotated[
     list[str] | None,
@@ -39,6 +90,10 @@ Checkpoint = Annotated[
     str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
 ]
 Weights = Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")]
+DataOfRun = Annotated[
+    str | None,
+    typer.Option("--data", metavar="PATH", help="Where the run's images are now.", show_default="its data.path"),
+]
 Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", show_default="a GPU where there is one")]
 WaitForResources = Annotated[
     bool,

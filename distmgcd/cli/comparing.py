@@ -30,9 +30,11 @@ def compare(
     from distmgcd.comparison.run import compare as run_plan
     from distmgcd.comparison.scoring import Runs
     from distmgcd.display import Display
+    from distmgcd.runs.run import check_place
     from distmgcd.runs.store import Store
     from distmgcd.training.stop import Stopped, StopSignals
 
+    check_place(storage_path, plan.name if name is None else name)
     folder = f"{storage_path.rstrip('/')}/{name or plan.name}"
     signals, store = StopSignals(), Store(folder)
     try:

@@ -27,29 +27,42 @@ def data_import(
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 makes all images grey, 3 makes all colour.")] = None,
     layout: Annotated[str, typer.Option(help="png or raw (uint8).")] = "png",
+    background: Annotated[
+        str, typer.Option(help="The colour behind transparent images: black, white, #rrggbb.")
+    ] = "black",
     max_corrupt: Annotated[float, typer.Option(help="Largest fraction of images that may not decode.")] = 0.001,
 ) -> None:
     """Write any source of images to one Parquet file."""
     from distmgcd.data import import_images
 
     report = import_images(
-        source, dest, image_size=image_size, channels=channels, layout=layout, max_corrupt=max_corrupt
+        source,
+        dest,
+        image_size=image_size,
+        channels=channels,
+        layout=layout,
+        background=background,
+        max_corrupt=max_corrupt,
     )
     splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
     typer.echo(f"{report.num_images} images ({splits}), {report.num_bytes / 2**20:.1f} MiB: {report.path}")
-    for row, reason in report.skipped:
-        typer.echo(f"skipped row {row}: {reason}")
+    for line in (*report.notes, *(f"skipped {skipped}" for skipped in report.skipped)):
+        typer.echo(line)
 
 
 @data_app.command("show")
 def data_show(
     path: Annotated[str, typer.Argument(help="Whatever `data import` takes.")],
     out: Annotated[Path | None, typer.Option(help="Also write a contact sheet of examples to this PNG.")] = None,
+    look_at_all: Annotated[
+        bool, typer.Option("--all", help="Look at every image, not at 64: finds all damage, and copies between splits.")
+    ] = False,
 ) -> None:
-    """Say what is in a data set: splits, sizes, channels, labels, damage."""
+    """Say what is in a data set: splits, sizes, channels, labels, damage, copies, transparency."""
     from distmgcd.data import describe
+    from distmgcd.data.description import NUM_SAMPLES
 
-    found = describe(path)
+    found = describe(path, num_samples=None if look_at_all else NUM_SAMPLES)
     labels = (
         "none"
         if found.labels is None
@@ -64,10 +77,12 @@ def data_show(
         "channels": ", ".join(f"{channels}: {count}" for channels, count in found.channels.items()),
         "labels": labels,
         "corrupt": f"{len(found.corrupt)} of {found.num_sampled} looked at"
-        + "".join(f"; row {row}: {reason}" for row, reason in found.corrupt),
+        + "".join(f"; {skipped}" for skipped in found.corrupt),
     }
     for title, text in lines.items():
         typer.echo(f"{title + ':':<11}{text}")
+    for note in found.notes:
+        typer.echo(f"{'note:':<11}{note}")
     if out:
         from distmgcd.evaluate.sheet import save_examples
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, Weights, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all
 
 
 @app.command()
@@ -27,10 +27,11 @@ def evaluate(
     workers: Annotated[int, typer.Option(help="Processes that share the work; 1 is this one.")] = 1,
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
+    data: DataOfRun = None,
     gpu: Gpu = None,
 ) -> None:
     """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""
-    from distmgcd.evaluation_report import tables_of
+    from distmgcd.evaluation_report import line_of_file, tables_of, what_is_new
     from distmgcd.scoring.processes import evaluate_run
     from distmgcd.scoring.request import Request, parse_metrics, parse_steps
 
@@ -43,12 +44,13 @@ def evaluate(
         seed=seed,
         checkpoint=checkpoint,
         weights=weights,
+        data=data,
     )
     try:
         record = evaluate_run(run, request, num_workers=workers, use_gpu=gpu, tell=print)
     except KeyboardInterrupt:
         fail("Stopped. Nothing was written.", status=130)
-    print_all(*tables_of(record))
+    print_all(*tables_of(what_is_new(record)))
     for sheet in record["sheets"]:
         typer.echo(f"pictures       {sheet}")
-    typer.echo(f"numbers        {record['file']}")
+    typer.echo(line_of_file(record))

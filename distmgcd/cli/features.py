@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, Weights, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all
 
 
 @app.command()
@@ -25,6 +25,7 @@ def features(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of subsets, folds and classifiers.")] = 0,
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
+    data: DataOfRun = None,
     gpu: Gpu = None,
 ) -> None:
     """Classify by a run's features and few labels: error beside raw pixels, random networks and other runs."""
@@ -41,6 +42,7 @@ def features(
         classifiers=parse_classifiers(classifiers),
         checkpoint=checkpoint,
         weights=weights,
+        data=data,
     )
     try:
         record = classify_run(run, protocol, against=against or (), use_gpu=gpu, tell=print)
@@ -53,14 +55,16 @@ def features(
 @app.command()
 def ood(
     run: RunFolder,
-    data: Annotated[
-        list[str] | None, typer.Argument(help="Other images: whatever data.path takes, of as many channels.")
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DATA]...", help="Other images: whatever data.path takes, of as many channels."),
     ] = None,
     split: Annotated[str, typer.Option(help="Of the other images; `all` takes every one.")] = "test",
     num: Annotated[int, typer.Option(help="The most images of each set.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of images, and of made ones.")] = 0,
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
+    data: DataOfRun = None,
     gpu: Gpu = None,
 ) -> None:
     """How well the energy of a run tells other images, noise and constant ones from held-out images (AUROC)."""
@@ -68,7 +72,15 @@ def ood(
     from distmgcd.scoring.ood import tell_apart
 
     record = tell_apart(
-        run, data or (), split=split, num=num, seed=seed, checkpoint=checkpoint, weights=weights, use_gpu=gpu
+        run,
+        others or (),
+        split=split,
+        num=num,
+        seed=seed,
+        checkpoint=checkpoint,
+        weights=weights,
+        data=data,
+        use_gpu=gpu,
     )
     print_all(*table_of_ood(record))
     typer.echo(f"numbers        {record['file']}")

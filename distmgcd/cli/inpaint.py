@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, Weights, app, fail, print_all
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all
 
 
 @app.command()
@@ -28,10 +28,11 @@ def inpaint(
     seed: Annotated[int, typer.Option(min=0, help="Of masks and chains.")] = 0,
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
+    data: DataOfRun = None,
     gpu: Gpu = None,
 ) -> None:
     """Hide a part of images and fill it by chains that move only that; error and PSNR beside simple fills."""
-    from distmgcd.evaluation_report import table_of_inpainting
+    from distmgcd.evaluation_report import line_of_file, table_of_inpainting, what_is_new
     from distmgcd.scoring.inpainting import InpaintRequest, inpaint_run
 
     kinds = {} if mask is None else {"masks": tuple(dict.fromkeys(mask))}
@@ -42,13 +43,14 @@ def inpaint(
         seed=seed,
         checkpoint=checkpoint,
         weights=weights,
+        data=data,
         **kinds,
     )
     try:
         record = inpaint_run(run, request, use_gpu=gpu, tell=print)
     except KeyboardInterrupt:
         fail("Stopped. Nothing was written.", status=130)
-    print_all(table_of_inpainting(record))
+    print_all(table_of_inpainting(what_is_new(record)))
     for sheet in record["sheets"]:
         typer.echo(f"pictures       {sheet}")
-    typer.echo(f"numbers        {record['file']}")
+    typer.echo(line_of_file(record))

@@ -1,6 +1,6 @@
 """The command line of a job: read by the same parser that will read it on the cluster, before anything is sent."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,34 +42,54 @@ def read_job_command(arguments: Sequence[str], *, folder: Path) -> JobCommand:
 
 
 def _read_train(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
-    from distmgcd.config import load_config
-    from distmgcd.num_workers import parse_workers
+    from distmgcd.config import files_of, load_config
+    from distmgcd.data import check_shares
+    from distmgcd.num_workers import bounds, parse_workers
+    from distmgcd.runs.run import check_place
 
     source, overrides = split(params["settings"])
-    data_path = load_config(source, overrides).data.path
-    _check_data(data_path)
-    parse_workers(params["workers"])
-    return replace(_with_file_inside(arguments, source, params["name"], folder), data_path=data_path)
+    config = load_config(source, overrides)
+    _check_data(config.data.path)
+    learning = config.learning
+    check_shares(learning.global_batch_size, *bounds(parse_workers(params["workers"])), block=learning.block_size or 1)
+    if params["start"]:
+        check_on_cluster("--from", params["start"])
+    found = _with_file_inside(arguments, source, params["name"], folder)
+    check_place(params["storage_path"], found.name)
+    return _with_files(replace(found, data_path=config.data.path), files_of(source))
 
 
 def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
-    from distmgcd.config import preset_names
-    from distmgcd.sweep.file import read_sweep
+    from distmgcd.runs.run import check_place
+    from distmgcd.sweep.file import read_sweep, sweep_names
+    from distmgcd.tuning import check_shares_of_trials
 
     source, *overrides = params["settings"]
     sweep = read_sweep(source, overrides, num_trials=params["trials"])
     _check_data(sweep.base["data.path"])
+    if (workers := params["workers_per_trial"]) is not None:
+        sweep = replace(sweep, workers_per_trial=workers)
+    check_shares_of_trials(sweep)
     found = _with_file_inside(arguments, source, params["name"], folder)
+    check_place(params["storage_path"], sweep.name if params["name"] is None else params["name"])
     found = replace(found, data_path=sweep.base["data.path"])
-    base = sweep.base_name
-    if base in preset_names():
-        return found
-    beside = [str(path) for path in (Path(base), Path(source).parent / base) if path.is_file()]
-    if beside and Path(base).is_absolute():
-        raise UserError(
-            f"The base {base} of {source} is a path of this machine; name the file as seen from the sweep file."
-        )
-    return replace(found, files=(*found.files, *beside[:1]))
+    files = {} if source in sweep_names() else {source: sweep.base_name, **_files_of_base(sweep.base_name, source)}
+    return _with_files(found, files)
+
+
+def _files_of_base(base: str, file: str) -> dict[str, str | None]:
+    from distmgcd.config import files_of, find_base
+    from distmgcd.sweep.file import OWN_BASE
+
+    return {} if base == OWN_BASE else files_of(find_base(base, Path(file).parent))
+
+
+def _with_files(job: JobCommand, files: Mapping[str, str | None]) -> JobCommand:
+    """files: {file: its base}. The job finds a base from beside the file that names it. Raises UserError."""
+    for file, base in files.items():
+        if base and Path(base).is_absolute():
+            raise UserError(f"The base {base} of {file} is a path of this machine; name the file as seen from {file}.")
+    return replace(job, files=tuple(files))
 
 
 def _read_other(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
@@ -90,11 +110,11 @@ def _with_file_inside(arguments: tuple[str, ...], source: str, name: str | None,
     """source: a preset, or a file, which the job finds by its path below the folder."""
     from distmgcd.pack import name_inside
 
-    name = name or Path(source).stem
+    name = Path(source).stem if name is None else name
     if Path(source).suffix not in (".yaml", ".yml"):
         return JobCommand(arguments, source, name)
     inside = name_inside(folder, source)
-    return JobCommand(tuple(inside if word == source else word for word in arguments), inside, name, (source,))
+    return JobCommand(tuple(inside if word == source else word for word in arguments), inside, name)
 
 
 def _check_storage(params: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ Address = Annotated[
         envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's dashboard; best a tunnel's end on this machine."
     ),
 ]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="As `distmgcd submit` and `jobs list` print it.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB|NAME", help="As `distmgcd submit` and `jobs list` print it.")]
 HERE = "http://127.0.0.1:8265"
 
 
@@ -102,6 +102,7 @@ def logs(
     from distmgcd.on_ray.jobs import Jobs
 
     cluster = Jobs(address)
+    job = cluster.find(job)
     if follow:
         _follow(cluster, job)
     else:
@@ -113,7 +114,9 @@ def stop(job: JobId, address: Address = HERE) -> None:
     """Ask a job to stop: a run finishes its update and saves, and the same command goes on from there."""
     from distmgcd.on_ray.jobs import Jobs
 
-    asked = Jobs(address).stop(job)
+    cluster = Jobs(address)
+    job = cluster.find(job)
+    asked = cluster.stop(job)
     typer.echo(f"Job {job} is asked to stop; it saves first." if asked else f"Job {job} had ended already.")
 
 

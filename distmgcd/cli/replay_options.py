@@ -19,7 +19,7 @@ Update = Annotated[
 Images = Annotated[
     str | None,
     typer.Option(
-        metavar="17,45|all",
+        metavar="13,18|all",
         help="Which chains, by their images' places in the training set. (default: the 4 that drift most)",
         rich_help_panel=_PANEL,
     ),

@@ -1,5 +1,6 @@
 """sample, runs and verify: what one does with runs."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -51,14 +52,21 @@ def sample(
 
 
 @app.command()
-def runs(path: Annotated[str, typer.Argument(help="Their folder: a local path or a URI.")] = "runs") -> None:
+def runs(
+    path: Annotated[str, typer.Argument(help="Their folder, or that of one run: a local path or a URI.")] = "runs",
+) -> None:
     """List the runs under a storage path: state, update, distance, size, when last written."""
     from distmgcd.display import lines_of_runs
     from distmgcd.runs.listing import summaries
 
-    found = summaries(path)
-    for line in lines_of_runs(found) if found else [f"There are no runs in {path}."]:
-        typer.echo(line)
+    if found := summaries(path):
+        typer.echo("\n".join(lines_of_runs(found)))
+        return
+    inside = (f"{path.rstrip('/')}/{folder}" for folder in ("trials", "runs"))  # of a sweep, and of a comparison
+    below = next(
+        (f" Those below it: distmgcd runs {shlex.quote(folder)}" for folder in inside if summaries(folder)), ""
+    )
+    typer.echo(f"There are no runs in {path}.{below}")
 
 
 @app.command()

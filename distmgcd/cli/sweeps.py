@@ -12,7 +12,9 @@ from distmgcd.errors import UserError
 def tune(
     settings: Annotated[
         list[str],
-        typer.Argument(metavar="SWEEP.yaml [key=value ...]", help="A sweep file, then changes to its base config."),
+        typer.Argument(
+            metavar="SWEEP|FILE.yaml [key=value ...]", help="A sweep, such as smoke, then changes to its base config."
+        ),
     ],
     trials: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="the file's")] = None,
     concurrent: Annotated[int | None, typer.Option(help="Trials at a time.", show_default="as many as fit")] = None,
@@ -31,7 +33,7 @@ def tune(
 
     if "=" in settings[0]:
         raise UserError(
-            f"The first argument must be a sweep file, but is {settings[0]!r}; try tune_configs/smoke.yaml."
+            f"The first argument must be a sweep or its file, but is {settings[0]!r}; try `distmgcd tune smoke`."
         )
     sweep = read_sweep(settings[0], settings[1:], num_trials=trials)
     from distmgcd import tuning

@@ -1,12 +1,18 @@
 """train and debug: the same run, on Ray or in this process."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distmgcd.cli import replay_options as options
+from distmgcd.cli import start_options as starts
 from distmgcd.cli.common import Gpu, Name, Settings, StoragePath, WaitForResources, app, fail, print_all, split
+
+if TYPE_CHECKING:
+    from distmgcd.config import Config
+    from distmgcd.num_workers import NumWorkers
 
 
 @app.command()
@@ -22,6 +28,9 @@ def train(
     wait_for_resources: WaitForResources = False,
     name: Name = None,
     storage_path: StoragePath = "runs",
+    start: starts.From = None,
+    from_checkpoint: starts.FromCheckpoint = None,
+    from_weights: starts.FromWeights = None,
 ) -> None:
     """Train on Ray: each worker runs the chains of its share of the images, gradients are averaged."""
     from distmgcd.num_workers import parse_workers
@@ -33,6 +42,7 @@ def train(
         overrides,
         name=name,
         storage_path=storage_path,
+        start_from=starts.start_from(start, from_checkpoint, from_weights),
         num_workers=parse_workers(workers),
         use_gpu=gpu,
         cpus_per_worker=cpus_per_worker,
@@ -46,6 +56,9 @@ def debug(
     gpu: Gpu = None,
     name: Name = None,
     storage_path: StoragePath = "runs",
+    start: starts.From = None,
+    from_checkpoint: starts.FromCheckpoint = None,
+    from_weights: starts.FromWeights = None,
     replay: options.ReplayOf = None,
     update: options.Update = None,
     images: options.Images = None,
@@ -54,13 +67,23 @@ def debug(
     rate_scale: options.RateScale = None,
     data: options.DataPath = None,
 ) -> None:
-    """The same training in this one process, without Ray, so that breakpoints work. --replay: see below."""
+    """The same training in this one process, without Ray, so that breakpoints work. --replay: see below.
+
+    Chains take plain execution, step by step; speed.execution=traced (on a GPU captured) is as fast as train.
+    """
     what = {"update": update, "images": images, "out": out, "alone": alone, "rate_scale": rate_scale, "data": data}
-    of_training = {"--name": name is not None, "--storage-path": storage_path != "runs"}
+    of_training = {
+        "--name": name is not None,
+        "--storage-path": storage_path != "runs",
+        "--from": start is not None,
+        "--from-checkpoint": from_checkpoint is not None,
+        "--from-weights": from_weights is not None,
+    }
     options.check_options(replay, what, [*(settings or []), *(key for key, given in of_training.items() if given)])
     if replay is None:
         source, overrides = split(settings)
-        _run("debug", source, overrides, name=name, storage_path=storage_path, use_gpu=gpu)
+        how = {"start_from": starts.start_from(start, from_checkpoint, from_weights), "use_gpu": gpu}
+        _run("debug", source, overrides, name=name, storage_path=storage_path, **how)
         return
     from distmgcd.replay_report import report
 
@@ -72,31 +95,54 @@ def debug(
 
 def _run(how: str, source: str, overrides: list[str], *, name: str | None, storage_path: str, **launch: Any) -> None:
     from distmgcd.config import load_config
+    from distmgcd.training.stop import Stopped, StopSignals
 
     config = load_config(source, overrides)
-    from distmgcd import launch as launcher
-    from distmgcd.display import Display, table_of
-    from distmgcd.training.stop import Stopped, StopSignals
-    from distmgcd.training.watch import Diverged
+    from distmgcd.runs.run import Run
 
-    name = name or Path(source).stem
+    name = Path(source).stem if name is None else name
+    folder = f"{storage_path.rstrip('/')}/{name}"
+    before = Run.at(storage_path, name).result()
     signals = StopSignals()
     try:
-        with signals, Display() as show:
-            run = getattr(launcher, how)
-            result = run(config, storage_path=storage_path, name=name, show=show, stop=signals, **launch)
-    except Diverged as event:
-        fail(event, status=1)
+        with signals:
+            typer.echo(_first_line(config, folder, launch.get("num_workers")))  # torch and Ray take seconds to import
+            result = _result(how, config, storage_path=storage_path, name=name, stop=signals, **launch)
     except Stopped as event:
         fail(event, status=signals.status)
     except KeyboardInterrupt:
         fail("Stopped at once; the same command goes on from the newest checkpoint.", status=signals.status)
-    folder = f"{storage_path.rstrip('/')}/{name}"
+    from distmgcd.display import table_of, unseen
+
     print_all(table_of(result))
+    done = f"{result['update']} updates in {result['seconds']:.0f} s of training"
+    again = f"The run {folder} was finished before ({done}); nothing was done now. Another --name trains anew."
     typer.echo(
-        f"Finished {result['update']} updates in {result['seconds']:.0f} s of training.\n"
+        f"{unseen(folder)}\n"
+        f"{again if result == before else f'Finished {done}.'}\n"
         f"checkpoints    {folder}/checkpoints\n"
         f"sample sheet   {folder}/samples.png (every grid: pyramid.png)\n"
-        f"TensorBoard    tensorboard --logdir {folder}/log\n"
-        f"more samples   distmgcd sample {folder} --num 64 --out sheet.png"
+        f"TensorBoard    tensorboard --logdir {shlex.quote(storage_path)} (all runs there, beside each other)\n"
+        f"more samples   distmgcd sample {shlex.quote(folder)} --num 64 --out sheet.png"
     )
+
+
+def _result(how: str, config: "Config", **launch: Any) -> dict[str, Any]:
+    from distmgcd import launch as launcher
+    from distmgcd.display import Display
+    from distmgcd.training.watch import Diverged
+
+    try:
+        with Display() as show:
+            return getattr(launcher, how)(config, show=show, **launch)
+    except Diverged as event:
+        fail(event, status=1)
+
+
+def _first_line(config: "Config", folder: str, num_workers: "NumWorkers | None") -> str:
+    learning, where = config.learning, "in this process"
+    if num_workers is not None:
+        least, most = num_workers if isinstance(num_workers, tuple) else (num_workers, num_workers)
+        where = f"on Ray with {most if least == most else f'{least} to {most}'} worker{'s' if most > 1 else ''}"
+    updates = f"{learning.num_updates} updates of {learning.global_batch_size} images"
+    return f"Run {folder}: {updates}, {where}. Loading torch and the images ..."

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distmgcd import launch
 from distmgcd.comparison.plan import Measure, Plan, Sampling, Variant
-from distmgcd.config import load_config, make_config, setting_paths
+from distmgcd.config import check_changes, find_base, load_config, make_config, setting_paths, suggest_setting
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.sweep.domains import WrongDomain, read_domain
@@ -96,6 +96,8 @@ def _found(source: str) -> str:
             f"There is no comparison {source!r}{suggest(source, plan_names())}; there are {', '.join(plan_names())}, "
             "and a file must end in .yaml."
         )
+    if not Path(source).exists() and Path(source).stem in plan_names():
+        raise UserError(f"The plan {source} does not exist; {Path(source).stem} without an ending is the one we have.")
     return source
 
 
@@ -115,8 +117,9 @@ def _validated(marked: Marked) -> _Plan:
 
 def _base(marked: Marked, written: _Plan, changes: Sequence[str]) -> Settings:
     """The base config, flat, with the plan's settings."""
+    check_changes(changes)  # is no mistake of the file
     try:
-        flat = flat_of(load_config(written.base, changes))
+        flat = flat_of(load_config(find_base(written.base, Path(marked.file).parent), changes))
     except UserError as error:
         raise marked.error(("base",), error) from None
     changed = {change.partition("=")[0] for change in changes}
@@ -157,10 +160,10 @@ def _features(marked: Marked, written: _Plan) -> str | None:
 
 
 def _known(marked: Marked, place: Place, settings: Settings) -> Settings:
-    known = list(setting_paths())
+    known = set(setting_paths())
     for path in settings:
         if path not in known:
-            raise marked.error((*place, path), f"There is no setting {path!r}{suggest(path, known)}.")
+            raise marked.error((*place, path), f"There is no setting {path!r}{suggest_setting(path)}.")
     return settings
 
 

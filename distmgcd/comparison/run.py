@@ -1,6 +1,5 @@
 """A comparison from its plan to its results: try, choose by validation images, train anew, measure by held-out ones."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from distmgcd.config import Config
 from distmgcd.config.cost import sample_cost, update_cost
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.retention import score
 from distmgcd.runs.store import Store
 
@@ -49,7 +49,7 @@ def write_results(plan: Plan, runs: Runs, store: Store, in_features: FeatureScor
         "methods": {name: outcome for name, outcome in outcomes.items() if outcome},
         "unfinished": [name for name, outcome in outcomes.items() if not outcome],
     }
-    store.write("results.json", json.dumps(results, indent=1).encode())
+    store.write("results.json", strict_json.dumps(results, indent=1).encode())
     store.write("table.md", markdown(results).encode())
     write_sheet(plan, results["methods"], runs, store)
     return results

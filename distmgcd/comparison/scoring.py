@@ -16,6 +16,7 @@ from torch import Tensor
 from distmgcd import launch
 from distmgcd.comparison.plan import Sampling
 from distmgcd.config import Config
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
 from distmgcd.training.assemble import open_held_out_images
@@ -51,13 +52,14 @@ class Runs:
                 storage_path=self.folder,
                 name=name_of(config),
                 use_gpu=self.use_gpu,
+                plain=False,
                 show=self.show,
                 stop=self.stop,
             )
             scores = self._scores(config, ways, result)
         except Diverged as event:
             scores = {"diverged": str(event)}
-        Store(self.path(config)).write(FILE, json.dumps(scores, indent=1).encode())
+        Store(self.path(config)).write(FILE, strict_json.dumps(scores, indent=1).encode())
         return scores
 
     def load(self, config: Config) -> TrainedModel:
@@ -67,7 +69,7 @@ class Runs:
         store = Store(self.path(config))
         if not store.exists(FILE) or Run.open(self.path(config)).config() != launch.with_absolute_path(config):
             return None
-        return json.loads(store.read(FILE))
+        return strict_json.loads(store.read(FILE))
 
     def path(self, config: Config) -> str:
         return f"{self.folder}/{name_of(config)}"

@@ -5,19 +5,25 @@ reads a preset or a YAML file and applies the changes; every mistake is a UserEr
 names the setting, the value, the rule and the way out.
 """
 
+from distmgcd.config.network import PAPER_LAYERS
 from distmgcd.config.paths import flatten, setting_paths
-from distmgcd.config.reading import load_config, make_config, preset_names, to_yaml
-from distmgcd.config.schema import PAPER_LAYERS, Checkpointing, Config, Watch
+from distmgcd.config.reading import check_changes, files_of, find_base, load_config, make_config, preset_names, to_yaml
+from distmgcd.config.schema import Checkpointing, Config, Watch
+from distmgcd.config.suggestions import suggest_setting
 
 __all__ = [
     "PAPER_LAYERS",
     "Checkpointing",
     "Config",
     "Watch",
+    "check_changes",
+    "files_of",
+    "find_base",
     "flatten",
     "load_config",
     "make_config",
     "preset_names",
     "setting_paths",
+    "suggest_setting",
     "to_yaml",
 ]

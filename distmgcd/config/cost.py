@@ -10,7 +10,8 @@ Not counted, for they are small beside: activations, norms, noise, the optimiser
 
 from collections.abc import Sequence
 
-from distmgcd.config.schema import Config, Layer
+from distmgcd.config.kinds import Layer
+from distmgcd.config.schema import Config
 
 
 def multiply_adds(config: Config, grid: int) -> int:

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from distmgcd.config.paths import flatten, is_section, plain, sections, setting_paths
 from distmgcd.config.schema import Config
-from distmgcd.config.words import rule_of, suggest
+from distmgcd.config.suggestions import suggest_setting
+from distmgcd.config.words import rule_of
 
 
 def unknown_keys(settings: dict[str, Any], model: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -20,10 +21,10 @@ def unknown_keys(settings: dict[str, Any], model: type[BaseModel], prefix: str) 
 
 
 def unknown_key_sentence(path: str) -> str:
-    section = path.rpartition(".")[0]
-    known = [p for p in setting_paths() if section and p.rpartition(".")[0] == section]
+    section = path if path in sections() else path.rpartition(".")[0]
+    known = list(setting_paths(sections()[section], f"{section}.")) if section in sections() else []
     names = f"{section} has {', '.join(known)}" if known else f"the sections are {', '.join(sections())}"
-    return f"There is no setting {path!r}{suggest(path, list(setting_paths()))}; {names}."
+    return f"There is no setting {path!r}{suggest_setting(path)}; {names}."
 
 
 def no_section_sentence(section: str, value: Any) -> str:
@@ -52,5 +53,5 @@ def sentence(error: ValidationError, settings: dict[str, Any]) -> str:
 _EXAMPLES = {
     "data.path": "write data.path=sklearn:digits, say",
     "data.channels": "write data.channels=1 for grey images, 3 for colour",
-    "grids.sizes": "write grids.sizes=[4, 16, 64], say",
+    "grids.sizes": "write 'grids.sizes=[4,16,64]', say",
 }

@@ -1,11 +1,12 @@
 """Settings by their dotted paths."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 
-from distmgcd.config.schema import Config, Section
+from distmgcd.config.kinds import Section
+from distmgcd.config.schema import Config
 
 
 def setting_paths(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
@@ -25,6 +26,16 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def put(settings: dict[str, Any], path: str, value: Any) -> None:
+    """Set a nested setting by its dotted path. Raises ValueError with the section where it is no mapping."""
+    *inside, key = path.split(".")
+    for section in inside:
+        settings = settings.setdefault(section, {})
+        if not isinstance(settings, dict):
+            raise ValueError(section)
+    settings[key] = value
+
+
 def sections() -> dict[str, type[BaseModel]]:
     return {name: f.annotation for name, f in Config.model_fields.items() if is_section(f.annotation)}
 
@@ -37,3 +48,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def annotation_of(path: str) -> Any:
+    """The type of a setting, by its dotted path, with the metadata that bears its rule."""
+    section, _, key = path.rpartition(".")
+    return get_type_hints(sections()[section] if section else Config, include_extras=True)[key]

@@ -1,31 +1,42 @@
 """From presets, files and changes to a config, and back to YAML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from distmgcd.config.mistakes import no_section_sentence, sentence, unknown_key_sentence, unknown_keys
-from distmgcd.config.paths import plain, sections, setting_paths
+from distmgcd.config.paths import annotation_of, plain, put, sections, setting_paths
 from distmgcd.config.schema import Config
-from distmgcd.config.words import suggest
+from distmgcd.config.words import is_text, suggest
+from distmgcd.config.yaml_file import parse_yaml, read_yaml
 from distmgcd.errors import UserError
 
 PRESETS = Path(__file__).parent.parent / "presets"
+BASE = "base"  # the key of a file that says what it changes
 
 
 def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
-    """A preset's name or a YAML file, with "dotted.key=value" changes. Raises UserError."""
-    settings = _read(source)
+def load_config(
+    source: str | Mapping[str, Any], overrides: Sequence[str] = (), *, settings: Mapping[str, Any] | None = None
+) -> Config:
+    """A preset's name, a YAML file or settings, with changes to it. Raises UserError.
+
+    settings: {dotted path: value}, which change the source; overrides, "dotted.key=value", change both. A file may
+    name a preset or another file as its `base`, and change that.
+    """
+    found = _read(source, ()) if isinstance(source, str) else _nested(source, "The settings")
+    for path, value in (settings or {}).items():
+        _put(found, path, value)
     for override in overrides:
-        _apply(settings, override)
-    return make_config(settings)
+        _apply(found, override)
+    return make_config(found)
 
 
 def make_config(settings: dict[str, Any]) -> Config:
@@ -48,31 +59,81 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(plain(config.model_dump()), sort_keys=False, default_flow_style=None, width=100)
 
 
-def _read(source: str) -> dict[str, Any]:
+def find_base(base: str, folder: Path) -> str:
+    """A preset's name as it is; a file from beside the one that names it, else from here."""
+    beside = folder / base
+    return str(beside) if base not in preset_names() and beside.is_file() else base
+
+
+def check_changes(overrides: Sequence[str]) -> None:
+    """Raise UserError for a change of what is no setting, or one that cannot be read; its value is not looked at."""
+    found: dict[str, Any] = {}
+    for override in overrides:
+        _apply(found, override)
+
+
+def files_of(source: str) -> dict[str, str | None]:
+    """{file: the base it names} of all that a config is read from, in turn; none for a preset. Raises UserError.
+
+    It has been read without a mistake before.
+    """
+    if source in preset_names():
+        return {}
+    base = read_yaml(source).get(BASE)
+    return {source: base, **(files_of(find_base(base, Path(source).parent)) if base else {})}
+
+
+def _read(source: str, chain: tuple[Path, ...]) -> dict[str, Any]:
+    """Nested settings. chain: the files that name this one as their base."""
     path = Path(source)
     if source in preset_names():
         path = PRESETS / f"{source}.yaml"
     elif path.suffix not in (".yaml", ".yml"):
+        if (path / "config.yaml").is_file():
+            raise UserError(f"{source} is the folder of a run; give {path / 'config.yaml'} for a run with its config.")
         raise UserError(
             f"There is no preset {source!r}{suggest(source, preset_names())}; the presets are "
             f"{', '.join(preset_names())}, and a file must end in .yaml."
         )
     elif not path.is_file():
+        if path.stem in preset_names() and not path.exists():
+            raise UserError(f"The config file {source} does not exist; {path.stem} without an ending is the preset.")
         raise UserError(
-            f"The config file {source} does not exist; give a YAML file or one of the presets "
-            f"{', '.join(preset_names())}."
+            f"The config file {source} {'is a folder' if path.exists() else 'does not exist'}; give a YAML file or one "
+            f"of the presets {', '.join(preset_names())}."
         )
+    if path.resolve() in chain:
+        names = " -> ".join(file.name for file in (*chain[chain.index(path.resolve()) :], path))
+        raise UserError(f"A config file must not be its own base, but {names}; take one `{BASE}:` out.")
+    return _on_its_base(read_yaml(str(path)), str(path), path.parent, (*chain, path.resolve()))
+
+
+def _on_its_base(written: Mapping[str, Any], name: str, folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    """Settings as they are written, sections or dotted paths, as changes to those of their base."""
+    base, own = written.get(BASE), _nested({key: value for key, value in written.items() if key != BASE}, name)
+    if BASE not in written:
+        return own
+    if not isinstance(base, str):
+        raise UserError(f"{name}: base must be a preset or a config file, but is {base!r}; write `base: digits`, say.")
     try:
-        settings = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"The config file {source} cannot be read ({error.strerror}); check its permissions.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, or bytes that are no text
-        raise UserError(f"The config file {source} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(settings, dict):
-        raise UserError(
-            f"The config file {source} must hold settings such as 'grids:', but holds "
-            f"{'nothing' if settings is None else repr(settings)[:40]}; see `distmgcd config digits` for a whole one."
-        )
+        found = _read(find_base(base, folder), chain)
+    except UserError as error:
+        raise UserError(f"{name}, base: {error}") from None
+    both = {key for key in found.keys() & own.keys() if isinstance(found[key], dict) and isinstance(own[key], dict)}
+    return {**found, **own, **{key: {**found[key], **own[key]} for key in both}}
+
+
+def _nested(written: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """{"langevin.num_steps": 3} as {"langevin": {"num_steps": 3}}. Raises UserError for a setting that stands twice."""
+    known = set(setting_paths())
+    settings = {
+        key: dict(v) if isinstance(v, dict) else v for key, v in written.items() if key not in known or "." not in key
+    }
+    for path in written.keys() - settings.keys():
+        section, _, key = path.partition(".")
+        if key in (settings.get(section) or {}):
+            raise UserError(f"{name}: {path} stands there twice, by itself and in {section}; keep one of them.")
+        _put(settings, path, written[path])
     return settings
 
 
@@ -84,12 +145,22 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         )
     if path not in set(setting_paths()):
         raise UserError(unknown_key_sentence(path))
-    *sections, key = path.split(".")
-    for section in sections:
-        settings = settings.setdefault(section, {})
-        if not isinstance(settings, dict):
-            raise UserError(no_section_sentence(section, settings))
+    _put(settings, path, _value(path, text))
+
+
+def _value(path: str, text: str) -> Any:
+    """What a change says: YAML, but any text for a setting that takes any, for a path may hold # and quotes."""
+    annotation = annotation_of(path)
+    if is_text(annotation):
+        return None if text == "null" and NoneType in get_args(annotation) else text
     try:
-        settings[key] = yaml.safe_load(text)
+        return parse_yaml(text)
     except (yaml.YAMLError, ValueError):
         raise UserError(f"The value of {path} is not valid YAML: {text!r}. Lists are written [4, 16, 64].") from None
+
+
+def _put(settings: dict[str, Any], path: str, value: Any) -> None:
+    try:
+        put(settings, path, value)
+    except ValueError as section:
+        raise UserError(no_section_sentence(str(section), settings[str(section)])) from None

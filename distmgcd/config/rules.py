@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from distmgcd.config.words import show
+from distmgcd.config.words import show, suggest
 
 if TYPE_CHECKING:
     from distmgcd.config.schema import Config
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def check_together(config: "Config") -> None:
     """Raises ValueError with a sentence for the user."""
-    for rule in (_images, _start, _blocks, _ahead, _evaluation, _checkpoint, _warmup):
+    for rule in (_images, _start, _blocks, _ahead, _evaluation, _checkpoint):
         rule(config)
 
 
@@ -19,15 +19,15 @@ def _images(config: "Config") -> None:
     if config.data.image_size not in (None, config.grids.sizes[-1]):
         raise ValueError(
             f"data.image_size must be the finest grid, but is {config.data.image_size} with "
-            f"grids.sizes={show(config.grids.sizes)}; leave data.image_size out, or end grids.sizes with it."
+            f"grids.sizes {show(config.grids.sizes)}; leave data.image_size out, or end grids.sizes with it."
         )
 
 
 def _start(config: "Config") -> None:
     if config.start.kind == "single" and config.num_grids > 1:
         raise ValueError(
-            f"start.kind=single learns the finest grid only, but grids.sizes={show(config.grids.sizes)} has "
-            f"{config.num_grids}; set grids.sizes=[{config.image_size}], and one network for it."
+            f"start.kind=single learns the finest grid only, but grids.sizes {show(config.grids.sizes)} has "
+            f"{config.num_grids}; set 'grids.sizes=[{config.image_size}]', and one network for it."
         )
 
 
@@ -84,15 +84,6 @@ def _checkpoint(config: "Config") -> None:
     metrics = ["swd", *(f"swd/{size}" for size in config.evaluation_sizes), "fd"]
     if metric not in metrics:
         raise ValueError(
-            f"checkpoint.metric must be one of {', '.join(metrics)}, but is {metric!r}; its default is swd, the mean "
-            "over grids."
-        )
-
-
-def _warmup(config: "Config") -> None:
-    learning = config.learning
-    if learning.warmup >= learning.num_updates:
-        raise ValueError(
-            f"learning.warmup must be smaller than learning.num_updates, but is {learning.warmup} of "
-            f"{learning.num_updates}; set learning.warmup={learning.num_updates // 10}."
+            f"checkpoint.metric must be one of {', '.join(metrics)}, but is {metric!r}{suggest(metric, metrics)}; its "
+            "default is swd, the mean over grids."
         )

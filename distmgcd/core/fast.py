@@ -5,12 +5,12 @@
     compiled   the same list through torch.compile
     captured   on CUDA, the same list K times as one graph that is launched at once (captured.py)
 
-Everything but plain may run the network in bf16. State, drift and noise stay fp32: near 1.0 the neighbour of a bf16
-number is 0.008 away, as far as a step's noise goes.
+Each may run the network in bf16. State, drift and noise stay fp32: near 1.0 the neighbour of a bf16 number is 0.008
+away, as far as a step's noise goes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -18,14 +18,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from distmgcd.core import langevin as plain
 from distmgcd.core.captured import CapturedChain
 from distmgcd.core.devices import fp32_products, multiplies_bf16
 from distmgcd.core.energy import ConvEnergy
-from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, move
+from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, langevin_step, move, slope
 from distmgcd.core.quick_convs import channels_last_pays
 from distmgcd.core.telling import first_line, say_once
-from distmgcd.core.tracing import TracedSlope
+from distmgcd.core.tracing import TracedSlope, in_bf16
 
 
 class Walker(Protocol):
@@ -38,16 +37,6 @@ class Walker(Protocol):
     def run_chain(
         self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
     ) -> tuple[Tensor, StepInfo | None]: ...
-
-
-class PlainWalker:
-    """The reference."""
-
-    walk = staticmethod(plain.walk)
-    run_chain = staticmethod(plain.run_chain)
-
-
-PLAIN = PlainWalker()
 
 
 class Speed(NamedTuple):
@@ -80,7 +69,40 @@ class Speed(NamedTuple):
 
 
 def walker_of(speed: Speed) -> Walker:
-    return PLAIN if speed.execution == "plain" else FastWalker(speed)
+    return PlainWalker(speed) if speed.execution == "plain" else FastWalker(speed)
+
+
+class PlainWalker:
+    """Chains by langevin_step and the energy's own forward, with autograd: the reference, and for a debugger.
+
+    Maps lie in memory as torch has them, whatever speed.channels_last is.
+    """
+
+    def __init__(self, speed: Speed):
+        self._speed = speed
+
+    def walk(
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+    ) -> Iterator[tuple[Tensor, StepInfo]]:
+        """The chain from x, step by step, as langevin.walk."""
+        precision = self._speed.on(x.device).precision
+        energy = in_bf16(energy) if precision == "bf16" else energy
+        for z in noise:
+            with _products(x, precision):
+                x, info = langevin_step(energy, x, z, langevin, held)
+            yield x, info
+
+    def run_chain(
+        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+    ) -> tuple[Tensor, StepInfo | None]:
+        """The end of the chain from x, as langevin.run_chain."""
+        info = None
+        for step in self.walk(energy, x, noise, langevin, held):
+            x, info = step
+        return chain_end(x, langevin, held), info
+
+
+PLAIN = PlainWalker(Speed("plain", "fp32"))
 
 
 class FastWalker:
@@ -98,9 +120,9 @@ class FastWalker:
         self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
     ) -> Iterator[tuple[Tensor, StepInfo]]:
         """The chain from x, step by step, as langevin.walk."""
-        slope = self._slope(energy, x)
+        slope_at = self._slope(energy, x)
         for z in noise:
-            x, info = move(x, *slope(x), z, langevin, held)
+            x, info = move(x, *slope_at(x), z, langevin, held)
             yield x, info
 
     def run_chain(
@@ -112,15 +134,15 @@ class FastWalker:
             captured = self._captured_for(energy, x, langevin, traced, held)
             if captured:
                 return captured(x, noise, traced.prepare(energy), langevin, held)
-        slope, info = self._slope(energy, x), None
+        slope_at, info = self._slope(energy, x), None
         for z in noise:
-            x, info = move(x, *slope(x), z, langevin, held)
+            x, info = move(x, *slope_at(x), z, langevin, held)
         return chain_end(x, langevin, held), info
 
     def _slope(self, energy: ConvEnergy, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """The slope of an energy as its weights are now."""
         traced = self._traced_for(energy, x)
-        return traced.slope(energy) if traced else partial(plain.slope, energy)
+        return traced.slope(energy) if traced else partial(slope, energy)
 
     def _traced_for(self, energy: ConvEnergy, x: Tensor) -> "_Traced | None":
         """None where it cannot be traced."""
@@ -151,13 +173,17 @@ class _Traced:
             self._step = _compiled(found.step, x, found.prepare(energy))
 
     def step(self, x: Tensor, *prepared: Tensor) -> tuple[Tensor, Tensor]:
-        products = fp32_products(tf32=self.speed.precision == "tf32") if x.is_cuda else nullcontext()
-        with torch.no_grad(), products:
+        with torch.no_grad(), _products(x, self.speed.precision):
             return self._step(x, *prepared)
 
     def slope(self, energy: ConvEnergy) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         prepared = self.prepare(energy)
         return lambda x: self.step(x, *prepared)
+
+
+def _products(x: Tensor, precision: str) -> AbstractContextManager[None]:
+    """Inside, fp32 products are of this precision where a device has several."""
+    return fp32_products(tf32=precision == "tf32") if x.is_cuda else nullcontext()
 
 
 def _trace(energy: ConvEnergy, x: Tensor, speed: Speed) -> _Traced | None:

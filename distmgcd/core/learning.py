@@ -49,11 +49,10 @@ class Method:
     num_updates: int
     warmup: int  # updates over which the learning rate rises from 0
     learning_rate: Sequence[float]
-    final_rate: float  # learning rate at the last update, as a fraction of the full one
+    final_rate: float  # learning rate at the end of its decay, as a fraction of the full one
     ema: float  # decay of the average of the weights
-    final_observed_noise: float | None = (
-        None  # where that deviation has fallen to after NOISE_FALLS_OVER; None: it stays
-    )
+    decay_updates: int | None = None  # after which the learning rate stays at final_rate; None: num_updates
+    final_observed_noise: float | None = None  # where that deviation falls to, over NOISE_FALLS_OVER; None: it stays
     clip_norm: Sequence[float] | None = None  # largest norm of a gradient; larger ones are scaled down. None: no bound
     start: StartKind = "multigrid"
     mask: MaskKind | None = None  # hide so much of every image, at each update elsewhere, and let chains move only that
@@ -215,7 +214,7 @@ def observed_noise_at(update: int, method: Method) -> float:
     first, last = method.observed_noise, method.final_observed_noise
     if last is None:
         return first
-    return first + (last - first) * min(1.0, update / (NOISE_FALLS_OVER * method.num_updates))
+    return first + (last - first) * min(1.0, update / (NOISE_FALLS_OVER * (method.decay_updates or method.num_updates)))
 
 
 def step_all(learner: Learner, update: int, method: Method, grids: slice = slice(None)) -> Tensor:
@@ -248,10 +247,11 @@ def step(optimizer: torch.optim.Adam, rate: float, *, clip_norm: float = math.in
 
 
 def rate_factor(update: int, method: Method) -> float:
-    """Linear warm-up, then a cosine from 1 to final_rate at the last update."""
+    """Linear warm-up, then a cosine from 1 to final_rate at the end of the decay, where it stays."""
     if update < method.warmup:
         return (update + 1) / method.warmup
-    progress = (update + 1 - method.warmup) / max(1, method.num_updates - method.warmup)
+    decay_updates = method.decay_updates or method.num_updates
+    progress = (update + 1 - method.warmup) / max(1, decay_updates - method.warmup)
     return method.final_rate + (1.0 - method.final_rate) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 

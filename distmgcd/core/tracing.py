@@ -31,9 +31,9 @@ class TracedSlope:
         self, energy: nn.Module, x: Tensor, *, dtype: torch.dtype = torch.float32, channels_last: bool = False
     ):
         """dtype: of the network; x, u and g stay fp32. channels_last: how the network's maps lie in memory."""
-        self._names = [name for name, _ in _bare(energy).named_parameters()]
+        self._names = weights_of(_bare(energy))
         network = quick_network(energy, x)
-        names = [name for name, _ in network.named_parameters()]
+        names = weights_of(network)
 
         def u_and_gradient(x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
             weights = [_laid_out(weight, channels_last).to(dtype) for weight in weights]
@@ -43,20 +43,41 @@ class TracedSlope:
             (gradient,) = torch.autograd.grad(u.sum(), x)
             return u.detach(), gradient.contiguous()
 
-        once, self.step = split(record(u_and_gradient, x, *self._live_weights(energy)))
+        once, self.step = split(record(u_and_gradient, x, *live_weights(energy, self._names)))
         self._once = once.forward
 
     def prepare(self, energy: nn.Module) -> list[Tensor]:
         """What the step needs beside x, from the weights as they are now; of this energy or another like it."""
         with torch.no_grad():
-            return list(self._once(*self._live_weights(energy)))
+            return list(self._once(*live_weights(energy, self._names)))
 
-    def _live_weights(self, energy: nn.Module) -> list[Tensor]:
-        found = []
-        for name in self._names:
-            path, _, weight = name.rpartition(".")
-            found.append(getattr(energy.get_submodule(path), weight).detach())  # a spectral norm is applied by this
-        return found
+
+def weights_of(bare: nn.Module) -> list[str]:
+    """Their names."""
+    return [name for name, _ in bare.named_parameters()]
+
+
+def live_weights(energy: nn.Module, names: list[str]) -> list[Tensor]:
+    """As they are now, without gradients; names: as weights_of has them, without parametrizations."""
+    found = []
+    for name in names:
+        path, _, weight = name.rpartition(".")
+        found.append(getattr(energy.get_submodule(path), weight).detach())  # a spectral norm is applied by this
+    return found
+
+
+def in_bf16(energy: nn.Module) -> nn.Module:
+    """A copy of an energy with its weights as they are now, rounded to bf16, and no parametrizations.
+
+    Its forward is the energy's own: it takes and gives fp32, [B, C, s, s] to [B]. The weights take no gradient.
+    """
+    lowered = _bare(energy)
+    names = weights_of(lowered)
+    for name, value in zip(names, live_weights(energy, names), strict=True):
+        path, _, weight = name.rpartition(".")
+        rounded = nn.Parameter(value.to(torch.bfloat16), requires_grad=False)
+        lowered.get_submodule(path).register_parameter(weight, rounded)
+    return lowered
 
 
 def quick_network(energy: nn.Module, x: Tensor) -> nn.Module:

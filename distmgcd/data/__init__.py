@@ -5,6 +5,7 @@ from distmgcd.data.corrupt import SkippedRow
 from distmgcd.data.description import Description, describe
 from distmgcd.data.image_set import ImageSet
 from distmgcd.data.importer import ImportReport, import_images
+from distmgcd.data.noticed import notes_of
 from distmgcd.data.order import batch_indices, check_shares, shard
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "check_shares",
     "describe",
     "import_images",
+    "notes_of",
     "open_images",
     "shard",
 ]

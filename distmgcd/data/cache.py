@@ -1,12 +1,13 @@
 """Images decoded once per node into a memory-mapped file that all its processes share.
 
-An entry is a folder named after the fingerprint of (the source's files, their sizes and times; image size;
-channels; split; format version):
+An entry is a folder named after the fingerprint of (the source's files, their sizes and times; image size,
+channels, split and all else that changes pixels; format version):
 
     images.u8    uint8 [N, C, S, S], nothing else
     labels.npy   int64 [N], absent if there are none
     rows.npy     int64 [N]
-    entry.json   written last: N, the corrupt rows and the rest
+    hashes.npy   uint64 [N], of the pixels of each image, by which two splits are held apart
+    entry.json   written last: N, the corrupt rows, the content (a hash of all pixels) and the rest
 
 It is built under a lock in a folder of another name and then renamed, so that a complete entry is opened
 without the lock. Corrupt rows are part of an entry and their limit is checked when it is opened: too many of
@@ -16,24 +17,19 @@ deletes it, see cache_entries.py, and that is refused while a process has it ope
 
 import hashlib
 import json
-import logging
 import os
-import shutil
-import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from distmgcd.data import pixels
 from distmgcd.data.address import open_source
 from distmgcd.data.cache_folder import (
     DESCRIPTION,
     IMAGES,
-    UNFINISHED,
     VARIABLE,
     default_cache_dir,
     lock_of,
@@ -41,14 +37,12 @@ from distmgcd.data.cache_folder import (
     pinned,
     writable,
 )
+from distmgcd.data.cache_writing import Wanted, build
 from distmgcd.data.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
-from distmgcd.data.decoding import decode_rows
 from distmgcd.data.image_set import ImageSet
-from distmgcd.data.source import Source, in_percent, rows_to_open
 from distmgcd.errors import UserError
 
-_FORMAT_VERSION = 2
-_logger = logging.getLogger(__name__)
+_FORMAT_VERSION = 3
 
 
 def open_images(
@@ -59,7 +53,10 @@ def open_images(
     split: str,
     part: tuple[float, float] = (0.0, 1.0),
     pad: int = 0,
+    background: str = "black",
+    without: np.ndarray | None = None,
     max_corrupt: float = 0.001,
+    setting: str = "data.split",
     cache_dir: Path | None = None,
 ) -> ImageSet:
     """Open one split ("all": every image) of `path`, decoding it first if no process of this node has yet.
@@ -69,8 +66,11 @@ def open_images(
     channels: 1 or 3, which the images must have already.
     part: which part of the split, as a range of fractions of a fixed shuffled order of its rows: (0.9, 1) and
         (0, 0.9) share no image and mix the classes alike.
-    pad: black pixels added on each side before that, so that 28x28 can become 32x32 and halve exactly.
+    pad: pixels of the background added on each side before that, so that 28x28 can become 32x32 and halve exactly.
+    background: the colour behind transparent images: black, white or "#rrggbb".
+    without: uint64 hashes (`ImageSet.hashes`) of images that are left out.
     max_corrupt: the largest fraction of rows that may fail to decode; these are skipped and listed.
+    setting: the name of the setting that `split` comes from, for messages.
     cache_dir: where decoded images are kept; $DISTMGCD_CACHE or ~/.cache/distmgcd if None.
 
     Raises UserError if the source is missing, empty, of other channels or too corrupt, or has no such split.
@@ -78,10 +78,16 @@ def open_images(
     _check_settings(image_size=image_size, channels=channels, max_corrupt=max_corrupt)
     source = open_source(path)
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    fingerprint = _fingerprint(
-        [_FORMAT_VERSION, source.identity(), image_size, channels, split, pad, *([] if part == (0.0, 1.0) else part)]
+    wanted = Wanted(
+        image_size=image_size,
+        channels=channels,
+        split=split,
+        part=part,
+        pad=pad,
+        background=background,
+        without=np.zeros(0, np.uint64) if without is None else without,
     )
-    entry = folder / fingerprint
+    entry = folder / _fingerprint([_FORMAT_VERSION, source.identity(), *wanted.identity()])
     find = partial(_open_entry, entry, path=path, max_corrupt=max_corrupt)
     if (images := find()) is not None:
         return images
@@ -89,7 +95,7 @@ def open_images(
         folder.mkdir(parents=True, exist_ok=True)
     with locked(lock_of(entry)):
         if (images := find()) is None:
-            _build(entry, source, image_size=image_size, channels=channels, split=split, part=part, pad=pad)
+            build(entry, source, wanted, setting=setting)
             images = find()
     if images is None:
         raise UserError(
@@ -125,109 +131,16 @@ def _read_description(entry: Path) -> dict[str, Any] | None:
     return description if num_rows and sizes == description["num_bytes"] else None
 
 
-def _build(
-    entry: Path,
-    source: Source,
-    *,
-    image_size: int,
-    channels: int,
-    split: str,
-    part: tuple[float, float],
-    pad: int,
-) -> None:
-    """Decode the split into a new entry, in place of a damaged one if there is one; the lock must be held."""
-    start_seconds = time.monotonic()
-    contents = source.contents()
-    rows = rows_to_open(contents, split=split, part=part, path=source.path)
-    _logger.info("Decoding %d images of %s [%s] into %s", len(rows), source.path, split, entry)
-    unfinished = entry.with_suffix(UNFINISHED)
-    with writable(entry.parent):
-        for left_over in (entry, unfinished):  # damaged, or of a process that was killed
-            shutil.rmtree(left_over, ignore_errors=True)
-        unfinished.mkdir()
-    try:
-        kept, skipped = _write_images(unfinished, source, rows=rows, image_size=image_size, channels=channels, pad=pad)
-        with writable(entry.parent):
-            labels = None if contents.labels is None else contents.labels[kept]
-            description = {
-                "shape": [len(kept), channels, image_size, image_size],
-                "num_rows": len(rows),
-                "skipped": skipped,
-                "classes": contents.classes,
-                "source": source.path,
-                "split": split if part == (0.0, 1.0) else f"{split}, {in_percent(part)} of it",
-            }
-            _finish(unfinished, entry, description=description, rows=kept, labels=labels)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    _logger.info("Decoded %d images in %.1f seconds", len(kept), time.monotonic() - start_seconds)
-
-
-def _write_images(
-    folder: Path, source: Source, *, rows: np.ndarray, image_size: int, channels: int, pad: int
-) -> tuple[np.ndarray, list[SkippedRow]]:
-    """Write images.u8 in the order of the rows. Returns (rows written, rows skipped)."""
-
-    def prepare(row: int, image: Image.Image) -> bytes:
-        _check_channels(image, channels=channels, row=row, path=source.path)
-        return pixels.to_array(pixels.fit(pixels.padded(image, pad), image_size)).tobytes()
-
-    kept, skipped = [], []
-    decoded = decode_rows(source, rows, prepare)
-    with writable(folder.parent), (folder / IMAGES).open("wb") as file:
-        for item in decoded:
-            if isinstance(item, SkippedRow):
-                skipped.append(item)
-            else:
-                kept.append(item[0])
-                file.write(item[1])
-        _to_disk(file)
-    return np.array(kept, dtype=np.int64), skipped
-
-
-def _check_channels(image: Image.Image, *, channels: int, row: int, path: str) -> None:
-    found = pixels.num_channels(image)
-    if found != channels:
-        raise UserError(
-            f"data.channels={channels} asks for {pixels.kind_of(channels)} images, but row {row} of {path!r} is "
-            f"{pixels.kind_of(found)}; set data.channels={found}, or convert them with "
-            f"`distmgcd data import --channels {channels}`."
-        )
-
-
-def _finish(
-    unfinished: Path, entry: Path, *, description: dict[str, Any], rows: np.ndarray, labels: np.ndarray | None
-) -> None:
-    """Write the small files and give the entry its name, after which any process may open it."""
-    for name, values in (("rows.npy", rows), ("labels.npy", labels)):
-        if values is not None:
-            with (unfinished / name).open("wb") as file:
-                np.save(file, values)
-                _to_disk(file)
-    description["num_bytes"] = {file.name: file.stat().st_size for file in unfinished.iterdir()}
-    with (unfinished / DESCRIPTION).open("w") as file:
-        json.dump(description, file, indent=1)
-        _to_disk(file)
-    unfinished.rename(entry)
-
-
-def _to_disk(file: Any) -> None:
-    """Without this a power failure could leave a file of the right size and the wrong contents."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | None:
     """The images of a complete entry; None if it is absent or damaged. Raises UserError."""
     pixels = pinned(entry / IMAGES)  # first: what is read after that nobody deletes
     if (description := _read_description(entry)) is None:
         return None
-    skipped = tuple(SkippedRow(row, reason) for row, reason in description["skipped"])
+    skipped = tuple(SkippedRow(*item) for item in description["skipped"])
     check_corrupt_limit(skipped, num_rows=description["num_rows"], max_corrupt=max_corrupt, path=path)
     shape = tuple(description["shape"])
     if shape[0] == 0:
-        reason = skipped[0].reason
-        raise UserError(f"data.path {path!r} has no image that can be decoded ({reason}); point it at images.")
+        raise _no_images(skipped, path=path)
     if pixels is None:
         return None
     with suppress(OSError):  # the cache of another user, say
@@ -236,12 +149,25 @@ def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | Non
         images=pixels.reshape(shape),
         labels=_load(entry / "labels.npy") if "labels.npy" in description["num_bytes"] else None,
         rows=_load(entry / "rows.npy"),
+        hashes=_load(entry / "hashes.npy"),
         skipped=skipped,
         classes=tuple(description["classes"]) if description["classes"] else None,
         path=path,
         split=description["split"],
+        split_origin=description["split_origin"],
         fingerprint=entry.name,
+        content=description["content"],
+        notes=tuple(description["notes"]),
     )
+
+
+def _no_images(skipped: Sequence[SkippedRow], *, path: str) -> UserError:
+    if not skipped:  # all were left out
+        return UserError(
+            f"All images of data.path {path!r} to train on are held out, too, so that data.leave_out_copies=true "
+            "leaves none; let data.split and data.held_out name different images."
+        )
+    return UserError(f"data.path {path!r} has no image that can be decoded: {skipped[0]}; point it at images.")
 
 
 def _load(file: Path) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
 _logger = logging.getLogger(__name__)
@@ -19,8 +20,16 @@ UNFINISHED = ".unfinished"
 
 
 def default_cache_dir() -> Path:
-    """$DISTMGCD_CACHE, else ~/.cache/distmgcd."""
-    return Path(os.environ.get(VARIABLE) or "~/.cache/distmgcd").expanduser()
+    """$DISTMGCD_CACHE, else ~/.cache/distmgcd. Raises UserError for a user without a home."""
+    if folder := os.environ.get(VARIABLE):
+        return absolute(folder)
+    try:
+        return Path("~/.cache/distmgcd").expanduser()
+    except RuntimeError:
+        raise UserError(
+            "Decoded images are kept in ~/.cache/distmgcd, but this user has no home folder (HOME is not set, and the "
+            f"system has no entry for the user); set {VARIABLE} to a folder with room on a local disk."
+        ) from None
 
 
 def lock_of(entry: Path) -> Path:

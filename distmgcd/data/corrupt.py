@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from distmgcd.errors import UserError
 
-_NUM_SHOWN = 5
+_NUM_SHOWN = 3
 
 
 class CorruptImage(Exception):
@@ -17,18 +17,22 @@ class SkippedRow(NamedTuple):
 
     row: int  # its row number in the source, from 0
     reason: str
+    place: str  # for a person: its file, and the row within it
+
+    def __str__(self) -> str:
+        return f"{self.place} ({self.reason})"
 
 
 def check_corrupt_limit(skipped: Sequence[SkippedRow], *, num_rows: int, max_corrupt: float, path: str) -> None:
     """Raise UserError if more than `max_corrupt` (a fraction) of the `num_rows` rows were skipped."""
     if len(skipped) <= max_corrupt * num_rows:
         return
-    first = ", ".join(str(row) for row, _ in skipped[:_NUM_SHOWN])
+    first = ", ".join(map(str, skipped[:_NUM_SHOWN]))
     more = ", ..." if len(skipped) > _NUM_SHOWN else ""
     raise UserError(
         f"data.max_corrupt allows a fraction of {max_corrupt:g} of the images to be corrupt, but "
-        f"{len(skipped)} of {num_rows} in {path!r} are ({len(skipped) / num_rows:.2g}): rows {first}{more} "
-        f"(row {skipped[0].row}: {skipped[0].reason}); mend or remove these rows, or raise data.max_corrupt."
+        f"{len(skipped)} of {num_rows} in {path!r} are ({len(skipped) / num_rows:.2g}): {first}{more}; "
+        "mend or remove these, or raise data.max_corrupt."
     )
 
 

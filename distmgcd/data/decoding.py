@@ -1,6 +1,5 @@
 """Decoding the rows of a source, in order, on all cores."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -11,6 +10,7 @@ from PIL import Image
 
 from distmgcd.data.corrupt import CorruptImage, SkippedRow
 from distmgcd.data.source import Loader, Source
+from distmgcd.environment import usable_cpus
 
 _NUM_ROWS_PER_TASK = 64
 _MOST_THREADS = 8
@@ -28,9 +28,9 @@ def decode_rows(
     """
 
     def run(task: _Task) -> list[tuple[int, Prepared] | SkippedRow]:
-        return [_decode_row(row, loader, prepare) for row, loader in task]
+        return [_decode_row(source, row, loader, prepare) for row, loader in task]
 
-    num_threads = min(_num_cores(), _MOST_THREADS)
+    num_threads = min(usable_cpus(), _MOST_THREADS)
     loaders = source.images(rows)
     tasks = iter(lambda: list(islice(loaders, _NUM_ROWS_PER_TASK)), [])
     with ThreadPoolExecutor(num_threads) as pool:  # Pillow decodes and resizes without the interpreter's lock
@@ -40,14 +40,9 @@ def decode_rows(
 
 
 def _decode_row(
-    row: int, loader: Loader, prepare: Callable[[int, Image.Image], Prepared]
+    source: Source, row: int, loader: Loader, prepare: Callable[[int, Image.Image], Prepared]
 ) -> tuple[int, Prepared] | SkippedRow:
     try:
         return row, prepare(row, loader())
     except CorruptImage as error:
-        return SkippedRow(row, str(error))
-
-
-def _num_cores() -> int:
-    """Those this process may use, where the system tells; a container often has fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return SkippedRow(row, str(error), source.place(row))

@@ -35,6 +35,9 @@ class DigitsSource:
             labels=labels, classes=tuple("0123456789"),
         )  # fmt: skip
 
+    def place(self, row: int) -> str:
+        return f"digit {row} of scikit-learn"
+
     def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
         values = np.rint(_digits().images * (255 / _LARGEST_VALUE)).astype(np.uint8)
         for row in rows.tolist():

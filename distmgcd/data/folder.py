@@ -1,8 +1,7 @@
 """Images as files in a folder.
 
-The folders at the top are splits if one of them is called train, test, val or the like; the next level, or
-the top where there are no splits, are labels, numbered by their sorted names. Below that, folders mean
-nothing. Hidden files are left out.
+Where their names say so (splits.py), files have splits. The first folder below the split, else the first of all, is the
+label, numbered by sorted names. Below that, folders mean nothing. Hidden files are left out.
 """
 
 from collections.abc import Iterator
@@ -14,37 +13,42 @@ from PIL import Image
 
 from distmgcd.data import pixels
 from distmgcd.data.files import Files, unreadable
-from distmgcd.data.source import NO_LABEL, SPLIT_FOLDERS, Contents, Loader, made_split, named_splits
-from distmgcd.errors import UserError
+from distmgcd.data.source import NO_LABEL, Contents, Loader, made_split, named_splits
+from distmgcd.data.splits import splits_of_files
 
-IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff"})
+_EXTENSIONS = (
+    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .gif .webp .avif .tif .tiff .ppm .pgm .pbm .pnm .tga .jp2 .j2k"
+)
+IMAGE_EXTENSIONS = frozenset(_EXTENSIONS.replace(".", "").split())
 _TEST_EVERY = 10
 
 
 class FolderSource:
     """A folder of image files, on any file system pyarrow knows, in the order of their paths."""
 
-    def __init__(self, path: str, files: Files) -> None:
+    def __init__(self, path: str, files: Files, *, notes: tuple[str, ...] = ()) -> None:
         self.path = path
         self._files = files
+        self._notes = notes
 
     def identity(self) -> list[Any]:
         return ["folder", self._files.identity()]
 
     def contents(self) -> Contents:
-        folders = [self._files.relative(info).split("/")[:-1] for info in self._files.infos]
-        if any(parts and parts[0].lower() in SPLIT_FOLDERS for parts in folders):
-            self._check_all_in_splits(folders)
-            names, codes = named_splits(parts[0] for parts in folders)
-            origin = "folders at the top"
-            folders = [parts[1:] for parts in folders]
+        names_of_files = [self._files.relative(info) for info in self._files.infos]
+        if (found := splits_of_files(names_of_files, pictures=True, source=self.path)) is not None:
+            (names, codes), origin, folders = named_splits(found.names), found.origin, found.folders
         else:
-            names, codes, origin = made_split(len(folders), every=_TEST_EVERY)
+            names, codes, origin = made_split(len(names_of_files), every=_TEST_EVERY)
+            folders = [name.split("/")[:-1] for name in names_of_files]
         labels, classes = _labels([parts[0] if parts else None for parts in folders])
         return Contents(
             layout="folder of image files", split_names=names, split_codes=codes, split_origin=origin,
-            labels=labels, classes=classes,
+            labels=labels, classes=classes, notes=self._notes,
         )  # fmt: skip
+
+    def place(self, row: int) -> str:
+        return self._files.infos[row].path
 
     def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
         for row in rows.tolist():
@@ -58,14 +62,6 @@ class FolderSource:
         except OSError as error:  # the file, not its image, is the trouble: skipping would hide it
             raise unreadable(path, error) from error
         return pixels.decode(encoded)
-
-    def _check_all_in_splits(self, folders: list[list[str]]) -> None:
-        outside = next((row for row, parts in enumerate(folders) if not parts), None)
-        if outside is not None:
-            raise UserError(
-                f"data.path {self.path!r} has folders for splits, so every image must be in one, but "
-                f"{self._files.infos[outside].path!r} is not; move it into one of them."
-            )
 
 
 def _labels(names: list[str | None]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -3,13 +3,14 @@
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,10 @@ from distmgcd.data import pixels
 from distmgcd.data.address import open_source
 from distmgcd.data.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
 from distmgcd.data.decoding import decode_rows
+from distmgcd.data.image_set import hash_of_pixels
+from distmgcd.data.noticed import Look, Noticed, look_at
 from distmgcd.data.source import NO_LABEL, Contents, Source
+from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
 StoredLayout = Literal["png", "raw"]
@@ -41,6 +45,7 @@ class ImportReport:
     skipped: tuple[SkippedRow, ...]
     path: Path
     num_bytes: int
+    notes: tuple[str, ...]  # what a person should know of the images, a sentence each
 
 
 def import_images(
@@ -50,6 +55,7 @@ def import_images(
     image_size: int | None = None,
     channels: int | None = None,
     layout: StoredLayout = "png",
+    background: str = "black",
     max_corrupt: float = 0.001,
 ) -> ImportReport:
     """Write all splits of `source` to one Parquet file `dest` with columns image, label and split.
@@ -59,19 +65,22 @@ def import_images(
     image_size: pixels a side of the centre square; None keeps every image's own size and shape.
     channels: 1 or 3, converting where needed; None takes those of the first image, which all must have.
     layout: "png" stores PNG files the way Hugging Face does; "raw" stores uint8 [H, W] or [H, W, 3], one size.
+    background: the colour behind transparent images: black, white or "#rrggbb".
     max_corrupt: the largest fraction of rows that may fail to decode.
 
     Raises UserError.
     """
-    _check_settings(image_size=image_size, channels=channels, layout=layout)
+    _check_settings(image_size=image_size, channels=channels, layout=layout, background=background)
     check_max_corrupt(max_corrupt)
     target = _free_target(dest)
     opened = open_source(source)
     contents = opened.contents()
     skipped: list[SkippedRow] = []
-    images = _encoded(opened, contents, image_size=image_size, channels=channels, layout=layout, skipped=skipped)
+    noticed = Noticed("all splits")
+    wanted = _Wanted(image_size, channels, layout, background)
+    images = _encoded(opened, contents, wanted, skipped=skipped, noticed=noticed)
     with _appearing_when_complete(target) as file:
-        rows = _write(file, _checked(images, path=source, layout=layout), contents, layout=layout)
+        rows = _write(file, _checked(images, source=opened, layout=layout), contents, layout=layout)
         check_corrupt_limit(skipped, num_rows=len(contents), max_corrupt=max_corrupt, path=source)
         if not rows:
             raise UserError(f"data.path {source!r} has no image that can be decoded; point it at images.")
@@ -82,22 +91,32 @@ def import_images(
         skipped=tuple(skipped),
         path=target,
         num_bytes=target.stat().st_size,
+        notes=(*contents.notes, *noticed.notes(background=background, setting="--background")),
     )
 
 
-def _check_settings(*, image_size: int | None, channels: int | None, layout: str) -> None:
+class _Wanted(NamedTuple):
+    image_size: int | None
+    channels: int | None
+    layout: StoredLayout
+    background: str
+
+
+def _check_settings(*, image_size: int | None, channels: int | None, layout: str, background: str) -> None:
     if image_size is not None and image_size < 1:
         raise UserError(f"image_size must be at least 1 pixel, but is {image_size}; leave it out to keep the sizes.")
     if channels not in (None, 1, 3):
         raise UserError(f"channels must be 1 (grey) or 3 (colour), but is {channels}; leave it out to keep them.")
     if layout not in ("png", "raw"):
         raise UserError(f"layout must be png or raw, but is {layout!r}; png is smaller, raw is read faster.")
+    if re.fullmatch("black|white|#[0-9a-fA-F]{6}", background) is None:
+        raise UserError(f"background must be black, white or a colour as '#rrggbb', but is {background!r}.")
 
 
 def _free_target(dest: str) -> Path:
     if "://" in dest:
         raise UserError(f"dest {dest!r} must be a local file; import to one and copy it to where it should be.")
-    target = Path(dest).expanduser()
+    target = absolute(dest)
     if target.is_dir() or not target.name:
         example = str(target / "images.parquet")
         raise UserError(f"dest {dest!r} is a folder, but must be a file; write for example {example!r}.")
@@ -123,26 +142,25 @@ def _appearing_when_complete(target: Path) -> Iterator[Path]:
 
 
 def _encoded(
-    source: Source,
-    contents: Contents,
-    *,
-    image_size: int | None,
-    channels: int | None,
-    layout: StoredLayout,
-    skipped: list[SkippedRow],
+    source: Source, contents: Contents, wanted: _Wanted, *, skipped: list[SkippedRow], noticed: Noticed
 ) -> Iterator[_Stored]:
     """Every image of the source, converted and encoded, in order; corrupt rows are appended to `skipped`."""
 
-    def prepare(row: int, image: Image.Image) -> tuple[bytes, _Shape]:
-        image = pixels.with_channels(image, channels or pixels.num_channels(image))
-        image = pixels.fit(image, image_size) if image_size else image
-        return _stored_bytes(image, layout), (image.height, image.width, pixels.num_channels(image))
+    def prepare(row: int, image: Image.Image) -> tuple[bytes, _Shape, int, Look]:
+        flat = pixels.over(image, wanted.background)
+        look = look_at(image, flat)
+        flat = pixels.with_channels(flat, wanted.channels or pixels.num_channels(flat))
+        flat = pixels.fit(flat, wanted.image_size) if wanted.image_size else flat
+        shape = (flat.height, flat.width, pixels.num_channels(flat))
+        return _stored_bytes(flat, wanted.layout), shape, hash_of_pixels(flat.tobytes()), look
 
     for item in decode_rows(source, np.arange(len(contents)), prepare):
         if isinstance(item, SkippedRow):
             skipped.append(item)
         else:
-            yield item[0], *item[1]
+            row, (stored, shape, hash_of_image, look) = item
+            noticed.add(hash_of_image, look)
+            yield row, stored, shape
 
 
 def _stored_bytes(image: Image.Image, layout: StoredLayout) -> bytes:
@@ -153,20 +171,20 @@ def _stored_bytes(image: Image.Image, layout: StoredLayout) -> bytes:
     return file.getvalue()
 
 
-def _checked(images: Iterator[_Stored], *, path: str, layout: StoredLayout) -> Iterator[_Stored]:
+def _checked(images: Iterator[_Stored], *, source: Source, layout: StoredLayout) -> Iterator[_Stored]:
     """Hold every image to the channels, and in raw layout to the size, of the first. Raises UserError."""
     first: tuple[int, _Shape] | None = None
     for row, stored, shape in images:
         first_row, first_shape = first = first or (row, shape)
         if shape[2] != first_shape[2]:
             raise UserError(
-                f"All images must have the same channels, but row {row} of {path!r} is {pixels.kind_of(shape[2])} "
-                f"and row {first_row} is {pixels.kind_of(first_shape[2])}; pass --channels 1 or --channels 3."
+                f"All images must have the same channels, but {source.place(row)} is {pixels.kind_of(shape[2])} "
+                f"and {source.place(first_row)} is {pixels.kind_of(first_shape[2])}; pass --channels 1 or --channels 3."
             )
         if layout == "raw" and shape != first_shape:
             raise UserError(
-                f"layout=raw needs images of one size, but row {row} of {path!r} is {shape[1]}x{shape[0]} and row "
-                f"{first_row} is {first_shape[1]}x{first_shape[0]}; pass --image-size, or --layout png."
+                f"layout=raw needs images of one size, but {source.place(row)} is {shape[1]}x{shape[0]} and "
+                f"{source.place(first_row)} is {first_shape[1]}x{first_shape[0]}; pass --image-size, or --layout png."
             )
         yield row, stored, shape
 

@@ -1,132 +1,142 @@
 """Images in Parquet files, on any file system pyarrow knows."""
 
-import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from distmgcd.data import pixels
-from distmgcd.data.corrupt import CorruptImage
 from distmgcd.data.files import Files, unreadable
-from distmgcd.data.parquet_schema import ImageColumn, Layout, class_names, image_column, label_column
-from distmgcd.data.source import NO_LABEL, SPLIT_FOLDERS, Contents, Loader, made_split, named_splits
+from distmgcd.data.parquet_schema import ImageColumn, class_names, image_column, label_column, plain
+from distmgcd.data.parquet_values import load
+from distmgcd.data.pixels import what_is_there
+from distmgcd.data.source import NO_LABEL, Contents, Loader, made_split, named_splits
+from distmgcd.data.splits import GROUP_OF, splits_of_files
 from distmgcd.errors import UserError
 
 _NUM_ROWS_READ_AT_ONCE = 256
 _SPLIT = "split"
+_OTHER_SPLITS = ("subset", "partition", "set", "usage", "phase")  # taken if all they hold are names of splits
 _TEST_EVERY = 10
-_READ_ERRORS = (pa.ArrowException, OSError)
-_NAME_WITH_SPLIT = re.compile(rf"(?:^|/)({'|'.join(SPLIT_FOLDERS)})(?:[-_.][^/]*|/.*)$")
+_READ_ERRORS = (pa.ArrowException, OSError, ValueError)  # ValueError: of an extension type, about its metadata
 
 
 class ParquetSource:
     """One Parquet file or many with the same columns, in the order of their paths."""
 
-    def __init__(self, path: str, files: Files) -> None:
+    def __init__(self, path: str, files: Files, *, notes: tuple[str, ...] = ()) -> None:
         self.path = path
         self._files = files
+        self._notes = notes
 
     def identity(self) -> list[Any]:
         return ["parquet", self._files.identity()]
 
     def contents(self) -> Contents:
-        try:
-            columns = self._small_columns()
-        except _READ_ERRORS as error:
-            raise unreadable(self.path, error) from error
+        columns = self._small_columns()
         if columns.num_rows == 0:
             raise UserError(f"data.path {self.path!r} holds no rows; point data.path at a file with images.")
         names, codes, origin = self._splits(columns)
         labels, classes = self._labels(columns)
         return Contents(
             layout=f"Parquet, {self._image}", split_names=names, split_codes=codes, split_origin=origin,
-            labels=labels, classes=classes,
+            labels=labels, classes=classes, notes=self._notes,
         )  # fmt: skip
 
+    def place(self, row: int) -> str:
+        starts = np.cumsum([0, *self._rows_of_files])
+        position = int(np.searchsorted(starts, row, side="right")) - 1
+        return f"row {row - starts[position]} of {self._files.infos[position].path}"
+
     def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
-        try:
-            for start, group, file in self._row_groups():
-                num_rows = file.metadata.row_group(group).num_rows
-                low, high = np.searchsorted(rows, (start, start + num_rows))
-                if low < high:
-                    yield from self._images_of_group(file, group=group, rows=rows[low:high], start=start)
-        except _READ_ERRORS as error:
-            raise unreadable(self.path, error) from error
+        start = 0
+        for position in range(len(self._files.infos)):
+            with self._reading(position) as file:
+                for group in range(file.num_row_groups):
+                    num_rows = file.metadata.row_group(group).num_rows
+                    low, high = np.searchsorted(rows, (start, start + num_rows))
+                    if low < high:
+                        batches = file.iter_batches(
+                            _NUM_ROWS_READ_AT_ONCE, row_groups=[group], columns=[self._image.name]
+                        )
+                        yield from self._images_of_group(batches, rows=rows[low:high], start=start, position=position)
+                    start += num_rows
 
     def _images_of_group(
-        self, file: pq.ParquetFile, *, group: int, rows: np.ndarray, start: int
+        self, batches: Iterator[pa.RecordBatch], *, rows: np.ndarray, start: int, position: int
     ) -> Iterator[tuple[int, Loader]]:
-        batches = file.iter_batches(_NUM_ROWS_READ_AT_ONCE, row_groups=[group], columns=[self._image.name])
+        file_system, folder = self._files.file_system, self._files.infos[position].path.rpartition("/")[0]
+        read = partial(load, column=self._image, file_system=file_system, folders=[folder, self._files.base])
         for batch in batches:
             low, high = np.searchsorted(rows, (start, start + batch.num_rows))
-            values = batch.column(0).take(pa.array(rows[low:high] - start))
+            values = plain(batch.column(0)).take(pa.array(rows[low:high] - start))
             for row, value in zip(rows[low:high].tolist(), values, strict=True):
-                yield row, partial(self._load, value)
+                yield row, partial(read, value)
             start += batch.num_rows
             if high == len(rows):
                 return
 
-    def _load(self, value: pa.Scalar) -> Image.Image:
-        if not value.is_valid:
-            raise CorruptImage("no image: the value is null")
-        if self._image.layout is Layout.ENCODED:
-            return pixels.decode(value.as_py())
-        if self._image.layout is Layout.HUGGING_FACE:
-            return pixels.decode(self._bytes_of_struct(value.as_py()))
-        is_list = isinstance(value, pa.ListScalar)
-        raw = value.values.to_numpy(zero_copy_only=False) if is_list else value.as_py()
-        return pixels.from_raw(raw, self._image.shape)
-
-    def _bytes_of_struct(self, value: dict[str, Any]) -> bytes:
-        if value["bytes"] is not None:
-            return value["bytes"]
-        name = value.get("path")
-        if not name:
-            raise CorruptImage("no image: neither bytes nor path is given")
-        try:
-            with self._files.file_system.open_input_file(f"{self._files.base}/{name}") as file:
-                return file.read()
-        except FileNotFoundError:
-            raise CorruptImage(f"the file {name} that the row names is not beside the Parquet file") from None
-        except OSError as error:  # the file, not its image, is the trouble: skipping would hide it
-            raise unreadable(self.path, error) from error
-
     @cached_property
     def _schema(self) -> pa.Schema:
-        return self._open(0).schema_arrow
+        with self._reading(0) as file:
+            return file.schema_arrow
 
     @cached_property
     def _image(self) -> ImageColumn:
         return image_column(self._schema, path=self.path)
 
-    def _open(self, position: int) -> pq.ParquetFile:
-        return pq.ParquetFile(self._files.file_system.open_input_file(self._files.infos[position].path))
-
-    def _row_groups(self) -> Iterator[tuple[int, int, pq.ParquetFile]]:
-        """(first row, row group of the file, file) in order."""
-        start = 0
+    @cached_property
+    def _rows_of_files(self) -> list[int]:
+        rows = []
         for position in range(len(self._files.infos)):
-            with self._open(position) as file:
-                for group in range(file.num_row_groups):
-                    yield start, group, file
-                    start += file.metadata.row_group(group).num_rows
+            with self._reading(position) as file:
+                rows.append(file.metadata.num_rows)
+        return rows
+
+    @contextmanager
+    def _reading(self, position: int) -> Iterator[pq.ParquetFile]:
+        """A file, open; what goes wrong inside is a UserError that names it."""
+        info = self._files.infos[position]
+        try:
+            with self._files.file_system.open_input_file(info.path) as opened:
+                if problem := what_is_there(opened.read(64)):
+                    raise UserError(
+                        f"The file {info.path!r} of data.path {self.path!r} is no Parquet file ({problem}); put the "
+                        "file itself in its place, or leave it out of data.path."
+                    )
+                opened.seek(0)
+                with pq.ParquetFile(opened) as file:
+                    yield file
+        except _READ_ERRORS as error:
+            raise unreadable(self.path, error, file=info.path) from error
+
+    def _split_column(self) -> str | None:
+        of_text = {
+            name.lower(): name
+            for name, kind in zip(self._schema.names, self._schema.types, strict=True)
+            if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+        }
+        if _SPLIT in self._schema.names:
+            return _SPLIT
+        return next((of_text[name] for name in (_SPLIT, *_OTHER_SPLITS) if name in of_text), None)
 
     def _small_columns(self) -> pa.Table:
-        """Columns `file` (position), `split` and the labels, of all files."""
-        wanted = [name for name in (_SPLIT, label_column(self._schema)) if name in self._schema.names]
+        """Columns `file` (position), of the split and of the labels, of all files."""
+        wanted = list(dict.fromkeys(filter(None, (self._split_column(), label_column(self._schema)))))
         tables = []
         for position, info in enumerate(self._files.infos):
-            with self._open(position) as file:
+            with self._reading(position) as file:
                 self._check_columns(file.schema_arrow, [self._image.name, *wanted], file_path=info.path)
                 table = file.read(columns=wanted)
                 num_rows = file.metadata.num_rows
             tables.append(table.select(wanted).append_column("file", pa.array([position] * num_rows, pa.int32())))
-        return pa.concat_tables(tables, promote_options="permissive")
+        try:
+            return pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise unreadable(self.path, error) from error
 
     def _check_columns(self, schema: pa.Schema, wanted: list[str], *, file_path: str) -> None:
         missing = [name for name in wanted if name not in schema.names]
@@ -138,22 +148,26 @@ class ParquetSource:
             )
 
     def _splits(self, columns: pa.Table) -> tuple[tuple[str, ...], np.ndarray, str]:
-        if _SPLIT in columns.column_names:
-            return self._splits_of_column(columns.column(_SPLIT))
-        matches = [_NAME_WITH_SPLIT.search(self._files.relative(info)) for info in self._files.infos]
-        if not all(matches):
+        if (found := self._splits_of_column(columns)) is not None:
+            return found
+        files = splits_of_files([self._files.relative(i) for i in self._files.infos], pictures=False, source=self.path)
+        if files is None:
             return made_split(columns.num_rows, every=_TEST_EVERY)
-        names, code_of_file = named_splits(match[1] for match in matches)
-        return names, code_of_file[columns.column("file").to_numpy()], "names of the files"
+        names, code_of_file = named_splits(files.names)
+        return names, code_of_file[columns.column("file").to_numpy()], files.origin
 
-    def _splits_of_column(self, column: pa.ChunkedArray) -> tuple[tuple[str, ...], np.ndarray, str]:
-        values = column.cast(pa.string()).to_pylist()
+    def _splits_of_column(self, columns: pa.Table) -> tuple[tuple[str, ...], np.ndarray, str] | None:
+        if (name := self._split_column()) is None:
+            return None
+        values = columns.column(name).cast(pa.string()).to_pylist()
+        if name.lower() != _SPLIT and not all(value and value.lower() in GROUP_OF for value in set(values)):
+            return None
         if None in values:
             raise UserError(
-                f"Column 'split' of data.path {self.path!r} must name a split in every row, but is null in row "
-                f"{values.index(None)}; fill it in, or drop the column to have a split made."
+                f"Column {name!r} of data.path {self.path!r} must name a split in every row, but is null in "
+                f"{self.place(values.index(None))}; fill it in, or drop the column to have a split made."
             )
-        return *named_splits(values), "column 'split'"
+        return *named_splits(values), f"column {name!r}"
 
     def _labels(self, columns: pa.Table) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
         name = label_column(self._schema)

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from distmgcd.data.splits import split_named
 from distmgcd.errors import UserError
 
 ALL_SPLITS = "all"
 NO_LABEL = -1
-SPLIT_FOLDERS = ("train", "training", "test", "testing", "val", "valid", "validation", "trainval", "eval")
 
-# Decodes one image to Pillow mode L or RGB; raises CorruptImage. Called from any thread.
+# Decodes one image to Pillow mode L, LA, RGB or RGBA; raises CorruptImage. Called from any thread.
 Loader = Callable[[], Image.Image]
 
 
@@ -30,6 +30,7 @@ class Contents:
     split_origin: str  # for a person: where the splits come from
     labels: np.ndarray | None  # int64 [R], NO_LABEL where a row has none; None if no row has one
     classes: tuple[str, ...] | None = None  # names of the labels 0, 1, ...
+    notes: tuple[str, ...] = ()  # for a person: what of the source is not read, a sentence each
 
     def __len__(self) -> int:
         return len(self.split_codes)
@@ -53,15 +54,29 @@ class Source(Protocol):
     def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
         """(row, loader) of the wanted rows, which must ascend; streams. Raises UserError."""
 
+    def place(self, row: int) -> str:
+        """Where a person finds the image: its file, and the row within it."""
 
-def rows_of_split(contents: Contents, *, split: str, path: str) -> np.ndarray:
-    """Row numbers (int64, ascending) of one split, or of all. Raises UserError if there is no such split."""
+
+def rows_of_split(contents: Contents, *, split: str, path: str, setting: str = "data.split") -> np.ndarray:
+    """Row numbers (int64, ascending) of one split, or of all; setting: what names it in the message.
+
+    Raises UserError if there is no such split.
+    """
     if split == ALL_SPLITS:
         return np.arange(len(contents))
-    if split not in contents.split_names:
+    if (name := split_named(split, contents.split_names)) is None:
         known = ", ".join(f"{name} ({count} images)" for name, count in contents.rows_per_split().items())
-        raise UserError(f"data.split={split!r} is not in {path!r}; it has {known}; data.split=all takes every image.")
-    return np.flatnonzero(contents.split_codes == contents.split_names.index(split))
+        raise UserError(f"{setting}={split!r} is not in {path!r}; it has {known}; {_way_out(contents, setting)}.")
+    return np.flatnonzero(contents.split_codes == contents.split_names.index(name))
+
+
+def _way_out(contents: Contents, setting: str) -> str:
+    if setting == "data.held_out":
+        others = [name for name in contents.split_names if split_named("train", [name]) is None]
+        other = f"set {setting}={others[0]}, or " if others else ""
+        return f"{other}set data.validation=0.2, which holds out a fifth of the training images instead"
+    return f"set {setting} to one of these, or {setting}=all for every image"
 
 
 def rows_of_part(rows: np.ndarray, part: tuple[float, float]) -> np.ndarray:
@@ -71,9 +86,11 @@ def rows_of_part(rows: np.ndarray, part: tuple[float, float]) -> np.ndarray:
     return rows[np.sort(order[first:last])]
 
 
-def rows_to_open(contents: Contents, *, split: str, part: tuple[float, float], path: str) -> np.ndarray:
+def rows_to_open(
+    contents: Contents, *, split: str, part: tuple[float, float], path: str, setting: str = "data.split"
+) -> np.ndarray:
     """Row numbers (int64, ascending) of this part of a split, one at least. Raises UserError."""
-    whole = rows_of_split(contents, split=split, path=path)
+    whole = rows_of_split(contents, split=split, path=path, setting=setting)
     if len(whole) == 0:
         full = ", ".join(f"{name} ({count} images)" for name, count in contents.rows_per_split().items() if count)
         raise UserError(

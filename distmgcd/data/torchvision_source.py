@@ -25,6 +25,7 @@ from distmgcd.data.cache_folder import default_cache_dir
 from distmgcd.data.corrupt import CorruptImage
 from distmgcd.data.files import find_files
 from distmgcd.data.source import NO_LABEL, Contents, Loader, named_splits
+from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
 PREFIX = "torchvision:"
@@ -41,7 +42,7 @@ class TorchvisionSource:
         self._name, _, query = path.removeprefix(PREFIX).partition("?")
         self._arguments = dict(parse_qsl(query, keep_blank_values=True))
         root = self._arguments.pop("root", None)
-        self._root = Path(root).expanduser() if root else default_cache_dir() / "torchvision"
+        self._root = absolute(root) if root else default_cache_dir() / "torchvision"
         self._download = self._arguments.pop("download", "0") in ("1", "true", "True")
 
     def identity(self) -> list[Any]:
@@ -63,6 +64,13 @@ class TorchvisionSource:
             split_origin="torchvision's own", labels=self._labels(),
             classes=tuple(map(str, classes)) if classes else None,
         )  # fmt: skip
+
+    def place(self, row: int) -> str:
+        for name, dataset in self._datasets.items():
+            if row < len(dataset):
+                return f"item {row} of its split {name}"
+            row -= len(dataset)
+        raise IndexError(row)
 
     def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
         start = 0

@@ -17,7 +17,8 @@ def read_mask(path: str, size: int) -> Tensor:
             levels = np.asarray(image.convert("L"))
     except FileNotFoundError:
         raise UserError(
-            f"--mask must be square, doodle, pepper or an image file, but {path!r} is no such name and no file."
+            f"--mask must be square, doodle, pepper or an image file, but {path!r} is no such name and no file"
+            f"{'; for several, give --mask once for each' if ',' in path else ''}."
         ) from None
     except Exception as error:  # Pillow's readers raise almost any type on what they cannot read
         reason = str(error).partition("\n")[0] or type(error).__name__

@@ -45,7 +45,7 @@ class RunBoard:
 
 
 class BeatBoard:
-    """The beats of one group of workers (see train/watchdog.py); a later group's are others."""
+    """The beats of one group of workers (see training/watchdog.py); a later group's are others."""
 
     def __init__(self, board: RunBoard, group: str):
         self._board, self._group = board, group

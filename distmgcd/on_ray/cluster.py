@@ -6,36 +6,46 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+import ray
 
-import ray  # noqa: E402  (telemetry must be off before)
-
-from distmgcd.on_ray.job_note import keep_package  # noqa: E402
+from distmgcd.environment import ray_address
+from distmgcd.errors import UserError
+from distmgcd.on_ray.job_note import keep_package
+from distmgcd.on_ray.reach import check_head
+from distmgcd.on_ray.temporary_folder import short_temporary_folder
 
 
 @contextmanager
-def connected(*, num_cpus: int, log_to_driver: bool, dashboard: bool = True) -> Iterator[bool]:
-    """Inside, Ray is there: the cluster of RAY_ADDRESS (then it gives True), or a local one with num_cpus logical CPUs.
+def connected(
+    *, num_cpus: int, log_to_driver: bool, dashboard: bool = True, say: Callable[[str], None] = lambda _: None
+) -> Iterator[bool]:
+    """Inside, Ray is there: one that is not ours (then it gives True), or a local one with num_cpus logical CPUs.
 
+    Not ours is what this process has started itself, as in a notebook, and the cluster of RAY_ADDRESS.
     The local one is started with a dashboard on a free port of the loopback, because Ray Train asks it
     whether a run is still alive; two runs on one machine then do not take each other's for their own.
     log_to_driver: print here what its workers print. Those of a cluster always do. dashboard: false where no Ray
-    Train run is to come; it holds 0.2 GB.
+    Train run is to come; it holds 0.2 GB. say is called with what is done in another way than usual.
+    Raises UserError, within seconds, if the cluster cannot be reached or Ray does not start.
     """
-    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if ray.is_initialized():
-        yield on_cluster
+        _refuse_ray_client()
+        yield True
         return
+    address = ray_address()
     try:
-        with _our_signal_handlers():
-            _start(on_cluster, num_cpus=num_cpus, log_to_driver=log_to_driver, dashboard=dashboard)
-        yield on_cluster
+        with _our_signal_handlers(), _as_mistakes(address):
+            if address is None:
+                _start(num_cpus=num_cpus, log_to_driver=log_to_driver, dashboard=dashboard, say=say)
+            else:
+                _join(address)
+        yield address is not None
     finally:
         ray.shutdown()
-        if not on_cluster:
+        if address is None:
             os.environ.pop("RAY_API_SERVER_ADDRESS", None)
 
 
@@ -44,24 +54,58 @@ def node_cpus() -> list[int]:
     return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
 
 
-def _start(on_cluster: bool, *, num_cpus: int, log_to_driver: bool, dashboard: bool) -> None:
-    if on_cluster:
-        ray.init(log_to_driver=True)
-        keep_package()
-    else:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens outside the loopback
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # no node of ours is pre-empted
-        at = {}
-        if dashboard:
-            at["dashboard_port"] = free_port()
-            os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{at['dashboard_port']}"
+def _join(address: str) -> None:
+    check_head(address)
+    ray.init(address=address, log_to_driver=True)
+    keep_package()
+
+
+def _start(*, num_cpus: int, log_to_driver: bool, dashboard: bool, say: Callable[[str], None]) -> None:
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens outside the loopback
+    more = {}
+    if dashboard:
+        more["dashboard_port"] = free_port()
+        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{more['dashboard_port']}"
+    with short_temporary_folder(say) as folder:
         ray.init(
             address="local",
             num_cpus=num_cpus,
             include_dashboard=dashboard,
             logging_level=logging.WARNING,
             log_to_driver=log_to_driver,
-            **at,
+            **({"_temp_dir": folder} if folder else {}),
+            **more,
+        )
+
+
+@contextmanager
+def _as_mistakes(address: str | None) -> Iterator[None]:
+    """Whatever ray.init raises, in a sentence for the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(". ")
+        if address is None:
+            raise UserError(
+                f"Ray does not start on this machine ({why}); `distmgcd debug` trains without it. If the reason does "
+                "not help, see whether `ray start --head` says more."
+            ) from error
+        raise UserError(
+            f"The cluster of RAY_ADDRESS={address} does not take this command ({why}); see with `ray status` whether "
+            "it runs, with the same version of Ray and the same token as here, or unset RAY_ADDRESS to run on this "
+            "machine alone."
+        ) from error
+
+
+def _refuse_ray_client() -> None:
+    from ray.util.client import ray as client
+
+    if client.is_connected():
+        raise UserError(
+            "This process is connected to its cluster by Ray Client (ray://), through which no training can be led; "
+            "run on a node of the cluster with RAY_ADDRESS=HOST:6379, or from here with `distmgcd submit`."
         )
 
 

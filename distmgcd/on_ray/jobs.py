@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +12,6 @@ from urllib.parse import urlsplit
 
 from distmgcd.errors import UserError
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 _TOKEN_FILE = Path("~/.ray/auth_token").expanduser()
 if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or _TOKEN_FILE.is_file():
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # who has a token means to use it; read as ray is imported
@@ -22,7 +20,8 @@ from aiohttp import ClientError  # noqa: E402
 from ray.exceptions import AuthenticationError  # noqa: E402
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient  # noqa: E402
 
-_SECONDS_TO_CONNECT = 5.0
+from distmgcd.on_ray.reach import connect, in_short  # noqa: E402
+
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_COME_BACK = 60.0  # for a head whose connection broke
 
@@ -70,6 +69,21 @@ class Jobs:
         with self._sentences():
             found = [job for job in self._client.list_jobs() if job.submission_id]
         return sorted(found, key=lambda job: job.start_time or 0, reverse=True)
+
+    def find(self, word: str) -> str:
+        """The id of a job by its id or its name: of several, the one that has not ended, or else the newest.
+
+        Raises UserError if there is none, or if several of the name have not ended.
+        """
+        jobs = self.jobs()
+        if word in (job.submission_id for job in jobs):
+            return word
+        named = [job for job in jobs if (job.metadata or {}).get("name") == word]
+        found = [job for job in named if not job.status.is_terminal()] or named[:1]
+        if len(found) > 1:
+            ids = ", ".join(job.submission_id for job in found)
+            raise UserError(f"{len(found)} jobs named {word} have not ended: {ids}; give one of these instead.")
+        return found[0].submission_id if found else word  # an id it may be, that the list no longer has
 
     def details(self, job: str) -> JobDetails:
         with self._sentences(job):
@@ -129,7 +143,7 @@ class Jobs:
                     f"The cluster at {self.address} knows no job {job}; `distmgcd jobs list` shows those it knows."
                 ) from None
             raise UserError(
-                f"The cluster at {self.address} does not do what was asked ({_in_short(error)}); check that this is "
+                f"The cluster at {self.address} does not do what was asked ({in_short(error)}); check that this is "
                 "the address of a Ray dashboard."
             ) from None
 
@@ -165,10 +179,10 @@ def _see_whether_someone_listens(address: str) -> None:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it must read http://HOST:PORT")
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname, port), timeout=_SECONDS_TO_CONNECT).close()
+        connect(parts.hostname, port)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"No cluster answers at --address {address} ({_in_short(error)}); give its dashboard's address, or open a "
+            f"No cluster answers at --address {address} ({in_short(error)}); give its dashboard's address, or open a "
             "way to it first: `ssh -L 8265:localhost:8265 HEAD` or `kubectl port-forward service/HEAD 8265`."
         ) from None
 
@@ -178,8 +192,3 @@ def _refusal(address: str, *, missing: bool) -> str:
     if missing:
         return f"The cluster at {address} asks for a token, but there is none here; put the cluster's into {where}."
     return f"The cluster at {address} refuses the token that is here; put the cluster's into {where}."
-
-
-def _in_short(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())[:200].rstrip(".")

@@ -26,26 +26,35 @@ def wait_for_room(
     each: Resources,
     *,
     even_if_never: bool,
+    patience: float = float("inf"),
     show: Show | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Return when so many workers fit beside what runs on the cluster; says once a minute what it waits for.
 
     An autoscaler, where there is one, is asked for nodes meanwhile, as Ray asks it for a placement group that waits.
-    even_if_never: wait for nodes that somebody may start, too (--wait-for-resources).
-    Raises UserError if the cluster can never hold them, and Stopped if stop says so.
+    even_if_never: wait for nodes that somebody may start, too (--wait-for-resources). patience: seconds to wait where
+    nothing adds nodes, for what runs there to end.
+    Raises UserError if the cluster can never hold them or patience is over, and Stopped if stop says so.
     """
-    if not even_if_never and num_that_fit(each, _nodes()) < num_workers > num_once_grown(each):
+    fixed = not even_if_never and num_once_grown(each) < num_workers
+    if fixed and num_that_fit(each, _nodes()) < num_workers:
         raise UserError(
             f"{_in_words(num_workers, each)} can never start: {_what_is_there(each)}, and nothing adds nodes to it; "
-            "lower --workers, or give --wait-for-resources to wait for nodes that will join."
+            f"lower --workers, or {_ways_to_grow(each, num_workers, own=patience < float('inf'))}."
         )
     group = placement_group([each] * num_workers, strategy="PACK")
     try:
-        next_line = time.monotonic() + _SECONDS_TO_FIRST_LINE
+        next_line, end = time.monotonic() + _SECONDS_TO_FIRST_LINE, time.monotonic() + patience
         while not group.wait(_LOOK_EVERY):
             if stop():
                 raise Stopped(None)
+            if fixed and time.monotonic() > end:
+                raise UserError(
+                    f"There is no room for {_in_words(num_workers, each)} beside what else runs: "
+                    f"{_what_is_there(each)}; end that (an actor that is not needed: ray.kill), lower --workers, or "
+                    "give --wait-for-resources to wait for it."
+                )
             if show is not None and time.monotonic() > next_line:
                 next_line += _SECONDS_BETWEEN_LINES
                 show({"event": f"Waiting for room for {_in_words(num_workers, each)}: {_what_is_there(each)}."})
@@ -86,13 +95,25 @@ def _nodes() -> list[Resources]:
 
 def _what_is_there(each: Resources) -> str:
     nodes = [node for node in _nodes() if node.get("CPU", 0) > 0]
-    total = " and ".join(f"{sum(node.get(what, 0) for node in nodes):g} {what}s" for what in each)
+    total = " and ".join(_count(sum(node.get(what, 0) for node in nodes), what) for what in each)
     free = ray.available_resources()
     unused = " and ".join(f"{free.get(what, 0):g}" for what in each)
-    where = f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"
-    return f"the cluster has {total} on {where} ({unused} free), room for {num_that_fit(each, nodes)} such workers"
+    fit = _count(num_that_fit(each, nodes), "such worker")
+    return f"the cluster has {total} on {_count(len(nodes), 'node')} ({unused} free), room for {fit}"
+
+
+def _ways_to_grow(each: Resources, num_workers: int, *, own: bool) -> str:
+    """own: a Ray of this process, as of a notebook."""
+    if not own:
+        return "give --wait-for-resources to wait for nodes that will join"
+    more = ", ".join(f"num_{what.lower()}s={amount * num_workers:g}" for what, amount in each.items())
+    return f"start Ray with more: ray.shutdown(), then ray.init({more}) or no ray.init at all"
 
 
 def _in_words(num_workers: int, each: Resources) -> str:
-    of_each = " and ".join(f"{amount:g} {what}{'' if amount == 1 else 's'}" for what, amount in each.items())
-    return f"{num_workers} worker{'' if num_workers == 1 else 's'} with {of_each} each"
+    of_each = " and ".join(_count(amount, what) for what, amount in each.items())
+    return f"{_count(num_workers, 'worker')} with {of_each} each"
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"

@@ -1,6 +1,6 @@
 """A run on Ray Train: every worker walks the chains of its share of the images, all average their gradients."""
 
-import json
+import math
 import os
 import queue
 import threading
@@ -8,28 +8,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ray
-from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from distmgcd.config import Config
+from distmgcd.environment import ray_address, usable_cpus
 from distmgcd.errors import RunFailed, UserError
 from distmgcd.num_workers import NumWorkers, bounds, cpus_for_each
 from distmgcd.on_ray.backend import GroupConfig
 from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.cluster import connected, node_cpus
-from distmgcd.on_ray.failures import Failures
+from distmgcd.on_ray.failures import Failures, failure_of, failures_told
 from distmgcd.on_ray.job_note import Progress, note_update
 from distmgcd.on_ray.nodes import check_nodes
 from distmgcd.on_ray.room import wait_for_room
 from distmgcd.on_ray.worker_process import train_worker
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
 from distmgcd.training.stop import Stopped
 from distmgcd.training.watch import Diverged
 
 _POLL_SECONDS = 1.0  # how often Ray looks after its workers
 _RESIZE_SECONDS = 10.0  # how often it looks for room for more of them
+_PATIENCE = 10.0  # seconds, for room in a Ray of this process, which only its own work takes
 _COLLECTIVE_SECONDS = 600  # the last resort against a hang; the watchdog is quicker and names the rank
+_AGAIN = "The same command goes on from the newest checkpoint."
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -42,34 +45,39 @@ def train_on_ray(
     use_gpu: bool,
     cpus_per_worker: int | None = None,
     wait_for_resources: bool = False,
+    is_trial: bool = False,
     label: str | None = None,
     show: Show | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train with Ray Train workers; returns what result.json holds.
 
-    wait_for_resources: for nodes that a cluster does not have yet. label: of the run's metrics, its name if None.
+    wait_for_resources: for nodes that a cluster does not have yet. is_trial: of a sweep, which has looked at the
+    cluster already, and gives cpus_per_worker. label: of the run's metrics, its name if None.
     show is called with what happens to the workers; stop says whether the run is asked to save and leave.
     Raises UserError, Diverged, Stopped and RunFailed.
     """
     least, most = bounds(num_workers)
-    is_trial = ray.is_initialized()  # of a sweep, which has looked at the cluster already
-    cpus = cpus_per_worker or cpus_for_each(most, [os.cpu_count() or 1])
-    with (
-        _settings_of_ray(config, elastic=least < most),
-        connected(num_cpus=max(os.cpu_count() or 1, most * cpus), log_to_driver=not run.store.is_local) as on_cluster,
-    ):
+    cpus = cpus_per_worker or cpus_for_each(most, [usable_cpus()])
+    say = (lambda text: show({"event": text})) if show else (lambda _: None)
+    own = {"num_cpus": max(usable_cpus(), most * cpus), "log_to_driver": not run.store.is_local}
+    on_cluster = ray_address() is not None
+    with _settings_of_ray(config, elastic=least < most), connected(**own, say=say) as joined, failures_told(_AGAIN):
         if stop():
             raise Stopped(None)
-        if on_cluster and not cpus_per_worker:
+        if show is not None and not is_trial:
+            workers = most if least == most else f"{least} to {most}"
+            show({"start": f"Ray is up; its {workers} worker{'s are' if most > 1 else ' is'} starting."})
+        if joined and not cpus_per_worker:
             cpus = cpus_for_each(most, node_cpus())
         scaling = scaling_of(num_workers, cpus=cpus, use_gpu=use_gpu)
-        if on_cluster and not is_trial:
-            wait_for_room(least, scaling.resources_per_worker, even_if_never=wait_for_resources, show=show, stop=stop)
+        if joined and not is_trial:
+            wait = {"even_if_never": wait_for_resources, "patience": math.inf if on_cluster else _PATIENCE}
+            wait_for_room(least, scaling.resources_per_worker, **wait, show=show, stop=stop)
             check_nodes(run.store, config.data.path)
         board = RunBoard.new()
         trainer = _trainer(config, run, board, scaling, on_cluster=on_cluster, label=label or run.name)
-        outcome = json.loads(_follow(trainer, board, show, stop))
+        outcome = strict_json.loads(_follow(trainer, board, show, stop))
         board.clear()
         if not is_trial and (update := outcome.get("update") or outcome.get("stopped")):
             note_update(f"{update}/{config.learning.num_updates}")
@@ -138,7 +146,7 @@ def _follow(trainer: TorchTrainer, board: RunBoard, show: Show | None, stop: Cal
         if mistake := board.get("mistake"):
             raise UserError(mistake)
         if failure := board.get("failed"):
-            raise RunFailed(failure)
+            raise RunFailed(**failure, way_on=_AGAIN)
         if done is not None:
             return done()
         if stop() and not asked:
@@ -152,11 +160,8 @@ def _fit(trainer: TorchTrainer, ended: queue.Queue) -> None:
     try:
         value = trainer.fit().return_value
         ended.put(lambda: value)
-    except ControllerError as error:
-        why = " ".join(str(error.controller_failure).split())
-        ended.put(lambda: _raise(RunFailed(f"Ray could not start or keep the group of workers: {why}")))
     except BaseException as error:  # also when Ray is shut down meanwhile, which nobody waits for
-        ended.put(lambda error=error: _raise(error))
+        ended.put(lambda error=error: _raise(failure_of(error, _AGAIN)))
 
 
 def _raise(error: BaseException) -> str:
@@ -171,6 +176,8 @@ def _settings_of_ray(config: Config, *, elastic: bool) -> Iterator[None]:
         # After our own watchdog, which knows more: it is left with a worker that is frozen while it is alone.
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": f"{1.5 * config.watch.max_seconds_stuck + 5:g}",
     }
+    if ray_address() is None:  # no node of a Ray on this machine is ever pre-empted
+        settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     if elastic:  # for up to 20 s Ray counts on a node that has left; a place on nodes that are there takes no time
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "5"
     ours = {name: value for name, value in settings.items() if name not in os.environ}

@@ -229,12 +229,13 @@ def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room, ask
             num_workers=room.workers,
             use_gpu=room.use_gpu,
             cpus_per_worker=room.threads,
+            is_trial=True,
             label=_label(run),
             show=note_failure,
             stop=pass_on,
         )
     except RunFailed as failure:
-        raise UserError(str(failure).strip().splitlines()[-1]) from failure
+        raise UserError(failure.reason) from failure
 
 
 @contextmanager

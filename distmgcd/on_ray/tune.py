@@ -17,6 +17,7 @@ from ray.tune.logger import JsonLoggerCallback
 
 from distmgcd.on_ray.board import RunBoard
 from distmgcd.on_ray.cluster import connected
+from distmgcd.on_ray.failures import failure_of, failures_told
 from distmgcd.on_ray.nodes import check_nodes
 from distmgcd.on_ray.room_for_trials import RoomOnCluster
 from distmgcd.on_ray.schedulers import scheduler_of
@@ -32,6 +33,9 @@ from distmgcd.sweep.search import proposer_of
 
 MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest checkpoint
 
+_AGAIN = (
+    "The same command with --resume goes on: ended trials are kept, the others go on from their newest checkpoints."
+)
 _BOOKS_OF_TUNE = "ray"  # their folder in the sweep's
 _METRIC, _MODE = "objective", "min"
 _LOOK_EVERY_S = 0.2
@@ -51,13 +55,15 @@ def tune_on_ray(
     """Run every trial that has not ended yet.
 
     begin: called once it is known that there is room. wait_for_resources: for nodes that a cluster does not have yet;
-    show is told of it. stop says whether the sweep is asked to save its trials and leave. Raises UserError, and
-    SweepStopped.
+    show is told of it. stop says whether the sweep is asked to save its trials and leave. Raises UserError,
+    RunFailed and SweepStopped.
     """
     here = room if isinstance(room, Room) else None
     books = begin(here) if here else None
     dashboard = sweep.workers_per_trial > 0  # else nobody asks it
-    with _quiet(), connected(num_cpus=here.cpus if here else 0, log_to_driver=False, dashboard=dashboard):
+    say = (lambda text: show({"event": "warning", "text": text})) if show else (lambda _: None)
+    own = {"num_cpus": here.cpus if here else 0, "log_to_driver": False, "dashboard": dashboard}
+    with _quiet(), connected(**own, say=say), failures_told(_AGAIN):
         if books is None:
             room = room.wait(even_if_never=wait_for_resources, show=show)
             books = begin(room)
@@ -107,7 +113,7 @@ def _fit(tuner: tune.Tuner, ended: queue.Queue) -> None:
         found = tuner.fit()
         ended.put(lambda: found)
     except BaseException as error:  # also when Ray is shut down meanwhile, which nobody waits for
-        ended.put(lambda error=error: _raise(error))
+        ended.put(lambda error=error: _raise(failure_of(error, _AGAIN)))
 
 
 def _raise(error: BaseException) -> Any:

@@ -1,7 +1,6 @@
 """What runs in every worker process: the training function, and what others ask of it while it runs."""
 
 import fcntl
-import json
 import os
 import socket
 import threading
@@ -19,6 +18,7 @@ from distmgcd.config import make_config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.board import BeatBoard, RunBoard
 from distmgcd.on_ray.metrics import Meter
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
 from distmgcd.training.stop import Request, Stopped
 from distmgcd.training.watch import Diverged
@@ -36,14 +36,14 @@ def train_worker(settings: dict[str, Any]) -> str:
     _training.set()
     board = RunBoard(settings["board"])
     try:
-        return json.dumps(_train(settings, board))
+        return strict_json.dumps(_train(settings, board))
     except Diverged as event:  # every rank sees it at the same update; a restart would only see it again
-        return json.dumps({"diverged": str(event)})
+        return strict_json.dumps({"diverged": str(event)})
     except Stopped as event:
-        return json.dumps({"stopped": event.update})
+        return strict_json.dumps({"stopped": event.update})
     except UserError as error:  # perhaps of this rank alone, while the others wait: the driver ends them
         board.put("mistake", str(error))
-        return json.dumps({})
+        return strict_json.dumps({})
     except BaseException:
         board.put(f"traceback/{os.environ['RANK']}", traceback.format_exc())
         raise
@@ -152,4 +152,4 @@ def _leave(board: RunBoard, rank: int, verdict: str) -> None:
 
 def _print(record: dict[str, Any]) -> None:
     """Where the driver cannot read the log as it grows, Ray forwards what a worker prints."""
-    print(json.dumps(record), flush=True)
+    print(strict_json.dumps(record), flush=True)

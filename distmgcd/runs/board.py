@@ -17,13 +17,17 @@ from distmgcd.runs.pieces import Pieces
 
 class Board:
     def __init__(self, folder: Path, *, purge_step: int):
-        """purge_step: TensorBoard forgets what earlier files of the folder say of this update and later ones."""
-        from tensorboard.compat.proto.event_pb2 import SessionLog  # slow to import, and only rank 0 needs it
-
+        """purge_step: as in purge."""
         name = f"events.out.tfevents.{time.time_ns() / 1e9:.6f}.{socket.gethostname()}.{os.getpid()}"
         self._pieces = Pieces(folder / name)
         self._append(file_version="brain.Event:2")
-        self._append(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+        self.purge(purge_step)
+
+    def purge(self, step: int) -> OSError | None:
+        """Have TensorBoard forget what any file of the folder says so far of this update and later ones."""
+        from tensorboard.compat.proto.event_pb2 import SessionLog  # slow to import, and only rank 0 needs it
+
+        return self._append(step=step, session_log=SessionLog(status=SessionLog.START))
 
     def add_numbers(self, numbers: dict[str, float], update: int) -> OSError | None:
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -2,7 +2,8 @@
 
     checkpoints/update_000200/
         model.safetensors  ema.safetensors  optimizer.safetensors  starts.safetensors
-        state.json         updates done, the learning rate's scale, versions; distances, if they were measured here
+        state.json         updates done, the learning rate's scale, versions, how chains were executed; distances, if
+                           they were measured here
         checksums.json     SHA-256 of each of the above, written last
 
 Nothing here is pickled, so loading runs no code. The newest good one is used; a damaged one is skipped
@@ -15,9 +16,10 @@ import logging
 import math
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -27,6 +29,7 @@ from distmgcd import __version__
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 
 FOLDER = "checkpoints"
@@ -70,8 +73,13 @@ class Checkpoint:
     @property
     def measured(self) -> Measured:
         """What an evaluation at this update measured."""
-        state = json.loads(self.files["state.json"])
+        state = strict_json.loads(self.files["state.json"])
         return {family: state[family] for family in FAMILIES if state.get(family)}
+
+    @property
+    def speed(self) -> dict[str, Any]:
+        """How the chains that led here were executed (training.speed); {} if an older version wrote it."""
+        return json.loads(self.files["state.json"]).get("speed", {})
 
     def starts(self) -> StartDistribution:
         return StartDistribution(**self.tensors("starts.safetensors"))
@@ -88,6 +96,7 @@ class Snapshot:
     tensors: dict[str, dict[str, Tensor]]  # file: name: value
     progress: Progress
     measured: Measured
+    speed: Mapping[str, Any]
 
 
 def snapshot(
@@ -97,10 +106,11 @@ def snapshot(
     *,
     measured: Measured | None = None,
     chains: dict[str, Tensor] | None = None,
+    speed: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     state = (learner.model.state_dict(), learner.ema.state_dict(), dict(_flat_state(learner)), asdict(starts))
     tensors = dict(zip(TENSOR_FILES, map(_copied, state), strict=True))
-    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, measured or {})
+    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, measured or {}, speed or {})
 
 
 def save(
@@ -157,9 +167,10 @@ def _state(snapshot: Snapshot) -> bytes:
     state = {
         "progress": asdict(snapshot.progress),
         **snapshot.measured,
+        **({"speed": snapshot.speed} if snapshot.speed else {}),
         "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    return json.dumps(state, indent=1).encode()
+    return strict_json.dumps(state, indent=1).encode()
 
 
 def _put_in_place(store: Store, name: str) -> None:
@@ -239,17 +250,20 @@ def to_go_on_from(store: Store, warn: Callable[[str], None] = _logger.warning) -
 
     Raises UserError if all are damaged: to start again under their name would be to lose them in silence.
     """
-    if found := newest(store, warn):
+    found = newest(store, warn)
+    if found and found.progress.update:
         return found
+    # The weights that a run started from (training/origin.py) do not stand for those that it has learned since.
+    others = [name for name in names(store) if found is None or name != found.name]
     # On an object store a folder without checksums is one whose writing was cut short.
-    damaged = [name for name in names(store) if store.is_local or store.exists(f"{FOLDER}/{name}/checksums.json")]
+    damaged = [name for name in others if store.is_local or store.exists(f"{FOLDER}/{name}/checksums.json")]
     if damaged:
         raise UserError(
             f"Every checkpoint of the run {store.location} is damaged ({', '.join(damaged)}), so there is nothing to "
             f"go on from; put back a copy of one, delete {store.path(FOLDER)} to start again from update 0, or choose "
             "another --name."
         )
-    return None
+    return found
 
 
 def read(store: Store, name: str) -> Checkpoint:
@@ -263,7 +277,7 @@ def read(store: Store, name: str) -> Checkpoint:
                 raise DamagedCheckpoint(f"the checksum of {file} does not fit")
         if missing := {*TENSOR_FILES, "state.json"} - checksums.keys():
             raise DamagedCheckpoint(f"there is no checksum of {min(missing)}")
-        progress = Progress(**json.loads(files["state.json"])["progress"])
+        progress = Progress(**strict_json.loads(files["state.json"])["progress"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
     return Checkpoint(name, progress, files)

@@ -1,7 +1,6 @@
 """The runs under a storage path, and how each of them stands: what `distmgcd runs` shows."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -9,7 +8,7 @@ import yaml
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint, lock, retention
+from distmgcd.runs import checkpoint, lock, retention, strict_json
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 
@@ -33,9 +32,15 @@ class Summary:
 
 
 def summaries(storage_path: str) -> list[Summary]:
-    """The runs directly under a storage path, by name; what is no run is left out. Raises UserError."""
+    """The runs directly under a storage path, by name; what is no run is left out. Of a run's own folder, that run.
+
+    Raises UserError.
+    """
     try:
         store = Store(storage_path)
+        if store.exists("config.yaml"):
+            found = summary_of(Run.open(storage_path))
+            return [replace(found, name=found.name or storage_path)]  # "." has no name
         return [summary_of(Run.at(storage_path, name)) for name in store.names("") if _is_run(store, name)]
     except OSError as error:
         raise UserError(f"The runs of {storage_path} cannot be listed ({error}); check the path.") from None
@@ -46,7 +51,7 @@ def summary_of(run: Run) -> Summary:
     names = checkpoint.names(store)
     update = checkpoint.update_of(names[-1]) if names else 0
     try:
-        config, result = run.config(), _result(store)
+        config, result = run.config(), run.result()
         metric = config.checkpoint.metric
         measured = result.get(retention.family_of(metric), {}) if result else {}
         score = retention.score(measured.get("samples"), metric)
@@ -87,16 +92,12 @@ def _any_readable(store: Store) -> bool:
     return any(store.exists(f"{checkpoint.FOLDER}/{name}/checksums.json") for name in checkpoint.names(store))
 
 
-def _result(store: Store) -> dict[str, Any] | None:
-    return json.loads(store.read("result.json")) if store.exists("result.json") else None
-
-
 def _last_record(store: Store) -> dict[str, Any]:
     if not store.exists(f"log/{METRICS_FILE}"):
         return {}
     for line in reversed(store.read_end(f"log/{METRICS_FILE}", _LOG_END).splitlines()):
         try:
-            record = json.loads(line)
+            record = strict_json.loads(line)
         except ValueError:  # it is being written, or its start was cut off
             continue
         if "checkpoint" not in record:  # that of a write, which may come late

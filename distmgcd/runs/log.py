@@ -1,6 +1,5 @@
 """The log of a run: one JSON line a record, and the same numbers for TensorBoard. Rank 0 writes it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import METRICS
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.board import Board
 from distmgcd.runs.pieces import Pieces
 from distmgcd.runs.run import METRICS_FILE, Run
@@ -90,9 +90,14 @@ class Log:
         disk, if anything does.
         """
         self._changed = True
-        line = (json.dumps(record) + "\n").encode()
+        line = (strict_json.dumps(record) + "\n").encode()
         refused = self._records.append(line)
         return self._board.add_numbers(_numbers_of(record), record["update"]) or refused
+
+    def go_back(self, update: int) -> None:
+        """The run goes back to so many updates; TensorBoard forgets what is undone, metrics.jsonl keeps it."""
+        self._changed = True
+        self._board.purge(update + 1)
 
     def write_picture(self, picture: np.ndarray, update: int) -> OSError | None:
         """picture: uint8 [H, W, 3] array."""
@@ -150,13 +155,13 @@ def _numbers_of(record: dict[str, Any]) -> dict[str, float]:
 def _last_record(file: Path) -> tuple[int, int | None]:
     """The update and the number of workers of the last record of updates in a log."""
     for line in reversed(file.read_text().splitlines() if file.exists() else []):
-        if _update_of(line) < float("inf") and "grids" in (record := json.loads(line)):
+        if _update_of(line) < float("inf") and "grids" in (record := strict_json.loads(line)):
             return record["update"], record.get("num_workers")
     return 0, None
 
 
 def _update_of(line: str) -> float:
     try:
-        return json.loads(line)["update"]
+        return strict_json.loads(line)["update"]
     except (ValueError, KeyError):  # the last line of a process that was killed
         return float("inf")

@@ -3,13 +3,13 @@
 A checkpoint has a score if there was an evaluation at its update: smaller is better.
 """
 
-import json
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import FOLDER, Checkpoint, DamagedCheckpoint
 from distmgcd.runs.store import Store
 
@@ -46,11 +46,13 @@ def newest_score(store: Store, metric: str) -> float | None:
 def prune(store: Store, keep: int, *, keep_best: int = 0, metric: str = "swd", update: int | None = None) -> None:
     """Delete all but the newest `keep` checkpoints and the best `keep_best`, and what killed processes left.
 
+    That of update 0, of a run that started from another one's weights, and those of earlier ends always stay.
+
     update: of the checkpoint just written. Later ones are damaged, or we would have gone on from them: they do not
     count, and stay until they are written anew.
     """
     names = [name for name in checkpoint.names(store) if update is None or checkpoint.update_of(name) <= update]
-    kept = set(names[-keep:])
+    kept = {*names[-keep:], checkpoint.name_of(0), *_of_earlier_ends(store)}
     if keep_best:
         found = scores(store, metric)
         kept |= set(sorted(filter(found.__contains__, names), key=found.__getitem__)[:keep_best])
@@ -100,8 +102,14 @@ def find(store: Store, which: str, *, metric: str) -> Checkpoint | None:
         ) from None
 
 
+def _of_earlier_ends(store: Store) -> list[str]:
+    """The names of checkpoints at which a run had a result before it was trained further."""
+    found = (re.fullmatch(r"result_(\d+)\.json", name) for name in store.names(""))
+    return [checkpoint.name_of(int(match[1])) for match in found if match]
+
+
 def _score_of(store: Store, name: str, metric: str) -> float | None:
     try:
-        return score(json.loads(store.read(f"{FOLDER}/{name}/state.json")).get(family_of(metric)), metric)
+        return score(strict_json.loads(store.read(f"{FOLDER}/{name}/state.json")).get(family_of(metric)), metric)
     except (OSError, ValueError, AttributeError):
         return None

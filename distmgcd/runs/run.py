@@ -5,23 +5,44 @@ STORAGE/NAME/checkpoints/     see checkpoint.py
 STORAGE/NAME/lock             see lock.py
 STORAGE/NAME/log/             metrics.jsonl and TensorBoard's files
 STORAGE/NAME/samples.png      fresh samples; result.json: what they measure
+STORAGE/NAME/result_000500.json, samples_000500.png      the same at an earlier end, of a run that was trained past it
+STORAGE/NAME/data.json        which images it is of, see identity.py
+STORAGE/NAME/origin.json      of a run that started from another one's weights, see training/origin.py
 """
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
+from typing import Any, Literal
 
 import yaml
 
-from distmgcd.config import Config, flatten, make_config, to_yaml
+from distmgcd.config import Config, make_config, to_yaml
 from distmgcd.errors import UserError
+from distmgcd.runs import identity, strict_json
+from distmgcd.runs.identity import DataRecord
 from distmgcd.runs.store import Store
 
 METRICS_FILE = "metrics.jsonl"  # in the log
 
-# What may change when a run goes on: none of these decides where it goes.
-_MAY_CHANGE = ("checkpoint.", "log.", "evaluate.", "watch.")
+END_FILES = ("result.json", "samples.png", "pyramid.png")  # what a finished run has
+
+
+@dataclass(frozen=True)
+class StartFrom:
+    """Another run, whose weights a new one begins with."""
+
+    run: str  # its folder
+    checkpoint: str = "newest"  # or best, or an update
+    weights: Literal["ema", "raw"] = "ema"  # averaged over updates, or as the last update left them
+
+    @staticmethod
+    def of(given: "StartFrom | str | None") -> "StartFrom | None":
+        return StartFrom(given) if isinstance(given, str) else given
 
 
 @dataclass(frozen=True)
@@ -31,47 +52,99 @@ class Run:
 
     @staticmethod
     def at(storage_path: str, name: str) -> "Run":
-        if "/" in name or name in ("", ".", ".."):
-            raise UserError(
-                f"--name must be a plain folder name, but is {name!r}; put the folder above it in --storage-path."
-            )
+        """Raises UserError."""
+        check_place(storage_path, name)
         return Run(name, Store(f"{storage_path.rstrip('/')}/{name}"))
 
     @staticmethod
     def open(path: str) -> "Run":
         """An existing run, by the path of its folder. Raises UserError if there is none."""
+        if not path.strip():
+            raise UserError(
+                f"RUN must be the folder of a run, but is {path!r}, as a shell variable is that is not set; `distmgcd "
+                "train` prints the path of the run it made."
+            )
         run = Run(Path(path).name, Store(path))
         if not run.store.exists("config.yaml"):
+            near = f" (did you mean runs/{path}?)" if Path("runs", path, "config.yaml").is_file() else ""
             raise UserError(
-                f"There is no run at {path}: it has no config.yaml; `distmgcd train` prints the path of the run it "
-                "made."
+                f"There is no run at {path}{near}: it has no config.yaml; `distmgcd train` prints the path of the run "
+                "it made, and `distmgcd runs FOLDER` lists those in a folder."
             )
         return run
 
-    def claim(self, config: Config) -> None:
-        """Write the config of a new run, or see that this run has it already. Raises UserError if it has another."""
+    def claim(self, config: Config, data: DataRecord | None = None) -> list[str]:
+        """Write what a new run is, or see that this one may go on with the config; returns what a user should know.
+
+        data: of the images at config.data.path. Raises UserError if the run is of another config or of other images.
+        """
         if not self.store.exists("config.yaml"):
-            self._write(config)
-            return
-        changed = _changed(_identity(self.config()), _identity(config))
-        if changed:
-            raise UserError(
-                f"The run {self.store.location} holds a different config: {', '.join(changed)}; choose another --name, "
-                "or give the settings it has to go on with it."
-            )
-
-        if config != self.config() and not self.store.exists("result.json"):
-            self._write(config)  # what may change takes effect from here on
-
-    def measured_otherwise(self, config: Config) -> list[str]:
-        """The settings of its evaluation that a finished run has otherwise: it keeps the result that it has."""
-        if not self.store.exists("result.json"):
+            self._write(config, data)
             return []
-        return _changed(_evaluation(self.config()), _evaluation(config))
+        old = self.config()
+        same_images = bool(data) and identity.check_images(self.store, data, config.data.path)
+        config = identity.continued(old, config)
+        identity.check_same(old, config, self.store.location, same_images=same_images)
+        moved = old.model_copy(update={"data": config.data})
+        longer = config.learning.num_updates > old.learning.num_updates
+        notes = [identity.longer_in_words(old, config, self.store.location)] if longer else []
+        if moved != old:
+            notes.append(f"The images of the run are at {config.data.path} now (they were at {old.data.path}).")
+        if longer:
+            self._keep_end(old)
+        finished = not longer and self.result() is not None
+        if changed := identity.evaluation_differences(old, config) if finished else []:
+            notes.append(self._too_late(changed))
+        self._write(moved if finished else config, data, before=old)  # what may change takes effect from here on
+        return notes
 
-    def _write(self, config: Config) -> None:
+    def result(self) -> dict[str, Any] | None:
+        """What result.json holds of a run that has come to its end; None of one that has not, or that goes on past it.
+
+        Raises UserError if it is damaged.
+        """
+        if not self.store.exists("result.json"):
+            return None
         try:
-            self.store.write("config.yaml", to_yaml(config).encode())
+            result = strict_json.loads(self.store.read("result.json"))
+            return result if result["update"] >= self.config().learning.num_updates else None
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"The result of the run {self.store.location} is damaged; delete {self.store.path('result.json')}, and "
+                "the same command measures it again."
+            ) from None
+
+    def _keep_end(self, config: Config) -> None:
+        """Keep what a finished run has at its end under names that the next end does not take."""
+        if self.result() is None:
+            return
+        for name in END_FILES:
+            if self.store.exists(name):
+                stem, _, ending = name.partition(".")
+                with self.writing():
+                    self.store.write(f"{stem}_{config.learning.num_updates:06d}.{ending}", self.store.read(name))
+
+    def _too_late(self, changed: list[str]) -> str:
+        """What is told of a finished run that is asked for with other settings of its evaluation."""
+        location = self.store.location
+        return (
+            f"The run {location} is finished and keeps its result, measured with another {', '.join(changed)}; "
+            f"`distmgcd evaluate {quote(location)} --num N` measures it again, as does the same command once "
+            f"{self.store.path('result.json')} is deleted."
+        )
+
+    def _write(self, config: Config, data: DataRecord | None, *, before: Config | None = None) -> None:
+        with self.writing():
+            if data and (before is None or identity.read_data_record(self.store) is None):
+                identity.write_data_record(self.store, data)
+            if config != before:
+                self.store.write("config.yaml", to_yaml(config).encode())
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Inside, what cannot be written is a sentence for the user: a UserError."""
+        try:
+            yield
         except OSError as error:
             reason = error.strerror or error
             raise UserError(
@@ -108,18 +181,14 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _identity(config: Config) -> dict[str, object]:
-    settings = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in settings.items() if not key.startswith(_MAY_CHANGE)}
-
-
-def _evaluation(config: Config) -> dict[str, object]:
-    settings = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in settings.items() if key.startswith("evaluate.") and key != "evaluate.every"}
-
-
-def _changed(old: dict[str, object], new: dict[str, object]) -> list[str]:
-    """In words."""
-    return [
-        f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in sorted(old | new) if old.get(key) != new.get(key)
-    ]
+def check_place(storage_path: str, name: str) -> None:
+    """Raises UserError."""
+    if not storage_path.strip():
+        raise UserError(
+            f"--storage-path must be a folder or a URI, but is {storage_path!r}, as a shell variable is that is not "
+            "set; give a folder (. is the current one), or leave it out for the default."
+        )
+    if "/" in name or name in ("", ".", ".."):
+        raise UserError(
+            f"--name must be a plain folder name, but is {name!r}; put the folder above it in --storage-path."
+        )

@@ -1,7 +1,7 @@
 """Checkpoints while training goes on: copied at once, written in the background, told when that is done."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -43,11 +43,12 @@ class Saver:
         *,
         measured: Measured | None = None,
         chains: dict[str, Tensor] | None = None,
+        speed: Mapping[str, Any] | None = None,
     ) -> None:
         """Copy the state and have it written, after what is still being written."""
         start = time.perf_counter()
         self.settle()
-        snapshot = checkpoint.snapshot(learner, starts, progress, measured=measured, chains=chains)
+        snapshot = checkpoint.snapshot(learner, starts, progress, measured=measured, chains=chains, speed=speed)
         self._update = progress.update
         self._background.submit(lambda: self._write(snapshot))
         self._pause_s = time.perf_counter() - start

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
 
@@ -122,8 +123,9 @@ class Store:
 
 def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     """The file system of a path or URI, and the path in it. Raises UserError."""
+    whole = location if "://" in location else str(absolute(location))
     try:
-        return fs.FileSystem.from_uri(location if "://" in location else str(Path(location).expanduser().absolute()))
+        return fs.FileSystem.from_uri(whole)
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:
         unknown = isinstance(error, ImportError | NotImplementedError) or "Unrecognized filesystem type" in str(error)
         if unknown and (found := _open_with_fsspec(location)):

@@ -37,7 +37,7 @@ from distmgcd.scoring.label_subsets import (
     labelled_rows,
 )
 from distmgcd.scoring.representations import Representation, load_others, of_pixels, of_random_networks, of_trained
-from distmgcd.training.assemble import open_held_out_images, open_training_images
+from distmgcd.training.run_images import images_of
 from distmgcd.training.trained import TrainedModel, Weights, load
 from distmgcd.training.worker import choose_device
 
@@ -56,6 +56,7 @@ class Protocol:
     classifiers: tuple[str, ...] = CLASSIFIERS
     checkpoint: str = "newest"  # of the run; of others the newest
     weights: Weights = "ema"
+    data: str | None = None  # where the images of all runs are; None: at their data.path
 
 
 def parse_labels(text: str) -> tuple[int, ...]:
@@ -93,14 +94,15 @@ def classify_run(
     time: 26,000 images at 16,000 values are 1.7 GB. Raises UserError.
     """
     protocol = protocol or Protocol()
-    trained = load(run, which=protocol.checkpoint, device=choose_device(use_gpu), weights=protocol.weights)
-    images, held_out = open_training_images(trained.config), open_held_out_images(trained.config)
+    opened, how = Run.open(run), {"weights": protocol.weights, "data": protocol.data}
+    trained = load(run, which=protocol.checkpoint, device=choose_device(use_gpu), **how)
+    images, held_out = (images_of(opened, trained.config, which) for which in ("images", "held_out"))
     for each in (images, held_out):
         check_labels(each)
     check_apart(images, held_out)
     check_sizes(images, protocol.labels)
-    others = load_others(list(against), trained, run, weights=protocol.weights)
-    opened, identity = Run.open(run), _identity(trained, images, held_out, protocol)
+    others = load_others(list(against), (images, held_out), run, device=trained.device, **how)
+    identity = _identity(trained, images, held_out, protocol)
     file_name = _file_name(trained, protocol)
     record = read_record(opened, file_name, identity=identity) or {"identity": identity, "methods": {}}
     experiment = _Experiment(images, held_out, protocol, trained.device, tell)
@@ -215,7 +217,7 @@ def _identity(trained: TrainedModel, images: ImageSet, held_out: ImageSet, proto
     return {
         "data": images.name,
         "held_out": held_out.name,
-        "data_fingerprints": [images.fingerprint, held_out.fingerprint],
+        "data_fingerprints": [images.content, held_out.content],
         "num_scored": len(labelled_rows(held_out)),
         "scored": "all labelled held-out images, by every classifier once",
         "classes": len(np.unique(images.labels[labelled_rows(images)])),

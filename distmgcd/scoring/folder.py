@@ -4,14 +4,15 @@ import json
 from typing import Any
 
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
-from distmgcd.scoring.record import FOLDER
+from distmgcd.scoring.record import FOLDER, is_same
 
 
 def write_record(run: Run, name: str, record: dict[str, Any]) -> str:
     """Returns its path. Raises UserError if the place cannot be written."""
     try:
-        run.store.write(f"{FOLDER}/{name}", json.dumps(record, indent=1, allow_nan=False).encode())
+        run.store.write(f"{FOLDER}/{name}", strict_json.dumps(record, indent=1).encode())
     except OSError as error:
         raise UserError(
             f"The record cannot be written to {run.store.path(FOLDER)} ({error.strerror or error}); free space there, "
@@ -23,8 +24,8 @@ def write_record(run: Run, name: str, record: dict[str, Any]) -> str:
 def read_record(run: Run, name: str, *, identity: dict[str, Any]) -> dict[str, Any] | None:
     """An earlier record of the same identity; None if there is none, or no whole one."""
     try:
-        found = json.loads(run.store.read(f"{FOLDER}/{name}"))
+        found = strict_json.loads(run.store.read(f"{FOLDER}/{name}"))
     except (OSError, ValueError):
         return None
-    same = isinstance(found, dict) and found.get("identity") == json.loads(json.dumps(identity))
+    same = isinstance(found, dict) and is_same(found.get("identity"), json.loads(json.dumps(identity)))
     return found if same else None

@@ -29,8 +29,8 @@ from distmgcd.runs.run import Run
 from distmgcd.scoring.evaluation import Tell, silent
 from distmgcd.scoring.record import identity_of_model, write_record
 from distmgcd.scoring.subject import choose
-from distmgcd.training.assemble import open_held_out_images
 from distmgcd.training.assess import as_floats
+from distmgcd.training.run_images import images_of
 from distmgcd.training.trained import TrainedModel, Weights, load
 from distmgcd.training.worker import choose_device
 
@@ -51,6 +51,7 @@ class InpaintRequest:
     seed: int = 0  # of masks and chains
     checkpoint: str = "newest"
     weights: Weights = "ema"
+    data: str | None = None  # where the run's own images are; None: at its data.path
 
 
 def inpaint_run(
@@ -59,11 +60,11 @@ def inpaint_run(
     """Fill masked images by the run at this path; returns what its file in RUN/inpainting holds. Raises UserError."""
     start, request = time.perf_counter(), request or InpaintRequest()
     opened, device = Run.open(run), choose_device(use_gpu)
-    models = {"run": load(run, which=request.checkpoint, device=device, weights=request.weights)}
+    models = {"run": load(run, which=request.checkpoint, device=device, weights=request.weights, data=request.data)}
     config = models["run"].config
     for key, path in _others(request).items():
         models[key] = _load_other(path, config, device, request.weights)
-    images = _open_images(run, config, request)
+    images = _open_images(opened, config, request)
     indices = torch.from_numpy(choose(images, _num(request.num, images), key=0).rows)
     hidden_of = {mask: _hidden(mask, indices, config.image_size, request.seed) for mask in request.masks}
 
@@ -88,7 +89,7 @@ def inpaint_run(
         "num": len(truth),
         "seed": request.seed,
         "images": f"{len(truth)} random images of {images.name}",
-        "images_fingerprint": images.fingerprint,
+        "images_fingerprint": images.content,
     }
     measured = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -192,11 +193,11 @@ def _load_other(against: str, config: Config, device: torch.device, weights: Wei
     return other
 
 
-def _open_images(run: str, config: Config, request: InpaintRequest) -> ImageSet:
+def _open_images(run: Run, config: Config, request: InpaintRequest) -> ImageSet:
     if request.images is None:
         return _or_say(
-            lambda: open_held_out_images(config),
-            f"The run {run} has no held-out images to fill",
+            lambda: images_of(run, config, "held_out"),
+            f"The run {run.store.location} has no held-out images to fill",
             "name images of your own after RUN.",
         )
     data = config.data
@@ -207,6 +208,7 @@ def _open_images(run: str, config: Config, request: InpaintRequest) -> ImageSet:
             channels=data.channels,
             split="all",
             pad=data.pad,
+            background=data.background,
             max_corrupt=data.max_corrupt,
         ),
         f"The images {request.images!r} cannot be filled",

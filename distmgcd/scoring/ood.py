@@ -27,8 +27,8 @@ from distmgcd.errors import UserError
 from distmgcd.runs.run import Run
 from distmgcd.scoring.folder import write_record
 from distmgcd.scoring.subject import choose
-from distmgcd.training.assemble import open_held_out_images, open_training_images
 from distmgcd.training.assess import as_floats
+from distmgcd.training.run_images import images_of
 from distmgcd.training.trained import TrainedModel, Weights, load
 from distmgcd.training.worker import choose_device
 
@@ -46,18 +46,21 @@ def tell_apart(
     seed: int = 0,
     checkpoint: str = "newest",
     weights: Weights = "ema",
+    data: str | None = None,
     use_gpu: bool | None = None,
 ) -> dict[str, Any]:
     """AUROC of held-out images against images of each path, made ones and the training images. Raises UserError.
 
-    num: the most images of each set; split: of the other data sets. Returns what its file in RUN/evaluation holds.
+    num: the most images of each set; split: of the other data sets. data: where the run's own images are, None: at its
+    data.path. Returns what its file in RUN/evaluation holds.
     """
     if num < 2:
         raise UserError(f"--num must be at least 2 images, but is {num}; leave it out for up to {LARGEST_NUM}.")
-    trained = load(run, which=checkpoint, device=choose_device(use_gpu), weights=weights)
-    opened, held_out = Run.open(run), open_held_out_images(trained.config)
+    trained = load(run, which=checkpoint, device=choose_device(use_gpu), weights=weights, data=data)
+    opened = Run.open(run)
+    held_out = images_of(opened, trained.config, "held_out")
     sets = {f"{path} [{split}]": _open(path, trained.config, split) for path in others}
-    sets[f"training images, {trained.config.data.split}"] = open_training_images(trained.config)
+    sets[f"training images, {trained.config.data.split}"] = images_of(opened, trained.config, "images")
     chosen = {name: choose(images, num, key=seed) for name, images in sets.items()}
     own = choose(held_out, num, key=seed)
     made = made_images(own.rows.shape + held_out.images.shape[1:], seed=seed)
@@ -68,7 +71,7 @@ def tell_apart(
         for name, images in pictures.items()
     }
     identity = _identity(opened, trained, held_out, len(own.rows), seed)
-    fingerprints = {name: images.fingerprint for name, images in sets.items()}
+    fingerprints = {name: images.content for name, images in sets.items()}
     record = {"identity": identity, "fingerprints": fingerprints, "against": found}
     name = f"{trained.checkpoint}-{trained.weights}-ood-n{len(own.rows)}-seed{seed}.json"
     return {**record, "file": write_record(opened, name, record)}
@@ -115,6 +118,8 @@ def _open(path: str, config: Config, split: str) -> ImageSet:
         image_size=config.image_size,
         channels=config.data.channels,
         split=split,
+        setting="--split",
+        background=config.data.background,
         max_corrupt=config.data.max_corrupt,
     )
 
@@ -126,7 +131,7 @@ def _identity(run: Run, trained: TrainedModel, held_out: ImageSet, num: int, see
         "weights": trained.weights,
         "weights_sha256": trained.checksum,
         "held_out": f"{num} random images of {held_out.name}",
-        "held_out_fingerprint": held_out.fingerprint,
+        "held_out_fingerprint": held_out.content,
         "score": "energy: the higher one is taken for the other image; sum: of all grids' energies, as they are",
         "seed": seed,
         "versions": {

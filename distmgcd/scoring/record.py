@@ -21,12 +21,13 @@ from distmgcd.scoring.subject import Subject
 from distmgcd.training.trained import TrainedModel
 
 FOLDER = "evaluation"
+_WHERE = ("data", "held_out", "images")  # with the path of the images, for a person
 
 
 def write(
     subject: Subject, results: dict[str, Any], measured: dict[str, Any], sheets: dict[str, bytes]
 ) -> dict[str, Any]:
-    """Returns what the file then holds, and its place as "file". Raises UserError."""
+    """Returns what the file then holds, with its place ("file") and what is new in it ("new"). Raises UserError."""
     return write_record(subject.run.store, stem_of(subject), identity_of(subject), results, measured, sheets)
 
 
@@ -41,7 +42,7 @@ def write_record(
     """As write. stem: the place in the run's folder, without an ending; measured: how these results came about."""
     identity, results = _plain(identity), _plain(results)
     before = _read(store, f"{stem}.json")
-    same = before is not None and before.get("identity") == identity
+    same = before is not None and is_same(before.get("identity"), identity)
     earlier = before if same else {"results": {}, "measured": {}}
     record = {
         "identity": identity,
@@ -57,7 +58,8 @@ def write_record(
             f"The evaluation cannot be written to {store.path(stem.partition('/')[0])} ({error.strerror or error}); "
             "free space there, or copy the run to where you may write."
         ) from None
-    return {**record, "file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
+    places = {"file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
+    return {**record, **places, "new": list(results)}
 
 
 def stem_of(subject: Subject) -> str:
@@ -77,7 +79,7 @@ def identity_of(subject: Subject) -> dict[str, Any]:
         "samples": f"numbers 0 to {request.num - 1}: fresh chains from drawn starts, rounded to 8 bits as the data are",
         "data": f"{request.num} random images of {subject.images.name}",
         "held_out": f"{request.num} random images of {subject.held_out.name}",
-        "data_fingerprints": [subject.images.fingerprint, subject.held_out.fingerprint],
+        "data_fingerprints": [subject.images.content, subject.held_out.content],
         "features": subject.network.protocol() if subject.network else None,
     }
 
@@ -95,6 +97,13 @@ def identity_of_model(run: Run, trained: TrainedModel) -> dict[str, Any]:
         **{key: config.per_grid(f"langevin.{key}") for key in ("step_size", "temperature", "clamp")},
         "versions": {"distmgcd": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
+
+
+def is_same(found: Any, identity: dict[str, Any]) -> bool:
+    """Whether numbers of this identity belong together, wherever the images have been: their content is part of it."""
+    return isinstance(found, dict) and all(
+        found.get(key) == identity.get(key) for key in found.keys() | identity.keys() if key not in _WHERE
+    )
 
 
 def _read(store: Store, name: str) -> dict[str, Any] | None:

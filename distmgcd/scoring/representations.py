@@ -13,8 +13,10 @@ from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
 from distmgcd.evaluate.grid_maps import Layers, grid_maps, pixel_maps
-from distmgcd.training.assemble import make_model, open_held_out_images, open_training_images
+from distmgcd.runs.run import Run
+from distmgcd.training.assemble import make_model
 from distmgcd.training.assess import as_floats
+from distmgcd.training.run_images import images_of
 from distmgcd.training.trained import TrainedModel, Weights, load
 
 _BATCH = 256
@@ -75,24 +77,25 @@ def _of_networks(
 
 
 def load_others(
-    paths: list[str], trained: TrainedModel, own_path: str, *, weights: Weights
+    paths: list[str],
+    wanted: tuple[ImageSet, ImageSet],
+    own_path: str,
+    *,
+    device: torch.device,
+    weights: Weights,
+    data: str | None,
 ) -> list[tuple[str, TrainedModel]]:
-    """(name, newest checkpoint) of each run to compare with. Raises UserError if one is of other images."""
-    wanted = _images_of(trained)
+    """(name, newest checkpoint) of each run to compare with. Raises UserError if one is of other images than wanted."""
     names = [Path(path).name for path in (own_path, *paths)]
     found = []
     for path, name in zip(paths, names[1:], strict=True):
-        other = load(path, device=trained.device, weights=weights)
-        theirs = _images_of(other)
+        other = load(path, device=device, weights=weights, data=data)
+        theirs = (images_of(Run.open(path), other.config, which) for which in ("images", "held_out"))
         for ours, its, what in zip(wanted, theirs, ("trained on", "held against"), strict=True):
-            if ours.fingerprint != its.fingerprint:
+            if ours.content != its.content:
                 raise UserError(
                     f"--against {path} is {what} {its.name} at {its.image_size}x{its.image_size}, but {own_path} "
                     f"{ours.name} at {ours.image_size}x{ours.image_size}; compare runs on the same images and splits."
                 )
         found.append((name if names.count(name) == 1 else path, other))
     return found
-
-
-def _images_of(trained: TrainedModel) -> tuple[ImageSet, ImageSet]:
-    return open_training_images(trained.config), open_held_out_images(trained.config)

@@ -33,6 +33,7 @@ class Request:
     seed: int = 0
     checkpoint: str = "newest"
     weights: Weights = "ema"
+    data: str | None = None  # where the run's images are; None: at its data.path
 
     def wants(self, *metrics: str) -> bool:
         return self.metrics is None or not set(metrics).isdisjoint(self.metrics)

@@ -13,8 +13,8 @@ from distmgcd.evaluate.features import FeatureNetwork, open_features
 from distmgcd.evaluate.sheet import as_levels
 from distmgcd.runs.run import Run
 from distmgcd.scoring.request import LARGEST_NUM, METRICS, OF_FEATURES, SMALLEST_NUM, Request
-from distmgcd.training.assemble import open_held_out_images, open_training_images
 from distmgcd.training.assess import sample_in_batches
+from distmgcd.training.run_images import images_of
 from distmgcd.training.trained import TrainedModel, load
 
 
@@ -36,8 +36,8 @@ class Subject:
 
 def open_subject(run: str, request: Request, device: torch.device) -> Subject:
     """Raises UserError."""
-    trained = load(run, which=request.checkpoint, device=device, weights=request.weights)
-    images, held_out = open_training_images(trained.config), open_held_out_images(trained.config)
+    trained = load(run, which=request.checkpoint, device=device, weights=request.weights, data=request.data)
+    images, held_out = (images_of(Run.open(run), trained.config, which) for which in ("images", "held_out"))
     network = None
     if request.wants(*OF_FEATURES):
         network = open_features(request.features, device=device, download=request.download)

@@ -56,12 +56,12 @@ def _header(findings: Findings, best: Trial, config: Config) -> str:
 def length_in_words(best: Trial, tried: Config, config: Config) -> str:
     """How long the trial trained, and how long a run of best.yaml does."""
     here, there = config.learning, tried.learning
-    trial = f"The trial trained for {number_text(best.updates)} updates, {there.warmup} of them warming up"
-    if (here.num_updates, here.warmup) == (best.updates, there.warmup):
+    trial = f"The trial trained for {number_text(best.updates)} updates, {there.warmup_updates} of them warming up"
+    if (here.num_updates, here.warmup_updates) == (best.updates, there.warmup_updates):
         return f"{trial}, and so does this file."
     return (
-        f"{trial}; this file trains for {number_text(here.num_updates)}, {here.warmup} of them warming up, for which "
-        "its settings have not been tried."
+        f"{trial}; this file trains for {number_text(here.num_updates)}, {here.warmup_updates} of them warming up, "
+        "for which its settings have not been tried."
     )
 
 

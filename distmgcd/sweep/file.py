@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from distmgcd.config import Config, flatten, load_config, make_config, preset_names, setting_paths
+from distmgcd.config import Config, check_changes, find_base, load_config, setting_paths, suggest_setting
+from distmgcd.config.reading import PRESETS
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.evaluate.features import DEFAULT, NAMES
@@ -16,8 +15,11 @@ from distmgcd.sweep.check import check
 from distmgcd.sweep.domains import PerGrid, WrongDomain, is_domain, plain_number, read_domain
 from distmgcd.sweep.marked import Marked, Place, read_marked
 from distmgcd.sweep.objective import names as objective_names
-from distmgcd.sweep.plan import Budget, Scheduler, Sweep, flat_of, keys_of, nested
+from distmgcd.sweep.plan import Budget, Scheduler, Sweep, flat_of, keys_of
 from distmgcd.sweep.space import ONE_OF, SIZES, Space, grid_points
+
+SWEEPS = PRESETS / "sweeps"  # a link to tune_configs in a checkout, a folder where the package is installed
+OWN_BASE = "settings of its own"  # the name of a base that is neither a preset nor a file
 
 _KEYS = {
     "base": "a preset, a config file, or settings",
@@ -35,12 +37,16 @@ _KEYS = {
 _PER_GRID = ("langevin.", "learning.learning_rate")  # settings that take one value per grid
 
 
-def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None = None) -> Sweep:
-    """A sweep file with "dotted.key=value" changes to its base config. Raises UserError.
+def sweep_names() -> list[str]:
+    return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+
+
+def read_sweep(source: str, changes: Sequence[str] = (), *, num_trials: int | None = None) -> Sweep:
+    """A sweep's name or file, with "dotted.key=value" changes to its base config. Raises UserError.
 
     num_trials takes the place of what the file says.
     """
-    marked = read_marked(file)
+    marked = read_marked(_file_of(source))
     top = _mapping(marked, (), _KEYS)
     for key in ("base", "budget", "space"):
         if key not in top:
@@ -49,11 +55,11 @@ def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None
     space = _space(marked, base)
     search = _one_of(marked, ("search",), ("random", "grid", "tpe"), default="random")
     sweep = Sweep(
-        name=Path(file).stem,
-        base_name=top["base"] if isinstance(top["base"], str) else "settings of its own",
+        name=Path(source).stem,
+        base_name=top["base"] if isinstance(top["base"], str) else OWN_BASE,
         base=flat_of(base),
         **_objective(marked, base, space),
-        budget=_budget(marked, base),
+        budget=_budget(marked),
         scheduler=_scheduler(marked),
         search=search,
         num_trials=num_trials or _whole(marked, ("num_trials",), least=1, default=10 if search != "grid" else 0),
@@ -67,36 +73,39 @@ def read_sweep(file: str, changes: Sequence[str] = (), *, num_trials: int | None
     return replace(sweep, num_trials=min(sweep.num_trials or num_points, num_points))
 
 
+def _file_of(source: str) -> str:
+    if source in sweep_names():
+        return str(SWEEPS / f"{source}.yaml")
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(
+            f"There is no sweep {source!r}{suggest(source, sweep_names())}; there are {', '.join(sweep_names())}, and "
+            "a file must end in .yaml."
+        )
+    if not path.exists() and path.stem in sweep_names():
+        raise UserError(
+            f"The sweep file {source} does not exist; `distmgcd tune {path.stem}` runs the one that we have."
+        )
+    return source
+
+
 def _base(marked: Marked, changes: Sequence[str]) -> Config:
     base, settings = marked.value["base"], _mapping(marked, ("settings",), default={})
     for path in settings:
         if path not in set(setting_paths()):
             raise marked.error(("settings", path), _no_setting(path))
+    check_changes(changes)  # is no mistake of the file
     try:
-        if isinstance(base, dict):
-            flat = flatten(base) | {path: plain_number(value) for path, value in settings.items()}
-            for change in changes:
-                path, equals, text = change.partition("=")
-                if not equals or path not in set(setting_paths()):
-                    load_config("digits", [change])  # says what is wrong with it
-                flat[path] = yaml.safe_load(text)
-            return make_config(nested(flat))
-        return load_config(_found(marked, base), [*map(_as_change, settings.items()), *changes])
+        return load_config(_found(marked, base), changes, settings={k: plain_number(v) for k, v in settings.items()})
     except UserError as error:
         raise marked.error(("settings" if settings else "base",), error) from None
 
 
-def _found(marked: Marked, base: Any) -> str:
-    """A preset, or a file from here or from beside the sweep file."""
-    if not isinstance(base, str):
+def _found(marked: Marked, base: Any) -> str | dict[str, Any]:
+    """A preset, a file, or settings."""
+    if not isinstance(base, str | dict):
         raise marked.error(("base",), f"base must be {_KEYS['base']}, but is {base!r}; try `base: digits`.")
-    beside = Path(marked.file).parent / base
-    return str(beside) if base not in preset_names() and not Path(base).exists() and beside.exists() else base
-
-
-def _as_change(setting: tuple[str, Any]) -> str:
-    path, value = setting
-    return f"{path}={yaml.safe_dump(value, default_flow_style=True, width=10**9).removesuffix('...' + chr(10)).strip()}"
+    return base if isinstance(base, dict) else find_base(base, Path(marked.file).parent)
 
 
 def _space(marked: Marked, base: Config) -> Space:
@@ -142,8 +151,7 @@ def _is_setting(marked: Marked, place: Place, path: str) -> bool:
 
 
 def _no_setting(path: object) -> str:
-    known = list(setting_paths())
-    return f"There is no setting {str(path)!r}{suggest(str(path), known)}; `distmgcd config digits` shows them all."
+    return f"There is no setting {str(path)!r}{suggest_setting(str(path))}; `distmgcd config digits` shows them all."
 
 
 def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
@@ -169,8 +177,8 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
     if metric not in known:
         raise marked.error(
             ("objective", "metric"),
-            f"objective must be one of {', '.join(known)}, but is {metric!r}; nothing else is measured while trials "
-            "train.",
+            f"objective must be one of {', '.join(known)}, but is {metric!r}{suggest(str(metric), known)}; nothing "
+            "else is measured while trials train.",
         )
     features = written.get("features", base.evaluate.features or (DEFAULT if metric == "fd" else None))
     if not isinstance(features, str | None) or features == "" or (metric == "fd" and not features):
@@ -181,7 +189,7 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
     return {"objective": metric, "sizes": tuple(sizes), "features": features}
 
 
-def _budget(marked: Marked, base: Config) -> Budget:
+def _budget(marked: Marked) -> Budget:
     _mapping(marked, ("budget",), ("updates", "warmup", "evaluations", "samples", "draws"))
     updates = _whole(marked, ("budget", "updates"), least=1)
     evaluations = _whole(marked, ("budget", "evaluations"), least=1, default=1)
@@ -193,23 +201,15 @@ def _budget(marked: Marked, base: Config) -> Budget:
         )
     return Budget(
         updates=updates,
-        warmup=_warmup(marked, base, updates),
+        warmup=_warmup(marked),
         evaluations=evaluations,
         samples=_whole(marked, ("budget", "samples"), least=2),
         draws=_whole(marked, ("budget", "draws"), least=1, default=1),
     )
 
 
-def _warmup(marked: Marked, base: Config, updates: int) -> int | None:
-    given = marked.value["budget"].get("warmup")
-    warmup = base.learning.warmup if given is None else _whole(marked, ("budget", "warmup"))
-    if warmup >= updates:
-        raise marked.error(
-            ("budget", "warmup"),
-            f"warmup must be smaller than updates, but is {warmup}{' in the base' if given is None else ''} with "
-            f"{updates} updates; write warmup: {updates // 10} into the budget.",
-        )
-    return given
+def _warmup(marked: Marked) -> int | None:
+    return None if marked.value["budget"].get("warmup") is None else _whole(marked, ("budget", "warmup"))
 
 
 def _scheduler(marked: Marked) -> Scheduler:

@@ -1,7 +1,6 @@
 """Everything that is told of a sweep, gathered from its trials and their folders before anything is written."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from PIL import Image
 
 from distmgcd.config import Config, make_config
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.objective import label_of
@@ -123,7 +123,7 @@ def _is_picture(content: bytes) -> bool:
 def _result(store: Store, trial: Trial) -> dict[str, Any] | None:
     content = _read(store, trial, "result.json")
     try:
-        result = json.loads(content) if content else None
+        result = strict_json.loads(content) if content else None
         return result if result and {"samples", "data"} <= set(result["swd"]) else None
     except (ValueError, KeyError, TypeError):
         return None

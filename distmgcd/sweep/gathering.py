@@ -5,6 +5,7 @@ results.parquet is written whenever a trial ends, so what trials did after that 
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from distmgcd.errors import UserError
 from distmgcd.runs import lock
@@ -33,7 +34,7 @@ def write_report(store: Store) -> Findings:
     if store.exists(SWEEP_FILE) and not store.exists(parquet.FILE):
         raise UserError(
             f"The sweep {store.location} has nothing to report yet, for no trial of it has ended; wait, or see "
-            f"`distmgcd runs {store.path(TRIALS)}`."
+            f"`distmgcd runs {quote(store.path(TRIALS))}`."
         )
     return results.write_report(store)
 

@@ -36,9 +36,9 @@ def read_marked(file: str) -> Marked:
         finally:
             loader.dispose()
     except OSError as error:
-        raise UserError(f"The sweep file {file} cannot be read ({error.strerror or error}); check its path.") from None
+        raise UserError(f"The file {file} cannot be read ({error.strerror or error}); check its path.") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"The sweep file {file} is not valid YAML: {' '.join(str(error).split())}.") from None
+        raise UserError(f"The file {file} is not valid YAML: {' '.join(str(error).split())}.") from None
     marked = Marked(file, value, {})
     for place, line in _places(node, ()) if node else ():
         if place in marked.lines:

@@ -5,7 +5,6 @@ STORAGE/NAME/trials/trial_0007        the run of a trial, like any other run, an
 STORAGE/NAME/ray/                     Tune's own books, which nothing is read from
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ import yaml
 
 from distmgcd.config import flatten
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 from distmgcd.sweep.plan import Sweep, to_yaml
 from distmgcd.sweep.trial import State
@@ -64,7 +64,7 @@ def claim(store: Store, sweep: Sweep, *, resume: bool) -> None:
 
 def write_note(store: Store, note: Note) -> None:
     """Raises OSError."""
-    store.write(f"{TRIALS}/{note.name}/trial.json", json.dumps(asdict(note), indent=1).encode())
+    store.write(f"{TRIALS}/{note.name}/trial.json", strict_json.dumps(asdict(note), indent=1).encode())
 
 
 def read_notes(store: Store) -> list[Note]:
@@ -94,7 +94,7 @@ def _stretch(folder: str) -> int:
 
 def _read_note(store: Store, name: str) -> Note | None:
     try:
-        note = Note(**json.loads(store.read(f"{TRIALS}/{name}/trial.json")))
+        note = Note(**strict_json.loads(store.read(f"{TRIALS}/{name}/trial.json")))
     except (OSError, ValueError, TypeError):
         return None
     whole = note.name == name and note.state in get_args(State) and isinstance(note.knobs, dict)

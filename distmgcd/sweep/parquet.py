@@ -5,7 +5,6 @@ that is null from one that the trial does not have, and its whole config.
 """
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 from distmgcd.sweep.trial import Trial
 
@@ -50,8 +50,8 @@ def write_table(
     for path in _keys(trial.knobs for trial in trials):
         kind, columns[f"knob.{path}"] = _column([trial.knobs.get(path) for trial in trials])
         schema.append(pa.field(f"knob.{path}", kind or pa.string(), metadata=None if kind else {"encoding": "json"}))
-    columns["knobs"] = [json.dumps(trial.knobs) for trial in trials]
-    columns["config"] = [json.dumps(configs[t.name]) if t.name in configs else None for t in trials]
+    columns["knobs"] = [strict_json.dumps(trial.knobs) for trial in trials]
+    columns["config"] = [strict_json.dumps(configs[t.name]) if t.name in configs else None for t in trials]
     schema += [pa.field(name, pa.string(), metadata={"encoding": "json"}) for name in ("knobs", "config")]
     table = pa.table(columns, schema=pa.schema(schema, metadata=dict(facts)))
     content = io.BytesIO()
@@ -69,7 +69,7 @@ def read_table(store: Store) -> tuple[list[Trial], dict[str, str], dict[str, dic
         table = pq.read_table(io.BytesIO(store.read(FILE)))
         rows, metadata = table.to_pylist(), table.schema.metadata or {}
         trials = [_trial_of(row, store) for row in rows]
-        configs = {row["name"]: json.loads(row["config"]) for row in rows if row["config"]}
+        configs = {row["name"]: strict_json.loads(row["config"]) for row in rows if row["config"]}
     except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"The results {store.path(FILE)} are damaged ({' '.join(str(error).split())}); `distmgcd tune` with "
@@ -90,7 +90,7 @@ def _trial_of(row: dict[str, Any], store: Store) -> Trial:
         for name in _MEASURED
     }
     history = tuple((entry["updates"], entry["objective"]) for entry in row["history"])
-    trial = Trial(**plain | measured | {"history": history, "knobs": json.loads(row["knobs"])})
+    trial = Trial(**plain | measured | {"history": history, "knobs": strict_json.loads(row["knobs"])})
     return replace(trial, run=store.path(trial.run[2:])) if trial.run.startswith("./") else trial
 
 
@@ -122,7 +122,7 @@ def _keys(dicts: Any) -> list[str]:
 def _column(values: list[Any]) -> tuple[pa.DataType | None, list[Any]]:
     """A type that holds these values exactly, and the values; None and JSON texts where there is none."""
     kind = _type_of([value for value in values if value is not None])
-    return kind, values if kind else [None if value is None else json.dumps(value) for value in values]
+    return kind, values if kind else [None if value is None else strict_json.dumps(value) for value in values]
 
 
 def _type_of(values: list[Any]) -> pa.DataType | None:

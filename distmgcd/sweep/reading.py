@@ -1,13 +1,12 @@
 """What is known of a trial, read from the folder of its run: config.yaml, log/metrics.jsonl and result.json."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.runs import lock
+from distmgcd.runs import lock, strict_json
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.objective import value_of
@@ -33,7 +32,7 @@ def trial_of(
         return Trial(**known, state=state or "waiting", reason=reason)
     try:
         config, records = Run.open(run).config(), records_of(store)
-        result = json.loads(store.read("result.json")) if store.exists("result.json") else None
+        result = strict_json.loads(store.read("result.json")) if store.exists("result.json") else None
     except (UserError, OSError, ValueError) as error:
         return Trial(**known, state=state or "failed", reason=reason or f"Its run cannot be read: {error}")
     found, why = _state(store, config, records, result)
@@ -52,7 +51,7 @@ def records_of(store: Store) -> list[Record]:
     records = []
     for line in store.read(f"log/{METRICS_FILE}").splitlines():
         try:
-            records.append(json.loads(line))
+            records.append(strict_json.loads(line))
         except ValueError:  # the last line of a process that was killed, or that is at it
             continue
     return [record for record in records if isinstance(record, dict) and "update" in record]

@@ -6,7 +6,6 @@ SWEEP/best_samples.png    the sample sheets of the best trials side by side
 SWEEP/report.html         all of it to look at, in one file
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import distmgcd
 from distmgcd.config import Config, flatten, make_config
 from distmgcd.errors import UserError
-from distmgcd.runs import lock
+from distmgcd.runs import lock, strict_json
 from distmgcd.runs.store import Store
 from distmgcd.sweep import parquet, ranking
 from distmgcd.sweep.best import write_best, write_sheets
@@ -48,8 +47,10 @@ def write_results(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Write everything into the sweep's folder; the same files again as the sweep goes on. Raises OSError."""
     findings = find(store, sweep, trials)
     facts = {
-        "distmgcd.sweep": json.dumps({**{key: getattr(sweep, key) for key in _FACTS}, **_unlike_trials(findings)}),
-        "distmgcd.protocol": json.dumps(findings.protocol),
+        "distmgcd.sweep": strict_json.dumps(
+            {**{key: getattr(sweep, key) for key in _FACTS}, **_unlike_trials(findings)}
+        ),
+        "distmgcd.protocol": strict_json.dumps(findings.protocol),
         "distmgcd.version": distmgcd.__version__,
     }
     configs = {name: config.model_dump() for name, config in findings.configs.items()}
@@ -79,7 +80,7 @@ def read_sweep(store: Store) -> tuple[RecordedSweep, list[Trial]]:
     """Raises UserError if there are no results."""
     trials, facts, configs = parquet.read_table(store)
     try:
-        return RecordedSweep(**json.loads(facts["distmgcd.sweep"]), configs=configs), trials
+        return RecordedSweep(**strict_json.loads(facts["distmgcd.sweep"]), configs=configs), trials
     except (KeyError, ValueError, TypeError):
         raise UserError(
             f"The file {store.path(parquet.FILE)} does not say of which sweep it is; give the folder of a sweep."

@@ -1,6 +1,7 @@
 """The best trials as a table on the terminal, for the end of `distmgcd tune` and `distmgcd report`."""
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 
 from rich.table import Table
 from rich.text import Text
@@ -38,7 +39,9 @@ def lines_of_files(store: Store) -> list[str]:
     """Where the results lie, those that there are, and how to train with the best."""
     files = {"report": "report.html", "best settings": BEST_FILE, "their samples": SHEETS_FILE, "all trials": FILE}
     lines = [f"{title:<17}{store.path(file)}" for title, file in files.items() if store.exists(file)]
-    trained = [f"{'train with them':<17}distmgcd train {store.path(BEST_FILE)}"] if store.exists(BEST_FILE) else []
+    trained = (
+        [f"{'train with them':<17}distmgcd train {quote(store.path(BEST_FILE))}"] if store.exists(BEST_FILE) else []
+    )
     return lines + trained
 
 

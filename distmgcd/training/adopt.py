@@ -1,9 +1,8 @@
 """A run whose start is another run's checkpoint: the copy of it, and of the log that led there."""
 
-import json
 from contextlib import suppress
 
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.run import METRICS_FILE, Run
 
 
@@ -19,6 +18,6 @@ def _log_until(log: bytes, update: int) -> bytes:
     lines = []
     for line in log.splitlines(keepends=True):
         with suppress(ValueError, KeyError):  # the last one may be half written
-            if json.loads(line)["update"] <= update:
+            if strict_json.loads(line)["update"] <= update:
                 lines.append(line)
     return b"".join(lines)

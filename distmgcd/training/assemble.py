@@ -1,6 +1,7 @@
 """From a config to the numbers and modules of the method, which know no config."""
 
 from functools import cache, partial
+from typing import Any
 
 import torch
 
@@ -56,7 +57,12 @@ def make_langevin(config: Config) -> list[Langevin]:
 
 def make_walker(config: Config) -> Walker:
     """How chains are executed; the same for the same settings, so that what it traced or captured serves again."""
-    return _walker(Speed(**config.speed.model_dump(exclude={"overlap", "ahead"})))
+    return _walker(speed_of(config))
+
+
+def speed_of(config: Config) -> Speed:
+    """How chains are to be executed; auto is left to the device (Speed.on)."""
+    return Speed(**config.speed.model_dump(exclude={"overlap", "ahead"}))
 
 
 @cache
@@ -75,11 +81,12 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
         observed_noise=config.data.noise,
         final_observed_noise=config.data.final_noise,
         num_updates=learning.num_updates,
-        warmup=learning.warmup,
+        warmup=learning.warmup_updates,
         learning_rate=[rate * rate_scale for rate in config.per_grid("learning.learning_rate")],
         final_rate=learning.final_rate,
         ema=learning.ema,
         clip_norm=config.per_grid("learning.clip_norm"),
+        decay_updates=learning.rate_updates,
         start=config.start.kind,
         mask=learning.mask,
         walker=make_walker(config),
@@ -143,17 +150,18 @@ def make_chains(config: Config, worker: Worker, *, num_images: int) -> Chains | 
 
 def open_training_images(config: Config) -> ImageSet:
     """The images that are learned from, as the config wants them. Raises UserError."""
-    return _open(config, config.data.split, part=(0.0, 1.0 - config.data.validation))
+    without = open_held_out_images(config).hashes if config.data.leave_out_copies else None
+    return _open(config, config.data.split, part=(0.0, 1.0 - config.data.validation), without=without)
 
 
 def open_held_out_images(config: Config) -> ImageSet:
     """The images that samples are compared with: none of them is learned from. Raises UserError."""
     if config.data.validation:
         return _open(config, config.data.split, part=(1.0 - config.data.validation, 1.0))
-    return _open(config, config.data.held_out)
+    return _open(config, config.data.held_out, setting="data.held_out")
 
 
-def _open(config: Config, split: str, part: tuple[float, float] = (0.0, 1.0)) -> ImageSet:
+def _open(config: Config, split: str, part: tuple[float, float] = (0.0, 1.0), **how: Any) -> ImageSet:
     data = config.data
     return open_images(
         data.path,
@@ -162,5 +170,7 @@ def _open(config: Config, split: str, part: tuple[float, float] = (0.0, 1.0)) ->
         split=split,
         part=part,
         pad=data.pad,
+        background=data.background,
         max_corrupt=data.max_corrupt,
+        **how,
     )

@@ -189,6 +189,7 @@ def go_back(training: Training, event: Diverged) -> None:
     )
     training.method = make_method(config, rate_scale=rate_scale)
     if training.log:
+        training.log.go_back(training.progress.update)
         where = f"the checkpoint of update {found.progress.update}" if found else "the start"
         text = f"{event} Going back to {where} with the learning rates scaled by {rate_scale:g}."
         tell(training, {"event": text, "rate_scale": rate_scale})

@@ -10,7 +10,6 @@ another order, and every update gone over magnifies that, because the gradient o
 run's folder is only read.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from distmgcd.config import Config
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
@@ -31,11 +30,13 @@ from distmgcd.training import loop, state
 from distmgcd.training.assemble import make_method, open_training_images
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
+from distmgcd.training.run_images import with_data
+from distmgcd.training.speed import with_speed_of_run
 from distmgcd.training.state import Training
 from distmgcd.training.worker import LocalWorker
 
 NUM_WORST = 4  # chains that are shown where none are named
-_NUM_LISTED = 5  # images of the batch that a message lists
+_NUM_LISTED = 100  # images of the batch that a message lists
 _SECONDS_BETWEEN_LINES = 10.0
 
 Images = Sequence[int] | Literal["all"] | None
@@ -86,20 +87,23 @@ def replay(
         notes.append(note)
         show(note)
 
-    config = _with_data(opened.config(), data)
+    config = with_data(opened.config(), data)
     _check_update(update, opened, config)
+    if alone:
+        _check_alone(images, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    config = with_speed_of_run(config, opened, update=update, device=device, tell=tell)
     training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
     batch = loop.global_batch(training, update - 1)
+    rows = _rows(images, batch, update).to(device)  # before anything that takes long: an image may not be in it
     pixels, indices = training.feed.read(batch)
-    rows = _rows(images, indices, update)
 
     start = training.progress.update
+    _tell_what_follows(opened, config, training.progress, update - 1, rate_scale, tell)
     rates = _rates_after(start, opened.store) if rate_scale is None else {}
     _go_over(training, update - 1, rates, show)
     previous = training.chains and training.chains.recall(batch, slice(0, len(batch)))
     if alone:
-        _check_alone(images, config)
         pixels, indices, previous = pixels[rows], indices[rows], previous and previous.at(rows)
         rows = torch.arange(len(rows), device=device)
     grids = record_chains(
@@ -127,7 +131,7 @@ def _at_checkpoint(
     images = _open_images(run, config)
     reference = found or checkpoint.newest(run.store, warn=lambda _: None)
     starts = _check_images(images, reference.starts(), run, tell) if reference else start_distribution(images)
-    training = state.at(
+    return state.at(
         found,
         config,
         LocalWorker(device),
@@ -137,8 +141,6 @@ def _at_checkpoint(
         starts=starts,
         rate_scale=rate_scale,
     )
-    _tell_what_follows(run, config, found.progress if found else Progress(), update, rate_scale, tell)
-    return training
 
 
 def _tell_what_follows(
@@ -188,7 +190,7 @@ def _rates(store: Store) -> list[tuple[int, float]]:
     found = []
     for line in store.read(f"log/{METRICS_FILE}").decode(errors="replace").splitlines():
         try:
-            entry = json.loads(line)
+            entry = strict_json.loads(line)
         except ValueError:  # the last line of a process that was killed
             continue
         if "rate_scale" in entry:
@@ -202,12 +204,6 @@ def _rates_after(update: int, store: Store) -> dict[int, float]:
 
 
 # What a user can get wrong
-
-
-def _with_data(config: Config, path: str | None) -> Config:
-    if path is None:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
 def _check_update(update: int, run: Run, config: Config) -> None:
@@ -248,24 +244,24 @@ def _check_images(images: ImageSet, learned: StartDistribution, run: Run, tell: 
 
 def _rows(images: Images, indices: Tensor, update: int) -> Tensor:
     """Where in the batch the images are, each once. Raises UserError for one that is not in it."""
-    everything = torch.arange(len(indices), device=indices.device)
+    everything, batch = torch.arange(len(indices)), indices.tolist()
     if images is None or images == "all":
         return everything
-    batch = indices.tolist()
     if not images:
-        raise UserError("--images must name at least one image; give numbers such as 17,45, or all.")
-    if missing := [image for image in images if image not in batch]:
-        listed = ",".join(map(str, batch[:_NUM_LISTED]))
+        raise UserError("--images must name at least one image; give numbers such as 13,18, or all.")
+    if missing := sorted(set(images) - set(batch)):
+        more = f", and {len(batch) - _NUM_LISTED} more" if len(batch) > _NUM_LISTED else ""
         raise UserError(
-            f"--images must name images of the batch of update {update}, but {missing[0]} is not among its "
-            f"{len(batch)}, which begin {listed}; --images all shows all of them."
+            f"--images must name images of the batch of update {update}, but it does not have "
+            f"{', '.join(map(str, missing))}; it has {', '.join(map(str, sorted(batch)[:_NUM_LISTED]))}{more}, and "
+            "--images all shows all of them."
         )
     return everything[[batch.index(image) for image in dict.fromkeys(images)]]
 
 
 def _check_alone(images: Images, config: Config) -> None:
     if images is None:
-        raise UserError("--alone walks only the chains that --images names, but it names none; give --images 17,45.")
+        raise UserError("--alone walks only the chains that --images names, but it names none; give --images 13,18.")
     if config.network.norm == "batch":
         raise UserError(
             "--alone walks single chains, but network.norm=batch couples those of a batch; leave --alone out."

@@ -1,7 +1,6 @@
 """What a run is worth: distances of fresh samples, sheets of them, and the result at the end."""
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from distmgcd.core.chains import bank
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
+from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.assemble import make_model
@@ -24,6 +24,7 @@ from distmgcd.training.assess import (
     fresh_samples,
     protocol,
 )
+from distmgcd.training.origin import origin_in_result
 from distmgcd.training.state import Training, save, tell
 from distmgcd.training.stop import Stopped
 
@@ -92,6 +93,8 @@ def finish(training: Training) -> dict[str, Any]:
         "update": training.progress.update,
         "seconds": training.progress.seconds,
         "num_retries": training.progress.num_retries,
+        **origin_in_result(training.run),
+        "speed": training.speed,
         **{key: {name: record[key] for name, record in records.items()} for key in records["samples"]},
         "protocol": protocol(config, training.images, training.held_out)
         | ({"fd": training.frechet.protocol()} if training.frechet else {}),
@@ -138,6 +141,6 @@ def conclude(training: Training, result: dict[str, Any]) -> None:
         raise not_saved("has come to its end", "its last checkpoint", error, store) from error
     try:
         training.log.copy_to(store)
-        store.write("result.json", json.dumps(result, indent=1).encode())
+        store.write("result.json", strict_json.dumps(result, indent=1).encode())
     except OSError as error:
         raise not_saved("has come to its end", "its result", error, store) from error

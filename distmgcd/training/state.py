@@ -18,6 +18,7 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.runs import checkpoint
 from distmgcd.runs.checkpoint import Checkpoint, Progress
+from distmgcd.runs.identity import data_record, read_data_record, write_data_record
 from distmgcd.runs.log import Log, going_on, open_log
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import Saver, reason_of
@@ -33,6 +34,8 @@ from distmgcd.training.assemble import (
 from distmgcd.training.assess import Distances, start_distribution
 from distmgcd.training.feed import Feed
 from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
+from distmgcd.training.origin import read_origin
+from distmgcd.training.speed import SpeedInUse, change_of_speed, first_line, speed_in_use
 from distmgcd.training.worker import Worker
 
 BATCH_NORM = (
@@ -58,6 +61,7 @@ class Training:
     method: Method
     blocks: Blocks | None
     chains: Chains | None  # the persistent ones that this worker keeps
+    speed: SpeedInUse  # how chains are executed here
     frechet: FrechetDistance | None = None  # if evaluate.features asks for it
     log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
@@ -82,7 +86,10 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         starts=found.starts() if found else start_distribution(images),
     )
     training.frechet = frechet_distance_of(config, training.held_out, worker)
+    if found and found.progress.update and (changed := change_of_speed(found, training.speed, config)):
+        events.append(changed)
     if worker.rank == 0:
+        note_images(training)
         open_books(training, events)
     training.pending_since = time.perf_counter()
     return training
@@ -122,17 +129,28 @@ def at(
         method=make_method(config, rate_scale=progress.rate_scale),
         blocks=make_blocks(config, worker),
         chains=chains,
+        speed=speed_in_use(config, worker),
         saved=progress,
     )
 
 
+def note_images(training: Training) -> None:
+    """Which images the run is of, where whoever began it has not noted that: a trial of a sweep, an older version."""
+    with suppress(OSError):  # then the next start notes it
+        if read_data_record(training.run.store) is None:
+            write_data_record(training.run.store, data_record(training.images, training.held_out))
+
+
 def open_books(training: Training, events: Sequence[str]) -> None:
-    """The log and who saves, on rank 0; the log's first lines are these events, and whether the run goes on."""
+    """The log and who saves, on rank 0; the log says how chains are executed, these events, and whether it goes on."""
     update, worker = training.progress.update, training.worker
     training.log = open_log(training.run, after_update=update)
     training.saver = Saver(training.run.store, training.config.checkpoint, training.log, partial(tell, training))
+    tell(training, {"event": first_line(training.speed), "speed": training.speed})
     for event in events:
         tell(training, {"event": event})
+    if not update and (origin := read_origin(training.run)):
+        tell(training, {"event": f"Starting from {origin}."})
     if not update and training.config.network.norm == "batch" and training.blocks is None:
         tell(training, {"event": BATCH_NORM})
     if not update and training.frechet and (warning := training.frechet.warning()):
@@ -160,7 +178,8 @@ def save(training: Training, found: Mapping[str, Distances] | None = None) -> No
     chains = training.chains and training.chains.state()
     if training.saver:
         measured = {family: distances.mean for family, distances in (found or {}).items()}
-        training.saver.save(training.learner, training.starts, training.progress, measured=measured, chains=chains)
+        how = {"measured": measured, "chains": chains, "speed": training.speed}
+        training.saver.save(training.learner, training.starts, training.progress, **how)
 
 
 def leave(training: Training) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from shlex import quote
 from typing import Literal
 
 import torch
@@ -17,9 +18,11 @@ from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.run import Run
 from distmgcd.training.assemble import make_langevin, make_model, make_walker
 from distmgcd.training.assess import sample_in_batches
+from distmgcd.training.run_images import with_data
 
 Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
-_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
+_LARGEST = 1.001  # of a pixel that is given; what resizing adds to 1 is no mistake
+WEIGHT_FILES: dict[Weights, str] = {"ema": "ema.safetensors", "raw": "model.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,11 @@ class TrainedModel:
         """The images [N, C, S, S] in [-1, 1] with their hidden pixels, bool [N, 1, S, S], filled; on the CPU.
 
         What fills image i is a function of its known pixels and of (seed, indices[i]), or (seed, i) without indices.
+        Raises UserError for images or masks of another kind.
         """
         config = self.config
+        _check_images(images, channels=config.data.channels, size=config.image_size)
+        _check_hidden(hidden, num=len(images), size=config.image_size)
         indices = torch.arange(len(images)) if indices is None else indices
         how = {"sizes": config.grids.sizes, "langevin": make_langevin(config), "walker": make_walker(config)}
         batch_size, start = config.learning.block_size or config.learning.global_batch_size, config.start.of_samples
@@ -65,26 +71,32 @@ class TrainedModel:
 
 
 def load(
-    run: str, *, which: str = "newest", device: torch.device | str | None = None, weights: Weights = "ema"
+    run: str,
+    *,
+    which: str = "newest",
+    device: torch.device | str | None = None,
+    weights: Weights = "ema",
+    data: str | None = None,
 ) -> TrainedModel:
     """Load a run by the path of its folder (a local path, s3://, ...).
 
     which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
-    device: None takes a GPU where there is one. Raises UserError if there is no such good checkpoint.
+    device: None takes a GPU where there is one. data: where the run's images are, for what is measured against them;
+    None: at its data.path. Raises UserError if there is no such good checkpoint.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     opened = Run.open(run)
-    config = opened.config()
+    config = with_data(opened.config(), data)
     found = retention.find(opened.store, str(which), metric=config.checkpoint.metric)
     if found is None and checkpoint.names(opened.store):
-        raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {run}` says how.")
+        raise UserError(f"Every checkpoint of the run {run} is damaged; `distmgcd verify {quote(run)}` says how.")
     if found is None:
         raise UserError(
             f"The run {run} has no good checkpoint; train it until the next one "
             f"(checkpoint.every={config.checkpoint.every} updates)."
         )
     model = make_model(config)
-    checkpoint.load_weights(model, found, _FILES[weights])
+    checkpoint.load_weights(model, found, WEIGHT_FILES[weights])
     of_run = config.start.kind == "persistent"
     return TrainedModel(
         config,
@@ -94,6 +106,38 @@ def load(
         device,
         checkpoint=found.name,
         weights=weights,
-        checksum=hashlib.sha256(found.files[_FILES[weights]]).hexdigest(),
+        checksum=hashlib.sha256(found.files[WEIGHT_FILES[weights]]).hexdigest(),
         bank=bank(found.chains(), channels=config.data.channels, size=config.image_size) if of_run else None,
     )
+
+
+# What a caller can get wrong
+
+
+def _check_images(images: Tensor, *, channels: int, size: int) -> None:
+    """Raises UserError."""
+    if images.dim() != 4 or images.shape[1:] != (channels, size, size):
+        raise UserError(
+            f"images must be [N, {channels}, {size}, {size}], as the run's are, but are {list(images.shape)}; resize "
+            "or reshape them."
+        )
+    if not images.is_floating_point():
+        raise UserError(
+            f"images must be floating-point numbers from -1 to 1, but are {images.dtype}; if they hold 0 to 255, give "
+            "(images + 0.5) / 128 - 1."
+        )
+    if len(images) and not (images.min() >= -_LARGEST and images.max() <= _LARGEST):  # NaN is in no range
+        low, high = images.min().item(), images.max().item()
+        raise UserError(
+            f"images must be numbers from -1 to 1, but range from {low:g} to {high:g}; if they hold 0 to 255, give "
+            "(images + 0.5) / 128 - 1."
+        )
+
+
+def _check_hidden(hidden: Tensor, *, num: int, size: int) -> None:
+    """Raises UserError."""
+    if hidden.dtype != torch.bool or list(hidden.shape) != [num, 1, size, size]:
+        raise UserError(
+            f"hidden must be bool [{num}, 1, {size}, {size}], true where a pixel is hidden, but is {hidden.dtype} "
+            f"{list(hidden.shape)}; give mask.bool(), and .expand({num}, 1, {size}, {size}) of one mask for all images."
+        )

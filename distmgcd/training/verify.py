@@ -1,6 +1,5 @@
 """Whether everything that a run has written is whole: what `distmgcd verify` shows."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import yaml
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import Checkpoint, DamagedCheckpoint
 from distmgcd.runs.run import Run
 from distmgcd.training.assemble import make_learner
@@ -75,7 +74,7 @@ def _look_at_result(run: Run) -> Finding:
     if not run.store.exists("result.json"):
         return Finding("result.json", None, "not there yet: the run has not come to its end")
     try:
-        update = json.loads(run.store.read("result.json"))["update"]
+        update = strict_json.loads(run.store.read("result.json"))["update"]
         return Finding("result.json", None, f"of update {update}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         way_out = f"delete {run.store.path('result.json')}; the command that trained the run then measures it again"

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from distmgcd.environment import threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
 from distmgcd.training.agreement import Agreement
 from distmgcd.training.stop import Request
@@ -212,10 +213,15 @@ class ProcessGroupWorker:
 
 
 def choose_device(use_gpu: bool | None) -> torch.device:
-    """None takes a GPU where there is one. Raises UserError where one was asked for and there is none."""
+    """None takes a GPU where there is one. Raises UserError where one was asked for and there is none.
+
+    From here on torch has no more threads than CPUs that this process may use: of a container's quota it knows nothing.
+    """
     if use_gpu and not torch.cuda.is_available():
         raise UserError(
             "--gpu asks for a GPU, but torch sees none on this machine; leave --gpu out to run on the CPU, or check "
             "nvidia-smi."
         )
+    if threads_asked_for() is None and torch.get_num_threads() > (cpus := usable_cpus()):
+        torch.set_num_threads(cpus)
     return torch.device("cuda" if use_gpu or (use_gpu is None and torch.cuda.is_available()) else "cpu")

@@ -1,6 +1,5 @@
 """The command lines that the manifests run, and tell to run, read by distmgcd itself: a renamed flag breaks them."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import distmgcd.cli  # noqa: F401  (it adds the commands)
 from distmgcd.cli.common import app, split
 from distmgcd.config import load_config
 from distmgcd.num_workers import parse_workers
-from distmgcd.sweep.file import read_sweep
+from distmgcd.sweep.file import read_sweep, sweep_names
 
 MANIFESTS = [
     *LAUNCHER_FILES,
@@ -48,13 +47,7 @@ def test_a_command_line_has_flags_presets_and_settings_that_exist(file, argument
         load_config(*split(given["settings"]))
     else:
         sweep, *settings = given["settings"]
-        read_sweep(str(ROOT / in_repository(sweep)), settings)
-
-
-def in_repository(path: str) -> str:
-    """Where the repository has a file that the image has elsewhere, as the Dockerfile copies it."""
-    copied = re.search(r"^COPY (tune_configs) (\S+)$", (CLUSTER / "Dockerfile").read_text(), re.MULTILINE)
-    return path.replace(copied[2], copied[1])
+        read_sweep(sweep if sweep in sweep_names() else str(ROOT / sweep), settings)
 
 
 @pytest.mark.parametrize(("file", "arguments"), COMMANDS, ids=name_of)

@@ -12,7 +12,7 @@ import pytest
 from small_images import png, random_images, write_encoded
 
 from distmgcd.data import cache as cache_module
-from distmgcd.data import open_images
+from distmgcd.data import cache_writing, open_images
 from distmgcd.errors import UserError
 
 IMAGES = random_images(20)
@@ -28,8 +28,8 @@ def file(tmp_path) -> str:
 def num_builds(monkeypatch) -> list:
     """Grows by one item for every entry that is built."""
     builds = []
-    build = cache_module._build
-    monkeypatch.setattr(cache_module, "_build", lambda *args, **kwargs: builds.append(1) or build(*args, **kwargs))
+    build = cache_module.build
+    monkeypatch.setattr(cache_module, "build", lambda *args, **kwargs: builds.append(1) or build(*args, **kwargs))
     return builds
 
 
@@ -79,7 +79,18 @@ def test_another_size_split_or_source_is_another_entry(file, cache, num_builds, 
     assert len(num_builds) == 4
 
 
-@pytest.mark.parametrize("name", ["images.u8", "labels.npy", "rows.npy", "entry.json"])
+def test_the_content_is_that_of_the_pixels_whatever_they_are_stored_in(file, cache, tmp_path):
+    train = open_train(file, cache)
+    copy = write_encoded(tmp_path / "elsewhere" / "copy.pq", PNGS[::2], splits=["train"] * 10)
+    again = open_train(copy, cache)
+    assert again.content == train.content and again.fingerprint != train.fingerprint
+    others = (open_train(file, cache, split="test"), open_train(file, cache, image_size=4))
+    assert len({train.content, *(other.content for other in others)}) == 3
+    assert len(set(train.hashes.tolist())) == 10 and again.hashes.tolist() == train.hashes.tolist()
+    assert train.split_origin == "column 'split'"
+
+
+@pytest.mark.parametrize("name", ["images.u8", "labels.npy", "rows.npy", "hashes.npy", "entry.json"])
 @pytest.mark.parametrize("damage", ["cut short", "removed"])
 def test_a_damaged_entry_is_built_again(file, cache, num_builds, name, damage):
     expected = np.array(open_train(file, cache).images)
@@ -103,14 +114,14 @@ def test_what_a_killed_process_left_is_cleared(file, cache, num_builds):
 
 def _open_and_count(file, cache, barrier, results):
     builds = []
-    build = cache_module._build
+    build = cache_module.build
 
     def slow_build(*args, **kwargs):
         builds.append(1)
         time.sleep(0.3)
         return build(*args, **kwargs)
 
-    cache_module._build = slow_build
+    cache_module.build = slow_build
     barrier.wait()
     train = open_train(file, cache)
     results.put((len(builds), train.images.tobytes()))
@@ -133,7 +144,8 @@ def test_corrupt_rows_are_skipped_up_to_the_limit_which_may_change_later(tmp_pat
     images = [*PNGS[:3], b"rubbish", *PNGS[4:9], PNGS[9][:60], *PNGS[10:]]
     file = write_encoded(tmp_path / "bad.parquet", images, splits=["train"] * 20, labels=list(range(20)))
     with pytest.raises(
-        UserError, match=r"data\.max_corrupt .* 0\.05 .* 2 of 20 .*: rows 3, 9 .*raise data\.max_corrupt"
+        UserError,
+        match=r"data\.max_corrupt .* 0\.05 .* 2 of 20 .*: row 3 of .*bad\.parquet \(7.*, row 9 of .*raise data\.max",
     ):
         open_train(file, cache, max_corrupt=0.05)
     train = open_train(file, cache, max_corrupt=0.1)
@@ -169,7 +181,7 @@ def test_a_split_whose_file_has_no_rows_is_refused(tmp_path, cache):
 def test_an_entry_without_rows_that_an_earlier_version_built_is_refused_too(tmp_path, cache, monkeypatch):
     file = write_encoded(tmp_path / "few.parquet", PNGS[:4], splits=["train"] * 4)
     with monkeypatch.context() as earlier, pytest.raises(UserError, match="not there as they were written"):
-        earlier.setattr(cache_module, "rows_to_open", lambda *_, **__: np.array([], dtype=np.int64))
+        earlier.setattr(cache_writing, "rows_to_open", lambda *_, **__: np.array([], dtype=np.int64))
         open_train(file, cache, part=(0.9, 1.0))
     assert len(list(cache.glob("*/entry.json"))) == 1
     with pytest.raises(UserError, match="are none"):
@@ -178,9 +190,9 @@ def test_an_entry_without_rows_that_an_earlier_version_built_is_refused_too(tmp_
 
 def test_other_channels_than_asked_for_are_refused_both_ways(tmp_path, cache, file):
     grey = write_encoded(tmp_path / "grey.parquet", [png(image) for image in random_images(4, channels=1)])
-    with pytest.raises(UserError, match=r"data\.channels=3 .* row 0 of .* is grey; set data\.channels=1, or convert"):
+    with pytest.raises(UserError, match=r"data\.channels=3 .* row 0 of .* is grey .*; set data\.channels=1 if all"):
         open_train(grey, cache)
-    with pytest.raises(UserError, match=r"data\.channels=1 .* row 1 of .* is colour; set data\.channels=3, or convert"):
+    with pytest.raises(UserError, match=r"data\.channels=1 .* row 1 of .* is colour .*; set data\.channels=3 if all"):
         open_train(file, cache, channels=1, split="test")
 
 

@@ -52,14 +52,16 @@ def test_channels_and_size_are_converted_on_request(file, cache, tmp_path):
 
 def test_images_of_mixed_kinds_are_refused_unless_converted(tmp_path):
     mixed = write_encoded(tmp_path / "mixed.parquet", [png(IMAGES[0]), png(IMAGES[1, :, :, 0].copy())])
-    with pytest.raises(UserError, match=r"row 1 of .* is grey and row 0 is colour; pass --channels 1 or --channels 3"):
+    with pytest.raises(
+        UserError, match=r"row 1 of .* is grey and row 0 of .* is colour; pass --channels 1 or --channels 3"
+    ):
         import_images(mixed, str(tmp_path / "out.parquet"))
     assert import_images(mixed, str(tmp_path / "out.parquet"), channels=3).num_images == 2
 
 
 def test_raw_layout_wants_one_size(tmp_path):
     sizes = write_encoded(tmp_path / "sizes.parquet", [png(IMAGES[0]), png(IMAGES[1, :4, :6].copy())])
-    with pytest.raises(UserError, match=r"row 1 of .* is 6x4 and row 0 is 8x8; pass --image-size"):
+    with pytest.raises(UserError, match=r"row 1 of .* is 6x4 and row 0 of .* is 8x8; pass --image-size"):
         import_images(sizes, str(tmp_path / "out.parquet"), layout="raw")
     assert import_images(sizes, str(tmp_path / "out.parquet"), layout="raw", image_size=4).num_images == 2
 
@@ -67,7 +69,7 @@ def test_raw_layout_wants_one_size(tmp_path):
 def test_corrupt_rows_are_left_out_up_to_the_limit(tmp_path):
     bad = write_encoded(tmp_path / "bad.parquet", [b"rubbish", *(png(image) for image in IMAGES[1:])])
     dest = tmp_path / "out.parquet"
-    with pytest.raises(UserError, match=r"data\.max_corrupt .* 1 of 20 .*: rows 0 "):
+    with pytest.raises(UserError, match=r"data\.max_corrupt .* 1 of 20 .*: row 0 of "):
         import_images(bad, str(dest))
     assert [path.name for path in tmp_path.iterdir()] == ["bad.parquet"]
     report = import_images(bad, str(dest), max_corrupt=0.05)

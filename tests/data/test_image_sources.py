@@ -131,7 +131,7 @@ def test_folders_are_splits_and_labels(tmp_path, cache):
     np.testing.assert_array_equal(train.images, np.moveaxis(IMAGES[[0, 3, 1]], 3, 1))
     assert describe(str(tmp_path / "set")).splits == {"test": 1, "train": 3}
     Image.fromarray(IMAGES[0]).save(tmp_path / "set" / "astray.png")
-    with pytest.raises(UserError, match=r"every image must be in one, but .*astray\.png' is not; move it"):
+    with pytest.raises(UserError, match=r"every file must be in one, but .*astray\.png' is not; move it"):
         open_all(tmp_path / "set", cache)
 
 

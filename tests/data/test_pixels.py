@@ -1,5 +1,7 @@
 """Decoding, channels and sizes of single images."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,10 +53,29 @@ def test_cmyk_is_colour_and_16_bits_scale_to_8():
     assert np.asarray(pixels.decode(encoded(deep))).tolist() == [[0, 1, 128, 255]]
 
 
-def test_transparency_is_laid_over_black():
+def test_transparency_is_laid_over_the_background():
     half = pixels.decode(encoded(Image.new("RGBA", (2, 2), (200, 100, 50, 128))))
-    assert half.getpixel((0, 0)) == (100, 50, 25)
-    assert pixels.decode(encoded(Image.new("LA", (2, 2), (200, 0)))).getpixel((0, 0)) == 0
+    assert pixels.over(half, "black").getpixel((0, 0)) == (100, 50, 25)
+    assert pixels.over(half, "white").getpixel((0, 0)) == (227, 177, 152)
+    assert pixels.over(half, "#0000ff").getpixel((0, 0)) == (100, 50, 152)
+    clear = pixels.decode(encoded(Image.new("LA", (2, 2), (200, 0))))
+    assert [pixels.over(clear, colour).getpixel((0, 0)) for colour in ("black", "white")] == [0, 255]
+    assert (half.mode, clear.mode, pixels.num_channels(half), pixels.num_channels(clear)) == ("RGBA", "LA", 3, 1)
+    assert (pixels.fraction_clear(half), pixels.fraction_clear(clear)) == (0.0, 1.0)
+
+
+def test_an_alpha_channel_that_hides_nothing_is_dropped():
+    for mode, wanted in (("RGBA", "RGB"), ("LA", "L")):
+        assert pixels.decode(encoded(Image.new(mode, (2, 2), (7,) * (len(mode) - 1) + (255,)))).mode == wanted
+
+
+def test_one_see_through_colour_is_transparency():
+    grey = Image.new("L", (2, 1), 9)
+    grey.putpixel((0, 0), 5)
+    file = io.BytesIO()
+    grey.save(file, format="PNG", transparency=9)
+    found = pixels.decode(file.getvalue())
+    assert found.mode == "LA" and np.asarray(pixels.over(found, "white")).tolist() == [[5, 255]]
 
 
 def test_grey_conversion_is_luma_and_colour_conversion_repeats():
@@ -65,7 +86,7 @@ def test_grey_conversion_is_luma_and_colour_conversion_repeats():
 
 @pytest.mark.parametrize("broken", [b"", b"not an image", png(random_images(1, size=64)[0])[:900]])
 def test_broken_bytes_are_a_corrupt_image_with_a_reason(broken):
-    with pytest.raises(CorruptImage, match=r"no image file Pillow knows|does not decode"):
+    with pytest.raises(CorruptImage, match=r"no image file Pillow knows|does not decode|file is empty"):
         pixels.decode(broken)
 
 
@@ -79,7 +100,7 @@ def test_raw_pixels_are_read_in_every_order_of_axes():
     for raw, shape in ((colour, (8, 8, 3)), (np.moveaxis(colour, 2, 0), (3, 8, 8))):
         np.testing.assert_array_equal(np.asarray(pixels.from_raw(raw.tobytes(), shape)), colour)
     assert pixels.from_raw(bytes(6), (2, 3, 1)).size == (3, 2)
-    with pytest.raises(CorruptImage, match="5 raw bytes where 2x3 needs 6"):
+    with pytest.raises(CorruptImage, match="5 raw values where 2x3 needs 6"):
         pixels.from_raw(bytes(5), (2, 3))
 
 
@@ -87,5 +108,6 @@ def test_padding_adds_black_on_every_side_and_keeps_the_middle():
     values = np.full((28, 28), 200, dtype=np.uint8)
     padded = np.asarray(pixels.padded(Image.fromarray(values), 2))
     assert padded.shape == (32, 32)
+    assert np.asarray(pixels.padded(Image.fromarray(values), 2, "white"))[:2].min() == 255
     assert np.array_equal(padded[2:-2, 2:-2], values)
     assert padded.sum() == values.sum(dtype=np.int64)

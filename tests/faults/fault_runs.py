@@ -1,7 +1,6 @@
 """Runs that something befalls, the run that nothing befalls, and what the difference may be: none."""
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,15 +8,15 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from ray_runs import finish, session, start, wait_until
+from ray_runs import finish, held, release, sabotaged, session, start, wait_until
 from tiny_runs import records_of, state_of, tiny_config
 
 from distmgcd.runs.run import Run
 
 EVERY = 20  # updates between two checkpoints: what may be lost, and no more
 NUM_UPDATES = 140
+HELD = 75  # the update at which a run waits that is to be interrupted there
 CHANGES = (f"learning.num_updates={NUM_UPDATES}", f"checkpoint.every={EVERY}", "langevin.num_steps=4")
-SABOTAGE = Path(__file__).parent / "sabotage"
 
 
 def train_undisturbed(folder: Path, num_workers: int, *changes: str) -> Path:
@@ -42,14 +41,6 @@ def _run_rank(rank: int, num_workers: int, folder: str) -> None:
 def workers_of(process: subprocess.Popen) -> list[int]:
     """Process ids of the Ray workers of a command that train."""
     return [pid for pid, line in session(process.pid) if "RayTrainWorker" in line]
-
-
-def sabotaged(how: str, *, rank: int, update: int, folder: Path) -> dict[str, str]:
-    """What the environment of a command must hold for that."""
-    return {
-        "DISTMGCD_SABOTAGE": f"{how}:{rank}:{update}:{folder / 'sabotaged'}",
-        "PYTHONPATH": os.pathsep.join([str(SABOTAGE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }
 
 
 def updates_in(folder: Path) -> int:
@@ -89,4 +80,4 @@ def assert_same_run(folder: Path, other: Path) -> None:
     assert updates == expected
 
 
-__all__ = ["finish", "session", "start", "wait_until"]
+__all__ = ["finish", "held", "release", "sabotaged", "session", "start", "wait_until"]

@@ -9,10 +9,13 @@ import pytest
 from fault_runs import (
     CHANGES,
     EVERY,
+    HELD,
     assert_same_run,
     at_update,
     finish,
+    held,
     lost_updates,
+    release,
     sabotaged,
     start,
     train_undisturbed,
@@ -32,10 +35,11 @@ def seconds_stuck(out: str) -> int:
 @pytest.mark.parametrize("which", ["one", "another"])
 def test_a_frozen_worker_is_named_and_replaced(tmp_path: Path, undisturbed: Path, which: str):
     """Whichever of the two it is: one of them is the first, which the other then watches."""
-    process = start(tmp_path, *WATCHED, "--workers", "2")
+    process = start(tmp_path, *WATCHED, "--workers", "2", **held(tmp_path, update=HELD))
     at_update(tmp_path, process, 70)
     frozen = sorted(workers_of(process))[which == "another"]
     os.kill(frozen, signal.SIGSTOP)
+    release(tmp_path)
     done = finish(process, tmp_path)
     assert done.status == 0, done.err
     assert re.search(rf"Rank \d \(host \S+, process {frozen}\) has given no sign of life for \d+ s", done.out), done.out
@@ -68,11 +72,14 @@ def test_a_worker_stuck_in_its_chains_is_named_though_a_gradient_is_on_its_way(t
 
 @pytest.mark.parametrize("how", ["loop", "frozen"])
 def test_a_worker_that_hangs_alone_is_found_too(tmp_path: Path, how: str):
-    environment = sabotaged("loop", rank=0, update=70, folder=tmp_path) if how == "loop" else {}
+    environment = (
+        sabotaged("loop", rank=0, update=70, folder=tmp_path) if how == "loop" else held(tmp_path, update=HELD)
+    )
     process = start(tmp_path, *WATCHED, "--workers", "1", **environment)
     if how == "frozen":
         at_update(tmp_path, process, 70)
         os.kill(workers_of(process)[0], signal.SIGSTOP)
+        release(tmp_path)
     done = finish(process, tmp_path)
     assert done.status == 0, done.err
     assert "Rank 0 " in done.out and "has been stuck" in done.out

@@ -8,9 +8,11 @@ import pytest
 from fault_runs import (
     CHANGES,
     EVERY,
+    HELD,
     assert_same_run,
     at_update,
     finish,
+    held,
     lost_updates,
     newest_checkpoint,
     session,
@@ -27,7 +29,7 @@ LARGE = ("network.channels=[512,512]", "learning.num_updates=30", "checkpoint.ev
 
 
 def test_the_driver_is_killed(tmp_path: Path, undisturbed: Path):
-    process = start(tmp_path, *CHANGES, "--workers", "2")
+    process = start(tmp_path, *CHANGES, "--workers", "2", **held(tmp_path, update=HELD))
     reached = at_update(tmp_path, process, 70)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

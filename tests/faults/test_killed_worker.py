@@ -9,10 +9,13 @@ import pytest
 from fault_runs import (
     CHANGES,
     EVERY,
+    HELD,
     assert_same_run,
     at_update,
     finish,
+    held,
     lost_updates,
+    release,
     start,
     train_undisturbed,
     workers_of,
@@ -21,9 +24,10 @@ from tiny_runs import records_of
 
 
 def test_a_run_whose_worker_was_killed_ends_as_if_nothing_had_happened(tmp_path: Path, undisturbed: Path):
-    process = start(tmp_path, *CHANGES, "--workers", "2")
+    process = start(tmp_path, *CHANGES, "--workers", "2", **held(tmp_path, update=HELD))
     reached = at_update(tmp_path, process, 70)
     os.kill(workers_of(process)[-1], signal.SIGKILL)
+    release(tmp_path)
     done = finish(process, tmp_path)
     assert done.status == 0, done.err
     assert "died (host" in done.out and "Starting the workers again (failure 1 of at most 3" in done.out
@@ -40,7 +44,8 @@ def test_a_run_whose_worker_was_killed_ends_as_if_nothing_had_happened(tmp_path:
 def test_persistent_chains_go_on_where_they_ended(tmp_path: Path):
     """Under Ray, stopped with two workers and gone on with one, bit for bit: a chain belongs to its image."""
     changes = (*CHANGES, "start.kind=persistent", "learning.block_size=4")
-    process = start(tmp_path, *changes, "--workers", "2", "--cpus-per-worker", "1")
+    how = ("--workers", "2", "--cpus-per-worker", "1")
+    process = start(tmp_path, *changes, *how, **held(tmp_path, update=HELD))
     at_update(tmp_path, process, 70)
     os.kill(process.pid, signal.SIGTERM)
     assert finish(process, tmp_path).status == 143

@@ -117,6 +117,7 @@ def test_a_node_that_is_about_to_be_taken_away_costs_next_to_nothing(tmp_path: P
     assert stopped.status == 143 and stopped.left == {}, stopped.err
     ((gone_on_from, again),) = lost_updates(stopped.out)
     assert gone_on_from >= told_at and again == 0, stopped.out
+    assert "constructor arguments" not in stopped.out + stopped.err  # which Ray says in red of its watcher
 
 
 def log_of(folder: Path) -> str:

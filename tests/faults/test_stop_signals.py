@@ -6,7 +6,18 @@ import signal
 from pathlib import Path
 
 import pytest
-from fault_runs import CHANGES, assert_same_run, at_update, finish, lost_updates, newest_checkpoint, start, wait_until
+from fault_runs import (
+    CHANGES,
+    HELD,
+    assert_same_run,
+    at_update,
+    finish,
+    held,
+    lost_updates,
+    newest_checkpoint,
+    start,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +26,7 @@ pytestmark = pytest.mark.slow
 def test_a_signal_saves_and_the_same_command_goes_on(
     tmp_path: Path, undisturbed: Path, number: signal.Signals, status: int
 ):
-    process = start(tmp_path, *CHANGES, "--workers", "2")
+    process = start(tmp_path, *CHANGES, "--workers", "2", **held(tmp_path, update=HELD))
     reached = at_update(tmp_path, process, 70)
     os.kill(process.pid, number)
     stopped = finish(process, tmp_path)

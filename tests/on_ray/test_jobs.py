@@ -23,6 +23,7 @@ class Head(ThreadingHTTPServer):
         self.packages: dict[str, int] = {}
         self.submitted: list[dict[str, Any]] = []
         self.job: dict[str, Any] = {"type": "SUBMISSION", "submission_id": "a", "entrypoint": "", "status": "RUNNING"}
+        self.others: list[dict[str, Any]] = []
         self.logs = [""]  # what the job has printed, each time that somebody asks; then it has ended
 
 
@@ -43,7 +44,7 @@ class _Answers(BaseHTTPRequestHandler):
             self.server.logs = left or [text]
             self._say(200, {"logs": text})
         elif self.path == "/api/jobs/":
-            self._say(200, [self.server.job])
+            self._say(200, [self.server.job, *self.server.others])
         else:
             self._say(404, f"{self.path} does not exist")
 
@@ -158,3 +159,31 @@ def test_the_exit_status_is_the_commands_own(head: Head, status: str, code: int 
 def test_an_unknown_job_is_a_sentence(head: Head):
     with pytest.raises(UserError, match="knows no job b; `distmgcd jobs list`"):
         Jobs(head.address).logs("b")
+
+
+def job(id: str, name: str, status: str, started: int) -> dict[str, Any]:
+    return {
+        "type": "SUBMISSION",
+        "submission_id": id,
+        "entrypoint": "",
+        "status": status,
+        "start_time": started,
+        "metadata": {"name": name},
+    }
+
+
+def test_a_job_is_found_by_its_id_and_by_the_name_that_the_list_shows(head: Head):
+    head.others = [
+        job("train-faces-1", "faces", "STOPPED", 1),
+        job("train-faces-2", "faces", "RUNNING", 2),
+        job("train-cats-1", "cats", "FAILED", 3),
+        job("train-cats-2", "cats", "SUCCEEDED", 4),
+    ]
+    found = {word: Jobs(head.address).find(word) for word in ("a", "faces", "train-faces-1", "cats", "dogs")}
+    assert list(found.values()) == ["a", "train-faces-2", "train-faces-1", "train-cats-2", "dogs"]
+
+
+def test_a_name_that_two_jobs_bear_is_a_sentence_with_their_ids(head: Head):
+    head.others = [job("train-faces-1", "faces", "PENDING", 1), job("train-faces-2", "faces", "RUNNING", 2)]
+    with pytest.raises(UserError, match="2 jobs named faces have not ended: train-faces-2, train-faces-1; give one"):
+        Jobs(head.address).find("faces")

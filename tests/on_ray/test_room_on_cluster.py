@@ -1,10 +1,14 @@
 """What fits on a cluster, as it is and as it may become."""
 
+from types import SimpleNamespace
+
 import pytest
 from ray.core.generated import autoscaler_pb2
 
+from distmgcd.errors import UserError
 from distmgcd.on_ray import room
-from distmgcd.on_ray.room import num_once_grown, num_that_fit
+from distmgcd.on_ray.room import num_once_grown, num_that_fit, wait_for_room
+from distmgcd.training.stop import Stopped
 
 NODES = [{"memory": 1.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0, "GPU": 4.0}, {"CPU": 16.0}]
 
@@ -38,3 +42,35 @@ def test_what_an_autoscaler_may_add_counts(monkeypatch: pytest.MonkeyPatch, conf
     monkeypatch.setattr(room.state, "get_cluster_config", lambda: config)
     monkeypatch.setattr(room, "_has_autoscaler", lambda: has_autoscaler)
     assert num_once_grown({"CPU": 1, "GPU": 1}) == expected
+
+
+@pytest.fixture
+def one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One node with one CPU, which something else uses, and nobody who adds nodes."""
+    group = SimpleNamespace(wait=lambda seconds: False)
+    monkeypatch.setattr(room, "_nodes", lambda: [{"CPU": 1.0}])
+    monkeypatch.setattr(room, "num_once_grown", lambda each: 0)
+    monkeypatch.setattr(room, "placement_group", lambda *_, **__: group)
+    monkeypatch.setattr(room, "remove_placement_group", lambda _: None)
+    monkeypatch.setattr(room.ray, "available_resources", lambda: {})
+
+
+@pytest.mark.parametrize(
+    ("patience", "said"), [(float("inf"), "give --wait-for-resources"), (10.0, r"ray\.init\(num_cpus=2\)")]
+)
+def test_workers_that_never_fit_are_told_at_once(one_cpu, patience: float, said: str):
+    with pytest.raises(
+        UserError, match=f"2 workers with 1 CPU each can never start: the cluster has 1 CPU on 1 node.*{said}"
+    ):
+        wait_for_room(2, {"CPU": 1}, even_if_never=False, patience=patience)
+
+
+def test_in_ones_own_ray_what_holds_the_room_is_not_waited_for_for_ever(one_cpu):
+    with pytest.raises(UserError, match="no room for 1 worker with 1 CPU each beside what else runs.*0 free"):
+        wait_for_room(1, {"CPU": 1}, even_if_never=False, patience=0.0)
+
+
+def test_who_asks_to_wait_does_wait(one_cpu):
+    looks = iter((False, False, True))
+    with pytest.raises(Stopped):
+        wait_for_room(1, {"CPU": 1}, even_if_never=True, patience=0.0, stop=lambda: next(looks))

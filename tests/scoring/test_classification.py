@@ -198,7 +198,7 @@ def test_the_ood_command_prints_its_table_and_refuses_other_channels(command, fo
     write_parquet(np.zeros((4, 3, 8, 8), np.uint8), tmp_path / "colour.parquet")
     for arguments, words in (
         ([tmp_path / "colour.parquet", "--split", "train"], "data.channels=1 asks for grey images"),
-        ([tmp_path / "colour.parquet"], "data.split='test' is not in"),
+        ([tmp_path / "colour.parquet"], "--split='test' is not in"),
         (["--num", 1], "--num must be at least 2"),
     ):
         status, out, err = command("ood", folder / "run", "--cpu", *arguments)

@@ -22,11 +22,14 @@ def image_set(labels: list | np.ndarray | None, *, classes: tuple[str, ...] | No
         images=np.zeros((num, 1, 2, 2), np.uint8),
         labels=None if labels is None else np.array(labels, np.int64),
         rows=np.arange(num),
+        hashes=np.arange(num, dtype=np.uint64),
         skipped=(),
         classes=classes,
         path="made",
         split="train",
+        split_origin="made",
         fingerprint="",
+        content="",
     )
 
 

@@ -1,6 +1,7 @@
 """Tiny runs, one of whole images and one of masked ones, fill held-out digits: the file, the sheets, mistakes."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,45 @@ def test_without_scikit_image_there_is_one_fill_less_and_that_is_said(runs: Path
     request = InpaintRequest(masks=("pepper",), num=4, seed=2)
     found = inpaint_run(str(runs / "whole"), request, use_gpu=False, tell=told.append)
     assert list(found["results"]["pepper"]["fills"]) == ["run", "mean"] and "distmgcd[metrics]" in told[-1]
+
+
+def test_the_command_shows_the_mask_that_was_asked_for_and_names_those_that_the_file_holds_of_before(
+    command, runs: Path
+):
+    for mask, earlier in (("square", ""), ("doodle", " (and square of before)")):
+        status, out, err = command("inpaint", runs / "whole", "--mask", mask, "--num", 5, "--seed", 7, "--cpu")
+        assert (status, err) == (0, "") and re.findall(r"│ ?(\w+), 25 %", out) == [mask]
+        assert out.count("pictures  ") == 1
+        assert out.endswith(f"-n5-seed7.json{earlier}\n")
+    (file,) = (runs / "whole" / "inpainting").glob("*-n5-seed7.json")
+    assert list(json.loads(file.read_text())["results"]) == ["square", "doodle"]
+
+
+IMAGES, HIDDEN = torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("images", "hidden", "said"),
+    [
+        (IMAGES + 255, HIDDEN, "range from 255 to 255; if they hold 0 to 255, give (images + 0.5) / 128 - 1."),
+        (IMAGES.to(torch.uint8), HIDDEN, "but are torch.uint8; if they hold 0 to 255, give (images"),
+        (IMAGES * torch.nan, HIDDEN, "range from nan to nan"),
+        (IMAGES[0], HIDDEN, "images must be [N, 1, 8, 8], as the run's are, but are [1, 8, 8]"),
+        (IMAGES.expand(2, 3, 8, 8), HIDDEN, "but are [2, 3, 8, 8]"),
+        (
+            IMAGES,
+            HIDDEN.float(),
+            "hidden must be bool [2, 1, 8, 8], true where a pixel is hidden, but is torch.float32",
+        ),
+        (IMAGES, HIDDEN[:1], "but is torch.bool [1, 1, 8, 8]"),
+    ],
+)
+def test_images_and_masks_of_another_kind_are_refused(
+    runs: Path, images: torch.Tensor, hidden: torch.Tensor, said: str
+):
+    with pytest.raises(UserError) as caught:
+        load(str(runs / "whole"), device="cpu").inpaint(images, hidden)
+    assert said in str(caught.value) and str(caught.value).endswith(".")
 
 
 MISTAKES = [

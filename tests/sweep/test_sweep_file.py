@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import TINY
 
+from distmgcd import tuning
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
 from distmgcd.sweep.file import read_sweep
@@ -46,6 +47,16 @@ def test_a_sweep_chooses_on_validation_images_unless_told_otherwise(tmp_path: Pa
     assert read(tmp_path, HEAD + STEP).config_of({}).data.validation == 0.2
     assert read(tmp_path, HEAD + STEP, "data.validation=0.1").config_of({}).data.validation == 0.1
     assert read(tmp_path, HEAD + STEP + "validation: 0\n").config_of({}).data.validation == 0
+
+
+@pytest.mark.parametrize("where", ["base", "budget", "space"])
+def test_a_warm_up_that_is_longer_than_a_trial_is_shortened_and_that_is_said(tmp_path: Path, where: str):
+    text = HEAD.replace("updates: 12", "updates: 12, warmup: 50") if where == "budget" else HEAD
+    space = "space:\n  learning.warmup: {choice: [50, 60]}\n" if where == "space" else STEP
+    sweep, shown = read(tmp_path, text + space, *(["learning.warmup=50"] if where == "base" else [])), []
+    assert sweep.config_of(sweep.point(1)).learning.warmup_updates == 1
+    tuning._check_data(sweep, shown.append)
+    assert any("does not fit into 12 updates" in event["text"] for event in shown)
 
 
 def test_the_best_settings_are_trained_as_the_base_is(tmp_path: Path):

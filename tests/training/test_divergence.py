@@ -154,6 +154,16 @@ def test_a_nan_is_rolled_back_to_the_last_healthy_checkpoint(tmp_path: Path, cos
     assert result["num_retries"] == 1 and result["update"] == 6
 
 
+def test_tensorboard_shows_every_update_once_after_a_roll_back(tmp_path: Path, cosmic_ray):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    cosmic_ray(3)  # seen at update 4: the run goes back to update 2
+    debug(tmp_path)
+    assert [r["update"] for r in records_of(tmp_path) if "grids" in r] == [1, 2, 3, 4, 3, 4, 5, 6], "the log keeps both"
+    shown = EventAccumulator(str(tmp_path / "run" / "log")).Reload()
+    assert [event.step for event in shown.Scalars("speed/images_per_s")] == [1, 2, 3, 4, 5, 6]
+
+
 def test_nothing_is_saved_of_a_diverged_state(tmp_path: Path, cosmic_ray):
     cosmic_ray(3)  # the update before a checkpoint, between two records
     debug(tmp_path, "log.every=100", "checkpoint.keep=9")

@@ -86,7 +86,7 @@ def test_a_single_grid_is_the_multigrid_of_one_grid(tmp_path: Path):
 
 
 def test_a_single_grid_among_several_is_a_mistake():
-    with pytest.raises(UserError, match=r"start.kind=single .*\[2, 8\] has 2; set grids.sizes=\[8\]"):
+    with pytest.raises(UserError, match=r"start.kind=single .*\[2, 8\] has 2; set 'grids.sizes=\[8\]'"):
         tiny_config("start.kind=single")
 
 

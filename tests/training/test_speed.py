@@ -9,10 +9,12 @@ from tiny_runs import Stopped, debug, state_of, stop_after, tiny_config
 from torch import nn
 
 import distmgcd
-from distmgcd.core.fast import PLAIN, FastWalker
+from distmgcd.core.fast import FastWalker, PlainWalker
 from distmgcd.core.telling import say_once
 from distmgcd.training.assemble import make_learner, make_method, make_walker
 from distmgcd.training.worker import LocalWorker
+
+AUTO = ("speed.execution=auto", "speed.precision=auto")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_of_traced_chains_is_that_of_plain_ones_up_to_rounding(traced: Path, tmp_path: Path):
-    debug(tmp_path, "speed.execution=plain")
+    debug(tmp_path, "speed.execution=plain", "speed.precision=fp32")
     ours, theirs = state_of(traced), state_of(tmp_path)
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-5)
@@ -31,33 +33,36 @@ def test_a_run_of_traced_chains_is_that_of_plain_ones_up_to_rounding(traced: Pat
     torch.testing.assert_close(*samples, rtol=1e-3, atol=1e-3)
 
 
-def test_a_run_in_bf16_goes_on_bit_for_bit(tmp_path: Path):
-    debug(tmp_path, "speed.precision=bf16", name="unbroken")
+@pytest.mark.parametrize(("execution", "precision"), [("traced", "bf16"), ("plain", "bf16"), ("plain", "fp32")])
+def test_a_run_goes_on_bit_for_bit_in_every_precision(tmp_path: Path, execution: str, precision: str):
+    how = (f"speed.execution={execution}", f"speed.precision={precision}")
+    debug(tmp_path, *how, name="unbroken")
     with pytest.raises(Stopped):
-        debug(tmp_path, "speed.precision=bf16", show=stop_after(3))
-    debug(tmp_path, "speed.precision=bf16")
+        debug(tmp_path, *how, show=stop_after(3))
+    debug(tmp_path, *how)
     ours, theirs = state_of(tmp_path), state_of(tmp_path, "unbroken")
     assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
 
 
-def test_a_run_that_walks_ahead_is_the_plain_one_bit_for_bit_and_so_it_goes_on(tmp_path: Path):
-    debug(tmp_path, name="plain")
+@pytest.mark.parametrize("precision", ["speed.precision=fp32", "speed.precision=bf16"])
+def test_a_run_that_walks_ahead_is_the_plain_one_bit_for_bit_and_so_it_goes_on(tmp_path: Path, precision: str):
+    debug(tmp_path, precision, name="plain")
     with pytest.raises(Stopped):
-        debug(tmp_path, "speed.ahead=true", show=stop_after(3))
-    debug(tmp_path, "speed.ahead=true")
+        debug(tmp_path, precision, "speed.ahead=true", show=stop_after(3))
+    debug(tmp_path, precision, "speed.ahead=true")
     ours, theirs = state_of(tmp_path), state_of(tmp_path, "plain")
     assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
 
 
 def test_a_run_from_before_there_was_such_a_section_goes_on(tmp_path: Path):
-    debug(tmp_path, name="unbroken")
+    debug(tmp_path, *AUTO, name="unbroken")
     with pytest.raises(Stopped):
-        debug(tmp_path, show=stop_after(3))
+        debug(tmp_path, *AUTO, show=stop_after(3))
     file = tmp_path / "run" / "config.yaml"
     settings = yaml.safe_load(file.read_text())
     del settings["speed"]
     file.write_text(yaml.safe_dump(settings))
-    debug(tmp_path)
+    debug(tmp_path, *AUTO)
     ours, theirs = state_of(tmp_path), state_of(tmp_path, "unbroken")
     assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
 
@@ -71,7 +76,7 @@ def test_a_run_for_a_gpu_runs_without_one_and_that_is_said(tmp_path: Path, caplo
 def test_the_same_settings_share_what_was_traced():
     one, other = tiny_config(), tiny_config("seed=3")
     assert isinstance(make_walker(one), FastWalker) and make_walker(one) is make_method(other).walker
-    assert make_walker(tiny_config("speed.execution=plain")) is PLAIN
+    assert isinstance(make_walker(tiny_config("speed.execution=plain")), PlainWalker)
     assert make_walker(tiny_config("speed.channels_last=true")) is not make_walker(one)
 
 

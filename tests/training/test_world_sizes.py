@@ -51,18 +51,20 @@ def rms(ours: dict[str, Tensor], theirs: dict[str, Tensor], prefix: str = "") ->
     return float(torch.cat([x.flatten() for x in differences]).square().mean().sqrt())
 
 
+@pytest.mark.parametrize("name", ["blocks", "blocks_in_bf16"])
 @pytest.mark.parametrize("num_workers", [2, 4])
-def test_in_blocks_any_number_of_workers_ends_with_the_same_bits(runs: dict[int, Path], num_workers: int):
-    for of_run in (lambda f: state_of(f, "blocks"), lambda f: pictures_of(f, "blocks")):
-        ours, theirs = of_run(runs[num_workers]), of_run(runs[1])
+def test_in_blocks_any_number_of_workers_ends_with_the_same_bits(runs: dict[int, Path], num_workers: int, name: str):
+    for of_run in (state_of, pictures_of):
+        ours, theirs = of_run(runs[num_workers], name), of_run(runs[1], name)
         assert ours.keys() == theirs.keys()
         assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
     for family in ("swd", "fd"):
-        assert result_of(runs[num_workers], "blocks")[family] == result_of(runs[1], "blocks")[family]
+        assert result_of(runs[num_workers], name)[family] == result_of(runs[1], name)[family]
     ours, theirs = (
-        [r["grids"] for r in records_of(folder, "blocks") if "grids" in r] for folder in (runs[num_workers], runs[1])
+        [r["grids"] for r in records_of(folder, name) if "grids" in r] for folder in (runs[num_workers], runs[1])
     )
     assert ours == theirs
+    assert result_of(runs[1], name)["speed"]["precision"] == ("bf16" if "bf16" in name else "fp32")
 
 
 @pytest.mark.parametrize("name", SHORT)

@@ -12,9 +12,14 @@ from distmgcd.runs.run import Run
 from distmgcd.training import loop, state
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
 
-LONG = {"plain": (), "blocks": ("learning.block_size=8", "evaluate.features=random")}
+PRESET = "learning.global_batch_size=64"  # as digits has it; smaller batches magnify rounding more
+LONG = {
+    "plain": (PRESET,),
+    "blocks": (PRESET, "learning.block_size=16", "evaluate.features=random"),
+    "blocks_in_bf16": ("learning.block_size=8", "evaluate.features=random", "speed.precision=bf16"),
+}
 SHORT = {f"{norm}_norm": ("learning.block_size=8", f"network.norm={norm}") for norm in ("batch", "spectral", "layer")}
-SHORT["persistent"] = ("learning.block_size=8", "data.validation=0.9", "start.kind=persistent")  # 3 visits to an image
+SHORT["persistent"] = ("learning.block_size=8", "data.validation=0.95", "start.kind=persistent")  # 3 visits to an image
 STARTS = {
     "data": ("learning.block_size=8", "start.kind=data"),
     "noise": ("learning.block_size=8", "start.kind=noise"),
@@ -23,21 +28,25 @@ STARTS = {
     "persistent": SHORT["persistent"],
 }  # fmt: skip
 ALL = LONG | SHORT | STARTS
-NUM_UPDATES = {**dict.fromkeys(LONG, 20), **dict.fromkeys(SHORT | STARTS, 3), "persistent": 6}
+NUM_UPDATES = {**dict.fromkeys(LONG, 20), **dict.fromkeys(SHORT | STARTS, 3), "persistent": 6, "blocks_in_bf16": 4}
 
 
 def config_of(name: str) -> Config:
-    """Chains of 5 steps, so that a test can wait for it."""
+    """Chains of 5 steps and batches of 4 blocks, so that a test can wait for it; alike on every machine."""
     return load_config(
         "digits",
         [
             f"learning.num_updates={NUM_UPDATES[name]}",
             "learning.warmup=2",
+            "learning.global_batch_size=32",
             "langevin.num_steps=5",
             "evaluate.num_samples=20",
             "evaluate.num_draws=1",
+            "evaluate.untrained=false",
             "watch.max_gap=100",
             "watch.max_drift=10",
+            "speed.execution=traced",
+            "speed.precision=fp32",
             *ALL[name],
         ],
     )

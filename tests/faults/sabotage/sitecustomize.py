@@ -5,10 +5,12 @@ DISTMGCD_SABOTAGE=HOW:RANK:UPDATE:FILE, once, for which it makes FILE. HOW is
     chain     the same in the chains of the second grid
     mistake   a UserError that this worker alone sees
     error     an exception, every time
+    wait      nothing, until somebody else makes FILE or the run is asked to stop: a fast machine gets no further
 """
 
 import os
 import sys
+import time
 from dataclasses import replace
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import PathFinder
@@ -25,6 +27,10 @@ def sabotage(loop) -> None:
         if training.worker.rank == int(rank) and training.progress.update == int(update) and not Path(file).exists():
             if how == "error":
                 raise ValueError("it is broken")
+            if how == "wait":
+                while not (Path(file).exists() or asked(training.worker)):
+                    time.sleep(0.01)
+                return advance(training)
             Path(file).touch()
             if how == "chain":
                 return advance(replace(training, method=replace(training.method, walker=Endless())))
@@ -49,6 +55,11 @@ class Endless:
         while self.num_grids == 2:
             pass
         return x, StepInfo(x.flatten(1).sum(1), x)
+
+
+def asked(worker) -> bool:
+    """Whether a worker is asked to save or stop, of one process or of several."""
+    return bool(worker._requested() if hasattr(worker, "_requested") else worker._stop())
 
 
 def loop_errors():

@@ -1,0 +1,130 @@
+"""A run that starts from the weights of another one: its first checkpoint, and where it is from.
+
+    RUN/origin.json                  the other run, its checkpoint, which weights of it, and their SHA-256
+    RUN/checkpoints/update_000000    model and averaged weights are those weights; optimiser and chains are new
+
+From there on it is a run like any other. The checkpoint of update 0 always stays, so the other run may go.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from distmgcd.config import Config
+from distmgcd.data import ImageSet
+from distmgcd.errors import UserError
+from distmgcd.runs import checkpoint, retention, strict_json
+from distmgcd.runs.checkpoint import Checkpoint, Progress
+from distmgcd.runs.identity import differences, settings_of
+from distmgcd.runs.run import Run, StartFrom
+from distmgcd.runs.store import Store
+from distmgcd.training.assemble import make_chains, make_learner, make_model
+from distmgcd.training.assess import start_distribution
+from distmgcd.training.trained import WEIGHT_FILES, Weights
+from distmgcd.training.worker import LocalWorker
+
+FILE = "origin.json"
+_MUST_FIT = ("grids.", "network.", "data.channels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Whose weights a run started from."""
+
+    run: str  # the place of the other run
+    checkpoint: str  # its name
+    weights: Weights
+    sha256: str  # of the file of these weights
+
+    def __str__(self) -> str:
+        kind = {"ema": "averaged", "raw": "raw"}[self.weights]
+        return f"the {kind} weights of {self.run} at update {checkpoint.update_of(self.checkpoint)}"
+
+
+def prepare(run: Run, config: Config, start: StartFrom | None) -> None:
+    """Note where a new run starts, or see that this one started there. Raises UserError."""
+    if start and Store(start.run).location == run.store.location:
+        raise UserError(
+            f"--from {start.run} would start the run {run.store.location} from itself; give the new one another --name."
+        )
+    if run.store.exists("config.yaml"):
+        _check_started_from(run, start)
+        return
+    origin = _find(start, run=run, config=config) if start else None
+    with run.writing():
+        if origin is None:
+            run.store.delete(FILE)  # of a command that was killed before it wrote the run
+            return
+        run.store.write(FILE, strict_json.dumps(asdict(origin), indent=1).encode())
+
+
+def _find(start: StartFrom, *, run: Run, config: Config) -> Origin:
+    """Raises UserError if there is no checkpoint that fits the config."""
+    path, weights, other = start.run, start.weights, Run.open(start.run)
+    theirs = other.config()
+    found = retention.find(other.store, start.checkpoint, metric=theirs.checkpoint.metric)
+    if found is None:
+        raise UserError(f"--from {path} has no whole checkpoint to start from yet; train it until it saves one.")
+    try:
+        checkpoint.load_weights(make_model(config), found, WEIGHT_FILES[weights])
+    except UserError:
+        changed = differences(*(settings_of(each, only=_MUST_FIT) for each in (theirs, config)))
+        raise UserError(
+            f"--from {path} has networks of other shapes than this config: {', '.join(changed)}; give the grids, "
+            "networks and channels that it has. All other settings may differ."
+        ) from None
+    return Origin(run=other.store.location, checkpoint=found.name, weights=weights, sha256=_sha256(found, weights))
+
+
+def read_origin(run: Run) -> Origin | None:
+    """Of a run that started from another one's weights. Raises UserError if that is not legible."""
+    if not run.store.exists(FILE):
+        return None
+    try:
+        return Origin(**strict_json.loads(run.store.read(FILE)))
+    except (ValueError, TypeError):
+        raise UserError(f"{run.store.path(FILE)} is damaged; put back a copy, or choose another --name.") from None
+
+
+def origin_in_result(run: Run) -> dict[str, Any]:
+    """What result.json says of it."""
+    origin = read_origin(run)
+    return {"origin": asdict(origin)} if origin else {}
+
+
+def _check_started_from(run: Run, start: StartFrom | None) -> None:
+    """See that a run which is there started from what is asked for, if anything is. Raises UserError."""
+    origin = read_origin(run)
+    if start is None or (origin and (origin.run, origin.weights) == (Store(start.run).location, start.weights)):
+        return
+    raise UserError(
+        f"The run {run.store.location} exists already, and started from {origin or 'untrained networks'}; choose "
+        "another --name for one that starts elsewhere, or leave --from out to go on with it."
+    )
+
+
+def write_start(run: Run, config: Config, images: ImageSet) -> None:
+    """The checkpoint of update 0, of a run with an origin that has no checkpoint yet. Raises UserError."""
+    origin = read_origin(run)
+    if origin is None or checkpoint.names(run.store):
+        return
+    found = retention.find(Run.open(origin.run).store, origin.checkpoint, metric="swd")
+    if _sha256(found, origin.weights) != origin.sha256:
+        raise UserError(
+            f"The weights that the run {run.store.location} was to start from, {origin}, are no longer the same; "
+            "choose another --name to start anew."
+        )
+    worker = LocalWorker(torch.device("cpu"))
+    learner, chains = make_learner(config, worker), make_chains(config, worker, num_images=len(images))
+    for model in (learner.model, learner.ema):
+        checkpoint.load_weights(model, found, WEIGHT_FILES[origin.weights])
+    chains = chains and chains.state()
+    start = checkpoint.snapshot(learner, start_distribution(images), Progress(), chains=chains)
+    with run.writing():
+        checkpoint.write(run.store, start)
+
+
+def _sha256(found: Checkpoint, weights: Weights) -> str:
+    return hashlib.sha256(found.files[WEIGHT_FILES[weights]]).hexdigest()

@@ -1,0 +1,124 @@
+"""A new run that starts from the weights of another one."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import debug, records_of, result_of, state_of, tiny_config
+
+from distmgcd import launch
+from distmgcd.errors import UserError
+from distmgcd.runs import checkpoint
+from distmgcd.runs.run import Run, StartFrom
+from distmgcd.training import loop
+from distmgcd.training.assemble import open_training_images
+from distmgcd.training.origin import read_origin, write_start
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first")
+    debug(folder)
+    return folder / "run"
+
+
+def start(folder: Path, origin: StartFrom | str | None, *changes: str, name: str = "run"):
+    how = {"storage_path": str(folder), "name": name, "use_gpu": False}
+    return launch.debug(tiny_config(*changes), start_from=origin, **how)
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_it_begins_with_these_weights_and_says_so(first: Path, tmp_path: Path, weights: str):
+    result = start(tmp_path, StartFrom(str(first), "4", weights), "langevin.num_steps=3", "checkpoint.keep=1")
+    theirs, ours = (
+        state_of(first.parent, checkpoint_name="update_000004"),
+        state_of(tmp_path, checkpoint_name="update_000000"),
+    )
+    file = {"ema": "ema", "raw": "model"}[weights]
+    for name in (name.removeprefix("model/") for name in ours if name.startswith("model/")):
+        for ours_of in ("model", "ema"):
+            assert torch.equal(ours[f"{ours_of}/{name}"], theirs[f"{file}/{name}"])
+    assert result["origin"] == result_of(tmp_path)["origin"]
+    assert {key: result["origin"][key] for key in ("run", "checkpoint", "weights")} == {
+        "run": str(first),
+        "checkpoint": "update_000004",
+        "weights": weights,
+    }
+    kind = {"ema": "averaged", "raw": "raw"}[weights]
+    assert records_of(tmp_path)[0]["event"] == f"Starting from the {kind} weights of {first} at update 4."
+    assert checkpoint.names(Run.open(str(tmp_path / "run")).store) == ["update_000000", "update_000006"]
+
+
+def test_it_goes_on_without_the_other_run_and_without_being_told_again(first: Path, tmp_path: Path, monkeypatch):
+    shutil.copytree(first, tmp_path / "first")
+    start(tmp_path, str(tmp_path / "first"))
+    shutil.rmtree(tmp_path / "first")
+    (tmp_path / "run" / "result.json").unlink()
+    for name in ("update_000002", "update_000004", "update_000006"):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / name, ignore_errors=True)
+    before = (tmp_path / "run" / "samples.png").read_bytes()
+    assert start(tmp_path, None)["update"] == 6
+    assert (tmp_path / "run" / "samples.png").read_bytes() == before, "the same run again"
+
+
+def test_a_command_that_was_killed_before_the_first_checkpoint_starts_there_all_the_same(
+    first: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(loop, "train", lambda config, worker, run: {})
+    start(tmp_path, str(first))
+    run = Run.open(str(tmp_path / "run"))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    write_start(run, run.config(), open_training_images(run.config()))
+    assert checkpoint.names(run.store) == ["update_000000"]
+    (tmp_path / "run" / "config.yaml").unlink()  # killed before that, and another run takes the name
+    start(tmp_path, None)
+    assert read_origin(run) is None
+
+
+def test_roll_backs_before_the_first_checkpoint_go_back_to_these_weights(first: Path, tmp_path: Path):
+    changes = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3", "checkpoint.every=6")
+    assert start(tmp_path, str(first), *changes)["num_retries"] == 1
+    events = [record["event"] for record in records_of(tmp_path) if "event" in record]
+    assert "Going back to the checkpoint of update 0" in events[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            ("network.channels=[5]",),
+            r"--from .* other shapes than this config: network.channels \(\[4\] there, \[5\] now\)",
+        ),
+        (("grids.sizes=[2,4,8]",), r"grids.sizes \(\[2, 8\] there, \[2, 4, 8\] now\); give the grids"),
+    ],
+)
+def test_networks_that_do_not_fit_are_one_sentence(first: Path, tmp_path: Path, changes: tuple[str, ...], words: str):
+    with pytest.raises(UserError, match=words):
+        start(tmp_path, str(first), *changes)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_other_mistakes_name_the_way_out(first: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="would start the run .* from itself; give the new one another --name"):
+        start(first.parent, str(first))
+    with pytest.raises(UserError, match="There is no run at nowhere"):
+        start(tmp_path, "nowhere")
+    debug(tmp_path)
+    with pytest.raises(UserError, match="exists already, and started from untrained networks; choose another --name"):
+        start(tmp_path, str(first))
+
+
+def test_persistent_chains_start_anew(first: Path, tmp_path: Path):
+    assert start(tmp_path, str(first), "start.kind=persistent")["update"] == 6
+    found = checkpoint.read(Run.open(str(tmp_path / "run")).store, "update_000000")
+    assert not found.chains()["walked"].any()
+
+
+def test_when_all_that_was_learned_is_damaged_the_run_does_not_start_again_in_silence(first: Path, tmp_path: Path):
+    start(tmp_path, str(first))
+    (tmp_path / "run" / "result.json").unlink()
+    for file in (tmp_path / "run" / "checkpoints").glob("update_00000[246]/ema.safetensors"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="there is nothing to go on from"):
+        start(tmp_path, None)

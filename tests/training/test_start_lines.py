@@ -1,0 +1,70 @@
+"""What a user is told before a training begins."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import debug, tiny_config
+
+from distmgcd.evaluate.swd import sliced_wasserstein
+from distmgcd.training.start_lines import too_few
+
+
+def lines_of(folder: Path, *changes: str) -> list[str]:
+    shown = []
+    debug(folder, *changes, show=shown.append)
+    return [record["start"] for record in shown if "start" in record]
+
+
+def test_how_many_images_there_are_and_why_so_many_are_held_out(tmp_path: Path):
+    images, *_ = lines_of(tmp_path)
+    assert images.startswith(
+        "Images: 1,438 to learn from, 359 held out (data.split=train and data.held_out=test; splits"
+    )
+    assert "every 5th row is test" in images
+
+
+def test_a_validation_part_is_said_to_be_one(tmp_path: Path):
+    images, *_ = lines_of(tmp_path, "data.validation=0.25")
+    why = "data.validation=0.25 keeps a part of 'train' out, in place of 'test'"
+    assert images == f"Images: 1,078 to learn from, 360 held out ({why})."
+
+
+@pytest.mark.parametrize(("num_updates", "words"), [(20, "rises over the first 2."), (6, "so there is none.")])
+def test_a_warm_up_that_does_not_fit_is_shortened_and_that_is_said(tmp_path: Path, num_updates: int, words: str):
+    (said,) = (
+        line
+        for line in lines_of(tmp_path, "learning.warmup=50", f"learning.num_updates={num_updates}")
+        if "warm" in line
+    )
+    assert said.startswith(f"learning.warmup=50 does not fit into {num_updates} updates, so") and words in said
+
+
+def test_a_finished_run_that_is_asked_for_again_is_not_introduced(tmp_path: Path):
+    assert lines_of(tmp_path) and not lines_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("num_held_out", "num_samples", "way_out"),
+    [(30, 2000, "give more images"), (359, 40, "raise evaluate.num_samples"), (359, 1000, None), (110, 2000, None)],
+)
+def test_too_few_held_out_images_are_a_warning(num_held_out: int, num_samples: int, way_out: str | None):
+    warning = too_few(tiny_config(f"evaluate.num_samples={num_samples}"), num_held_out)
+    assert (warning is None) == (way_out is None)
+    if warning:
+        assert (
+            f"{min(num_held_out, num_samples)} held-out images against {num_samples}" in warning and way_out in warning
+        )
+
+
+@pytest.mark.parametrize("num", [30, 100, 400])
+def test_the_floor_of_the_distance_is_what_the_derivation_says(num: int):
+    """1.29 s sqrt(1/n + 1/m) for normal images; the mean over 8 pairs of sets is within a tenth of it."""
+    generator = torch.Generator().manual_seed(0)
+    found = [
+        sliced_wasserstein(
+            *(0.3 * torch.randn(size, 1, 4, 4, generator=generator) for size in (num, 500)), num_directions=64
+        )
+        for _ in range(8)
+    ]
+    assert sum(found) / 8 == pytest.approx(1.29 * 0.3 * (1 / num + 1 / 500) ** 0.5, rel=0.1)
