@@ -10,6 +10,7 @@ from tiny_runs import tiny_config
 
 from distmgcd.config import PAPER_LAYERS, Config, load_config, make_config, preset_names, setting_paths, to_yaml
 from distmgcd.errors import UserError
+from distmgcd.training.assemble import make_langevin
 
 MINIMAL = {"data": {"path": "sklearn:digits", "channels": 1}, "grids": {"sizes": [2, 8]}}
 
@@ -316,3 +317,12 @@ def test_defaults_are_within_their_own_rules():
 def test_true_and_false_are_no_numbers(path: str, value: str):
     text = sentence(f"{path}={value}")
     assert text.startswith(f"{path} must be ") and f"but is {value.title()}" in text
+
+
+def test_falling_noise_falls_over_the_whole_climb_or_over_the_grids_that_ask_for_it():
+    def cooling(*changes: str) -> list[tuple[float, float]]:
+        return [settings.cooling for settings in make_langevin(tiny_config("langevin.num_steps=[3,2]", *changes))]
+
+    assert cooling() == [(1.0, 1.0)] * 2
+    assert cooling("langevin.noise=falling") == [(1.0, 0.5), (0.25, 0.0)]
+    assert cooling("langevin.noise=[constant, falling]") == [(1.0, 1.0), (0.25, 0.0)]

@@ -35,10 +35,11 @@ def test_the_cost_of_the_tiny_config_by_hand():
     assert update_cost(config) == 8 * ((2 * 3 + 6) * coarse + (2 * 2 + 6) * fine)
 
 
-def test_samples_and_updates_cost_what_torch_counts():
+@pytest.mark.parametrize("network", [[], ["network.kind=residual", "network.kernels=3", "network.head=sum"]])
+def test_samples_and_updates_cost_what_torch_counts(network: list[str]):
     """But for the first layer, of which learning needs no gradient of the image."""
     changes = ["langevin.num_steps=5", "network.strides=1", "learning.global_batch_size=4", "speed.execution=plain"]
-    config = load_config("digits", changes)  # plain: no tiny convolution as a larger matrix product
+    config = load_config("digits", [*changes, *network])  # plain: no tiny convolution as a larger matrix product
     learner = make_learner(config, LocalWorker(torch.device("cpu")))
     starts = StartDistribution(torch.tensor([[9]], dtype=torch.uint8), torch.ones(1))
     how = {"seed": 0, "sizes": config.grids.sizes, "langevin": make_langevin(config)}

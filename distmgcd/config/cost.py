@@ -8,17 +8,44 @@
 Not counted, for they are small beside: activations, norms, noise, the optimiser, and evaluations.
 """
 
+from collections.abc import Sequence
+
+from distmgcd.config.kinds import Layer
 from distmgcd.config.schema import Config
 
 
 def multiply_adds(config: Config, grid: int) -> int:
     """M_s: of one forward pass of one image at a grid."""
-    size, channels, total = config.grids.sizes[grid], config.data.channels, 0
-    for kernel, stride, out in config.network.layers(config.grids.sizes)[grid]:
+    layers, size, channels = (
+        config.network.layers(config.grids.sizes)[grid],
+        config.grids.sizes[grid],
+        config.data.channels,
+    )
+    convolutions = _of_blocks if config.network.kind == "residual" else _of_layers
+    total, size, channels = convolutions(layers, size, channels)
+    return total + channels * (1 if config.network.head == "sum" else size * size)
+
+
+def _of_layers(layers: Sequence[Layer], size: int, channels: int) -> tuple[int, int, int]:
+    """(multiply-adds of the convolutions, pixels a side of the last maps, their number)."""
+    total = 0
+    for kernel, stride, out in layers:
         size = -(-size // stride)
         total += size * size * kernel * kernel * channels * out
         channels = out
-    return total + size * size * channels
+    return total, size, channels
+
+
+def _of_blocks(layers: Sequence[Layer], size: int, channels: int) -> tuple[int, int, int]:
+    """As _of_layers, of residual blocks: core.networks.residual."""
+    kernel, _, width = layers[0]
+    total = size * size * kernel * kernel * channels * width
+    for number, (kernel, stride, out) in enumerate(layers):
+        total += size * size * (kernel * kernel * (width + out) * out + (width * out if width != out else 0))
+        width = out
+        if number + 1 < len(layers):
+            size = -(-size // stride)
+    return total, size, width
 
 
 def gradient_evaluation_cost(config: Config) -> int:

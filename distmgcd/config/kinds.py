@@ -32,6 +32,7 @@ Colour = Annotated[str, Field(pattern="^(black|white|#[0-9a-fA-F]{6})$"), Rule("
 Activation = Literal["leaky_relu", "relu", "silu", "gelu", "elu", "softplus"]
 Norm = Literal["none", "layer", "spectral", "batch"]
 Clamp = Literal["none", "end", "step"]
+Schedule = Literal["constant", "falling"]
 Layer = tuple[int, int, int]  # kernel, stride, output channels of one convolution
 
 

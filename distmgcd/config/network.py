@@ -18,19 +18,23 @@ class Network(Section):
     """The ConvNets, one per grid. One value serves every layer, a list has one per layer, a list of lists one list per
     grid."""
 
-    kind: Literal["convnet", "paper"] = "convnet"
-    """convnet: as the other settings here say. paper: the authors' networks for grids 4, 16 and 64."""
+    kind: Literal["convnet", "residual", "paper"] = "convnet"
+    """convnet: as the other settings here say. residual: so, too, but a layer is a residual block of two convolutions.
+    paper: the authors' networks for grids 4, 16 and 64."""
     channels: tuple[Count, ...] | tuple[tuple[Count, ...], ...] = (64, 128, 256)
-    """Output channels of every convolution: one list for all grids, or one list per grid."""
+    """Output channels of every convolution or residual block: one list for all grids, or one list per grid."""
     kernels: Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...] = 3
     """Sizes of the convolutions' kernels, which must be odd."""
     strides: Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...] = 2
-    """Strides of the convolutions."""
+    """Strides of the convolutions; in a residual network, of the average pooling after each block but the last."""
     activation: Activation = "leaky_relu"
     """The function after every convolution."""
     norm: Norm = "none"
     """Normalisation in the networks. batch couples the chains of a batch: an image then depends on its neighbours and
     on the number of workers."""
+    head: Literal["dense", "sum"] = "dense"
+    """What makes one number of the last maps. dense: a weight for each of their values. sum: a weight for the sum of
+    each map, which does not know where in the image something is."""
 
     def layers(self, sizes: Sequence[int]) -> list[tuple[Layer, ...]]:
         """The convolutions of every grid, as (kernel, stride, channels)."""

@@ -17,16 +17,17 @@ from distmgcd.config.kinds import (
     Factor,
     Fraction,
     Level,
+    Schedule,
     Section,
     Seed,
     Size,
     SizeOrInf,
-    Switch,
     Text,
     Whole,
 )
 from distmgcd.config.network import Network
 from distmgcd.config.rules import check_together
+from distmgcd.config.speed import Speed
 from distmgcd.config.words import show
 
 
@@ -57,6 +58,9 @@ class Data(Section):
     """Mirror half of the training images, a fresh draw at every update."""
     noise: Level = 0.02
     """Standard deviation of the Gaussian noise on training images; pixels span [-1, 1]."""
+    final_noise: Level | None = None
+    """What that deviation falls to over the first 30 % of the updates; null: it stays. Much noise makes the images easy
+    to reach at first, little lets the energy know their detail at the end."""
     max_corrupt: Fraction = 0.001
     """The largest fraction of images that may fail to decode; they are skipped and counted."""
 
@@ -93,6 +97,9 @@ class LangevinSettings(Section):
     """s: the drift of a step is s^2 / 2 times the gradient of the energy U, and its noise has deviation s sqrt(T)."""
     temperature: Level | tuple[Level, ...] = 5e-5
     """T: the noise of a step has deviation s sqrt(T), where pixels span [-1, 1]. 0: no noise."""
+    noise: Schedule | tuple[Schedule, ...] = "constant"
+    """constant: noise of the same deviation at every step. falling: it falls linearly, from s sqrt(T) at the first step
+    of the coarsest grid to 0 at the last step of the finest one, so that samples carry no grain of it."""
     clamp: Clamp | tuple[Clamp, ...] = "end"
     """Keep pixels in [-1, 1]: never (none), after the chain (end), or at every step (step)."""
     reference_sigma: SizeOrInf | tuple[SizeOrInf, ...] = math.inf
@@ -144,6 +151,8 @@ class Learning(Section):
     past its end keeps the course that it had."""
     final_rate: Fraction = 0.02
     """The learning rate at the end of its course, as a fraction of learning_rate; 1 keeps it constant."""
+    clip_norm: SizeOrInf | tuple[SizeOrInf, ...] = math.inf
+    """The largest norm of a grid's gradient; one that is larger is scaled down to it. .inf: no bound."""
     ema: Fraction = 0.995
     """Decay of the averaged weights that samples are drawn with."""
 
@@ -212,42 +221,6 @@ class Watch(Section):
     """Seconds for which a Ray worker may get nothing done; then it is ended, and all workers start again."""
 
 
-class Speed(Section):
-    """How chains are executed: every way runs the same chain, up to rounding. auto is decided by the kind of device
-    alone, so that all workers and every restart of a run decide alike.
-
-    A run says which it uses as it begins, and in its checkpoints and result.json."""
-
-    execution: Literal["auto", "plain", "traced", "compiled", "captured"] = "auto"
-    """plain: with autograd, the reference. traced: the same operations without it, some convolutions as matrix
-    products. compiled: those through torch.compile. captured: those of a whole chain as one CUDA graph. auto: captured
-    on a GPU, else traced; `distmgcd debug` takes plain instead, so that breakpoints in langevin_step and in the
-    energy's forward are hit."""
-    precision: Literal["auto", "fp32", "bf16", "tf32"] = "auto"
-    """Of the network in a chain; state, drift and noise, and learning, are fp32. auto: bf16 where the device multiplies
-    it itself, else fp32. tf32: on a GPU, fp32 whose products round their factors to 10 bits. In each, a run that is cut
-    and goes on is the same bit for bit on machines of one kind, and so is a run on any number of workers with
-    learning.block_size. Without that, bf16 makes a larger difference between numbers of workers than fp32 does. With
-    auto a run that moves to another kind of machine may change its precision (it says so): fp32 or bf16 keeps it."""
-    channels_last: Switch = "auto"
-    """How the network's maps lie in memory, but in plain execution. auto: so in bf16, and on the CPU if large."""
-    overlap: bool = True
-    """Of several workers without learning.block_size: average the gradient of a coarse grid while the finer grid
-    samples. false: average those of all grids after the last chain, by DDP. What is added up is the same."""
-    ahead: bool = False
-    """On a GPU: run the next batch's chains of all grids but the finest while the finest grid of this one samples and
-    learns. The same update. Never timed on a GPU yet, so it has to be asked for."""
-
-    @model_validator(mode="after")
-    def _plain_keeps_torchs_layout(self) -> "Speed":
-        if self.execution == "plain" and self.channels_last is True:
-            raise ValueError(
-                "speed.execution=plain keeps the layout that torch gives, but speed.channels_last is true; leave "
-                "speed.channels_last out, or set speed.execution=traced."
-            )
-        return self
-
-
 class Config(Section):
     """Everything that decides a run."""
 
@@ -268,7 +241,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "Config":
         self.network.layers(self.grids.sizes)
-        for section, keys in (("langevin", LangevinSettings.model_fields), ("learning", ("learning_rate",))):
+        for section, keys in (
+            ("langevin", LangevinSettings.model_fields),
+            ("learning", ("learning_rate", "clip_norm")),
+        ):
             for key in keys:
                 self.per_grid(f"{section}.{key}")
         check_together(self)

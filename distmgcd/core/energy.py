@@ -9,63 +9,20 @@ f_s is a bottom-up ConvNet with one output, sigma the deviation of the Gaussian 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import spectral_norm
 
-ACTIVATIONS = {
-    "leaky_relu": lambda: nn.LeakyReLU(0.2),
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "elu": nn.ELU,
-    "softplus": nn.Softplus,
-}
-
-
-@dataclass(frozen=True)
-class ConvLayer:
-    """One convolution with "same" padding: kernel and stride in pixels, number of output channels."""
-
-    kernel: int
-    stride: int
-    channels: int
+from distmgcd.core.networks import ResidualBlock, weighted
 
 
 class ConvEnergy(nn.Module):
-    """U of one grid: convolutions, each with an optional norm and an activation, then a dense layer to 1.
+    """U of one grid, from a network f: [B, C, s, s] to [B, 1]; the last two modules of it are its head."""
 
-    norm: "none"; "layer" (over one image's channels and pixels); "spectral" (each weight divided by its
-    largest singular value); or "batch", as the authors have it: statistics of the current batch, so that
-    an image's energy depends on its neighbours in the batch.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        in_channels: int,
-        layers: Sequence[ConvLayer],
-        *,
-        activation: str,
-        norm: str,
-        reference_sigma: float,
-    ):
+    def __init__(self, network: nn.Sequential, *, reference_sigma: float):
         super().__init__()
-        self.reference_sigma = reference_sigma
-        stack: list[nn.Module] = []
-        for layer in layers:
-            conv = nn.Conv2d(in_channels, layer.channels, layer.kernel, layer.stride, padding=layer.kernel // 2)
-            stack += [conv, *_norm_layers(norm, layer.channels), ACTIVATIONS[activation]()]
-            in_channels, size = layer.channels, -(-size // layer.stride)
-        stack += [nn.Flatten(), nn.Linear(in_channels * size * size, 1, bias=False)]  # a constant cancels in the gap
-        self.network = nn.Sequential(*stack)
-        self._initialise()
-        if norm == "spectral":
-            for module in _weighted(self.network):
-                spectral_norm(module)
+        self.network, self.reference_sigma = network, reference_sigma
 
     def forward(self, x: Tensor) -> Tensor:
         """U(x): [B, C, s, s] to [B], in fp32, or in fp64 where the weights are."""
@@ -77,22 +34,18 @@ class ConvEnergy(nn.Module):
         return energy
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """What every convolution makes of x [B, C, s, s], after norm and activation: [B, D_l, s_l, s_l], bottom up."""
+        """What every convolution, or residual block, makes of x [B, C, s, s]: [B, D_l, s_l, s_l], bottom up.
+
+        After the norm, activation and pooling that follow it.
+        """
         x, found = x.to(next(self.network.parameters()).dtype), []
-        for module in self.network[:-2]:  # all but the flattening and the dense layer
+        for module in self.network[:-2]:  # all but the head
             x = module(x)
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d | ResidualBlock):
                 found.append(x)
             else:
                 found[-1] = x
         return found
-
-    def _initialise(self) -> None:
-        """Xavier weights and zero biases, as the authors' code."""
-        for module in _weighted(self.network):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 class MultiGridEnergy(nn.Module):
@@ -141,22 +94,10 @@ def frozen_norms(model: nn.Module) -> Iterator[None]:
     """
     training = model.training
     with torch.no_grad(), parametrize.cached():
-        for module in _weighted(model):
+        for module in weighted(model):
             _ = module.weight  # computing it takes the step
     model.eval()
     try:
         yield
     finally:
         model.train(training)
-
-
-def _norm_layers(norm: str, channels: int) -> list[nn.Module]:
-    if norm == "layer":
-        return [nn.GroupNorm(1, channels)]
-    if norm == "batch":
-        return [nn.BatchNorm2d(channels, track_running_stats=False)]  # no buffers: nothing to broadcast
-    return []
-
-
-def _weighted(network: nn.Module) -> Iterator[nn.Module]:
-    return (m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))

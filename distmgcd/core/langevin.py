@@ -24,6 +24,9 @@ class Langevin(NamedTuple):
     step_size: float  # s, in units of pixel values, which span [-1, 1]
     temperature: float  # T
     clamp: Literal["none", "end", "step"]  # keep pixels in [-1, 1]: never, after the chain, at every step
+    # Factors on the noise of the first and of the last step; between, they lie on a line. Noise that falls to 0
+    # over a climb ends where the energy is low, as the coarse-to-fine chains of Zhao et al. 2021 (ICLR) do.
+    cooling: tuple[float, float] = (1.0, 1.0)
 
     @property
     def drift_scale(self) -> float:
@@ -34,6 +37,11 @@ class Langevin(NamedTuple):
     def noise_std(self) -> float:
         """s sqrt(T), the deviation of one step's noise."""
         return self.step_size * math.sqrt(self.temperature)
+
+    def noise_factor(self, step: int) -> float:
+        """The factor on the noise of a step, from 0; after the last one it stays as it is there."""
+        first, last = self.cooling
+        return first + (last - first) * min(1.0, step / max(1, self.num_steps - 1))
 
 
 class StepInfo(NamedTuple):
@@ -81,6 +89,13 @@ def move(
         if held is not None:
             x = held.put_back(x)
     return x, StepInfo(u, drift)
+
+
+def cooled(noise: Iterable[Tensor], langevin: Langevin) -> Iterable[Tensor]:
+    """The noise of a chain, each step's times its factor."""
+    if langevin.cooling == (1.0, 1.0):
+        return noise
+    return (z * langevin.noise_factor(step) for step, z in enumerate(noise))
 
 
 def walk(

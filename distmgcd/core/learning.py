@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.fast import PLAIN, Walker
@@ -34,6 +34,8 @@ from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, StartOf
 METRICS = ("energy_observed", "energy_synthesised", "drift_squared", "saturation", "gradient_norm", "skipped")
 NUM_MEANS = 4
 
+NOISE_FALLS_OVER = 0.3  # of all updates: coarse structure is learned first, from data that are easy to reach
+
 
 @dataclass(frozen=True)
 class Method:
@@ -43,13 +45,15 @@ class Method:
     langevin: Sequence[Langevin]
     seed: int
     flip: bool  # mirror half of the observed images
-    observed_noise: float  # deviation of the Gaussian noise on the observed images
+    observed_noise: float  # deviation of the Gaussian noise on the observed images, as learning begins
     num_updates: int
     warmup: int  # updates over which the learning rate rises from 0
     learning_rate: Sequence[float]
     final_rate: float  # learning rate at the end of its decay, as a fraction of the full one
     ema: float  # decay of the average of the weights
     decay_updates: int | None = None  # after which the learning rate stays at final_rate; None: num_updates
+    final_observed_noise: float | None = None  # where that deviation falls to, over NOISE_FALLS_OVER; None: it stays
+    clip_norm: Sequence[float] | None = None  # largest norm of a gradient; larger ones are scaled down. None: no bound
     start: StartKind = "multigrid"
     mask: MaskKind | None = None  # hide so much of every image, at each update elsewhere, and let chains move only that
     walker: Walker = PLAIN  # how chains are executed; every one walks the same chain
@@ -197,27 +201,44 @@ def observe(pixels: Tensor, indices: Tensor, update: int, method: Method) -> Ten
 
 def add_noise(images: Tensor, indices: Tensor, update: int, grid: int, method: Method) -> Tensor:
     """Smooth the observed images of one grid a little, so that the energy has no cliffs at the data."""
-    if method.observed_noise == 0:
+    if (deviation := observed_noise_at(update, method)) == 0:
         return images
     (noise,) = normals(
         indices, tuple(images.shape[1:]), 1, seed=method.seed, purpose=Purpose.OBSERVED, update=update, grid=grid
     )
-    return torch.add(images, noise, alpha=method.observed_noise)
+    return torch.add(images, noise, alpha=deviation)
+
+
+def observed_noise_at(update: int, method: Method) -> float:
+    """The deviation of the noise on the observed images: linear from the first to the final one, then constant."""
+    first, last = method.observed_noise, method.final_observed_noise
+    if last is None:
+        return first
+    return first + (last - first) * min(1.0, update / (NOISE_FALLS_OVER * (method.decay_updates or method.num_updates)))
 
 
 def step_all(learner: Learner, update: int, method: Method, grids: slice = slice(None)) -> Tensor:
     """One step of the optimiser and of the averaged weights of these grids; the norms of their gradients [G]."""
+    bounds = method.clip_norm or [math.inf] * len(learner.optimizers)
     norms = [
-        step(optimizer, rate * rate_factor(update, method))
-        for optimizer, rate in zip(learner.optimizers[grids], method.learning_rate[grids], strict=True)
+        step(optimizer, rate * rate_factor(update, method), clip_norm=bound)
+        for optimizer, rate, bound in zip(
+            learner.optimizers[grids], method.learning_rate[grids], bounds[grids], strict=True
+        )
     ]
     average_weights(learner.ema.grids[grids], learner.model.grids[grids], update, method.ema)
     return torch.stack(norms)
 
 
-def step(optimizer: torch.optim.Adam, rate: float) -> Tensor:
-    """One step at the given rate, skipped on the device where a gradient is not finite; the gradient's norm []."""
-    norm = get_total_norm([p.grad for p in optimizer.param_groups[0]["params"]])
+def step(optimizer: torch.optim.Adam, rate: float, *, clip_norm: float = math.inf) -> Tensor:
+    """One step at the given rate, skipped on the device where a gradient is not finite.
+
+    clip_norm: a gradient of larger norm is scaled down to it. Returns the gradient's norm [] as it was before.
+    """
+    parameters = optimizer.param_groups[0]["params"]
+    norm = get_total_norm([p.grad for p in parameters])
+    if math.isfinite(clip_norm):
+        clip_grads_with_norm_(parameters, clip_norm, norm)
     # The flag that mixed-precision training uses. All ranks hold the same averaged gradient, so all skip.
     optimizer.found_inf = torch.logical_not(torch.isfinite(norm)).float()
     optimizer.param_groups[0]["lr"] = rate

@@ -24,7 +24,7 @@ from torch import Tensor
 from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.fast import PLAIN, Walker
 from distmgcd.core.grids import expand
-from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end
+from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, cooled
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
@@ -149,7 +149,7 @@ def grid_by_grid(
     for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
         x = start(grid, expand(x, size))
         with frozen(energy):
-            z = noise(grid, tuple(x.shape[1:]), settings.num_steps)
+            z = cooled(noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
             x, info = walker.run_chain(energy, x, z, settings, held[grid] if held else None)
         yield x, info
 
@@ -175,7 +175,8 @@ def climb(
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
             x = start(grid, expand(x, size))
             yield grid, 0, x, None
-            z, holds = noise(grid, tuple(x.shape[1:]), settings.num_steps), held[grid] if held else None
+            z = cooled(noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            holds = held[grid] if held else None
             steps = walker.walk(energy, x, z, settings, holds)
             for step, (x, info) in enumerate(steps, start=1):
                 if step == settings.num_steps:

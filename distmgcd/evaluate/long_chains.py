@@ -40,7 +40,11 @@ def go_on(
     langevin: Sequence[Langevin],
     multiples: Sequence[int],
 ) -> Iterator[Mark]:
-    """The samples at every grid, G of [B, C, s, s], and their chains at these multiples of num_steps, rising."""
+    """The samples at every grid, G of [B, C, s, s], and their chains at these multiples of num_steps, rising.
+
+    They go on with the whole noise of their temperature, also where it falls over the climb: it is the density that
+    is looked at.
+    """
     # Not inside frozen(model): torch keeps the cached weights of a spectral norm under the module it was copied from.
     exact = deepcopy(model).double().requires_grad_(False).eval()
     for grid, (energy, x, settings) in enumerate(zip(model.grids, samples, langevin, strict=True)):

@@ -1,6 +1,6 @@
 """From a config to the numbers and modules of the method, which know no config."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -9,28 +9,31 @@ from distmgcd.config import Config
 from distmgcd.core.ahead import Ahead
 from distmgcd.core.blocks import Blocks
 from distmgcd.core.chains import Chains
-from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
+from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.fast import Speed, Walker, walker_of
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
+from distmgcd.core.networks import NETWORKS, ConvLayer
 from distmgcd.data import ImageSet, open_images, shard
 from distmgcd.training.worker import Worker
 
 
 def make_model(config: Config) -> MultiGridEnergy:
     """The untrained model, on the CPU: its weights are a function of the seed."""
-    sizes = config.grids.sizes
-    grids = zip(sizes, config.network.layers(sizes), config.per_grid("langevin.reference_sigma"), strict=True)
+    sizes, network = config.grids.sizes, config.network
+    make_network = partial(
+        NETWORKS["residual" if network.kind == "residual" else "convnet"],
+        activation=network.activation,
+        norm=network.norm,
+        head=network.head,
+    )
+    grids = zip(sizes, network.layers(sizes), config.per_grid("langevin.reference_sigma"), strict=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return MultiGridEnergy(
             [
                 ConvEnergy(
-                    size,
-                    config.data.channels,
-                    [ConvLayer(*layer) for layer in layers],
-                    activation=config.network.activation,
-                    norm=config.network.norm,
+                    make_network(size, config.data.channels, [ConvLayer(*layer) for layer in layers]),
                     reference_sigma=sigma,
                 )
                 for size, layers, sigma in grids
@@ -41,7 +44,15 @@ def make_model(config: Config) -> MultiGridEnergy:
 def make_langevin(config: Config) -> list[Langevin]:
     """How the chains of every grid move, coarse to fine."""
     keys = ("num_steps", "step_size", "temperature", "clamp")
-    return [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys), strict=True)]
+    settings = [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys), strict=True)]
+    total, done = sum(of_grid.num_steps for of_grid in settings), 0
+    for grid, schedule in enumerate(config.per_grid("langevin.noise")):
+        num_steps = settings[grid].num_steps
+        if schedule == "falling":
+            left = [1.0 - step / max(1, total - 1) for step in (done, done + num_steps - 1)]
+            settings[grid] = settings[grid]._replace(cooling=(left[0], left[1]))
+        done += num_steps
+    return settings
 
 
 def make_walker(config: Config) -> Walker:
@@ -68,11 +79,13 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
         seed=config.seed,
         flip=config.data.flip,
         observed_noise=config.data.noise,
+        final_observed_noise=config.data.final_noise,
         num_updates=learning.num_updates,
         warmup=learning.warmup_updates,
         learning_rate=[rate * rate_scale for rate in config.per_grid("learning.learning_rate")],
         final_rate=learning.final_rate,
         ema=learning.ema,
+        clip_norm=config.per_grid("learning.clip_norm"),
         decay_updates=learning.rate_updates,
         start=config.start.kind,
         mask=learning.mask,

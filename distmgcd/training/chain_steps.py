@@ -168,7 +168,7 @@ def rows_of(grids: list[GridChains], images: list[int]) -> Iterator[dict[str, ob
                     "step": step,
                     "energy": float(grid.energy[step, number]),
                     "drift": float(grid.drift[step - 1, number]) if step else None,
-                    "noise": grid.langevin.noise_std if step else None,
+                    "noise": grid.langevin.noise_std * grid.langevin.noise_factor(step - 1) if step else None,
                     "displacement": float(grid.displacement[step, number]),
                     "saturation": float(grid.saturation[step, number]),
                     "clamped": grid.is_clamped(step),

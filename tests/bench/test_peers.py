@@ -9,8 +9,9 @@ import torch
 
 from distmgcd.bench import peers
 from distmgcd.bench.peers import PEERS, drive
-from distmgcd.core.energy import ConvEnergy, ConvLayer
+from distmgcd.core.energy import ConvEnergy
 from distmgcd.core.langevin import Langevin, chain_end, run_chain
+from distmgcd.core.networks import ConvLayer, convnet
 
 SETTINGS = Langevin(num_steps=5, step_size=0.4, temperature=1e-24, clamp="none")  # so cold that noise does not show
 ON_CPU = [peer for peer in PEERS if not peer.mixed]
@@ -19,7 +20,7 @@ ON_CPU = [peer for peer in PEERS if not peer.mixed]
 def energy_and_start(num_images: int = 4):
     torch.manual_seed(0)
     energy = ConvEnergy(
-        8, 3, [ConvLayer(3, 2, 6), ConvLayer(3, 1, 6)], activation="silu", norm="none", reference_sigma=0.5
+        convnet(8, 3, [ConvLayer(3, 2, 6), ConvLayer(3, 1, 6)], activation="silu", norm="none"), reference_sigma=0.5
     )
     return energy, torch.rand(num_images, 3, 8, 8) * 2 - 1
 

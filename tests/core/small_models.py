@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
+from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
+from distmgcd.core.networks import ConvLayer, Head, convnet, residual
 from distmgcd.core.overlap import StartAverage
 
 LANGEVIN = Langevin(num_steps=4, step_size=0.5, temperature=1e-3, clamp="none")
@@ -33,7 +34,23 @@ def small_energy(
     size: int, channels: int = 1, *, norm: str = "none", activation: str = "silu", reference_sigma: float = math.inf
 ) -> ConvEnergy:
     layers = (ConvLayer(3, 2, 6), ConvLayer(3, 1, 8))
-    return ConvEnergy(size, channels, layers, activation=activation, norm=norm, reference_sigma=reference_sigma)
+    return ConvEnergy(
+        convnet(size, channels, layers, activation=activation, norm=norm), reference_sigma=reference_sigma
+    )
+
+
+def small_residual_energy(
+    size: int,
+    channels: int = 1,
+    *,
+    norm: str = "none",
+    activation: str = "silu",
+    head: Head = "dense",
+    reference_sigma: float = math.inf,
+) -> ConvEnergy:
+    layers = (ConvLayer(3, 2, 6), ConvLayer(3, 2, 6), ConvLayer(3, 2, 8))
+    network = residual(size, channels, layers, activation=activation, norm=norm, head=head)
+    return ConvEnergy(network, reference_sigma=reference_sigma)
 
 
 def small_model(

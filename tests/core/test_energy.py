@@ -9,14 +9,15 @@ from torch import nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from distmgcd.config import PAPER_LAYERS
-from distmgcd.core.energy import ACTIVATIONS, ConvEnergy, ConvLayer, frozen
+from distmgcd.core.energy import ConvEnergy, frozen
+from distmgcd.core.networks import ACTIVATIONS, ConvLayer, convnet
 
 NORMS = ("none", "layer", "spectral", "batch")
 
 
 def paper_energy(size: int) -> ConvEnergy:
     layers = [ConvLayer(*layer) for layer in PAPER_LAYERS[size]]
-    return ConvEnergy(size, 3, layers, activation="leaky_relu", norm="batch", reference_sigma=math.inf)
+    return ConvEnergy(convnet(size, 3, layers, activation="leaky_relu", norm="batch"), reference_sigma=math.inf)
 
 
 def multiplications(energy: ConvEnergy, image: torch.Tensor) -> int:

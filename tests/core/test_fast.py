@@ -13,11 +13,12 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from distmgcd.config import PAPER_LAYERS
 from distmgcd.core import fast, tracing
 from distmgcd.core.captured import CapturedChain
-from distmgcd.core.energy import ACTIVATIONS, ConvEnergy, ConvLayer, frozen
+from distmgcd.core.energy import ConvEnergy, frozen
 from distmgcd.core.fast import PLAIN, FastWalker, Speed
 from distmgcd.core.grids import expand
 from distmgcd.core.langevin import Langevin, run_chain
 from distmgcd.core.learning import learn
+from distmgcd.core.networks import ACTIVATIONS, ConvLayer, convnet
 from distmgcd.core.noise import Purpose, normals
 from distmgcd.core.synthesis import ChainNoise, climb, synthesise
 from distmgcd.core.telling import say_once
@@ -74,7 +75,7 @@ def test_a_traced_chain_is_the_plain_one(size: int, norm: str, activation: str):
 @pytest.mark.parametrize("size", [4, 16])
 def test_so_it_is_with_the_networks_of_the_paper(size: int):
     layers = [ConvLayer(*layer) for layer in PAPER_LAYERS[size]]
-    energy = ConvEnergy(size, 3, layers, activation="leaky_relu", norm="none", reference_sigma=2.0)
+    energy = ConvEnergy(convnet(size, 3, layers, activation="leaky_relu", norm="none"), reference_sigma=2.0)
     settings = CHAIN._replace(num_steps=5)
     assert_same_chain(FastWalker(FP32), energy, starts(size, 3, num=2), settings)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distmgcd.core.langevin import Langevin, langevin_step, run_chain, walk
+from distmgcd.core.langevin import Langevin, cooled, langevin_step, run_chain, walk
 from distmgcd.core.noise import Purpose, normals
 
 SIGMA = 0.6
@@ -96,3 +96,19 @@ def test_a_chain_of_no_steps_stays_where_it_is():
     x = torch.randn(2, 1, 2, 2)
     end, info = run_chain(gaussian, x, [], Langevin(0, 0.4, 0.5, "none"))
     assert torch.equal(end, x) and info is None
+
+
+def test_falling_noise_has_its_known_variance_at_every_step():
+    """Without drift the variance is the sum of those of the steps: s^2 T times the squared factor of each."""
+    langevin = Langevin(5, 0.5, 0.8, "none", cooling=(1.0, 0.2))
+    factors, variance, n = (1.0, 0.8, 0.6, 0.4, 0.2), 0.0, 40_000
+    assert [langevin.noise_factor(step) for step in range(6)] == pytest.approx([*factors, 0.2])
+    steps = walk(flat, torch.zeros(n // 4, 1, 2, 2), cooled(noise(n // 4, 5), langevin), langevin)
+    for factor, (x, _) in zip(factors, steps, strict=True):
+        variance += 0.25 * 0.8 * factor**2
+        assert x.var().item() == pytest.approx(variance, rel=5 * math.sqrt(2 / n))
+
+
+def test_constant_noise_is_left_as_it_is():
+    drawn = noise(2, 3)
+    assert cooled(drawn, Langevin(3, 1.0, 1.0, "none")) is drawn

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.grids import expand, pool
-from distmgcd.core.learning import METRICS, Learner, learn, observe, rate_factor, step
+from distmgcd.core.learning import METRICS, Learner, add_noise, learn, observe, observed_noise_at, rate_factor, step
 from distmgcd.core.noise import Purpose, normals
 from distmgcd.core.synthesis import ChainNoise, synthesise
 
@@ -136,6 +136,38 @@ def test_the_norm_of_a_step_covers_all_its_gradients():
     parameters[0].grad, parameters[1].grad = torch.tensor([2.0, 3.0]), torch.tensor([6.0])
     assert step(torch.optim.Adam(parameters, fused=True), 0.1).item() == pytest.approx(7)
     torch.testing.assert_close(parameters[0].detach(), torch.full((2,), -0.1))  # Adam's first step is the rate
+
+
+@pytest.mark.parametrize(("bound", "kept"), [(3.5, 0.5), (7.0, 1.0), (100.0, 1.0), (math.inf, 1.0)])
+def test_a_gradient_beyond_the_bound_is_scaled_down_to_it(bound: float, kept: float):
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
+    parameters[0].grad, parameters[1].grad = torch.tensor([2.0, 3.0]), torch.tensor([6.0])
+    assert step(torch.optim.Adam(parameters, fused=True), 0.1, clip_norm=bound).item() == pytest.approx(7)
+    torch.testing.assert_close(parameters[0].grad, kept * torch.tensor([2.0, 3.0]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(parameters[1].grad, kept * torch.tensor([6.0]), rtol=1e-5, atol=0)
+
+
+def test_each_grid_has_its_bound():
+    learner = small_learner()
+    learn(learner, PIXELS, INDICES, 0, method(clip_norm=(1e-4, math.inf)))
+    coarse, fine = (math.hypot(*(p.grad.norm().item() for p in grid.parameters())) for grid in learner.model.grids)
+    assert coarse == pytest.approx(1e-4, rel=0.02) and fine > 0.01
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_where_there_is_a_bound_too():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.tensor([1.0, math.nan])
+    assert not torch.isfinite(step(torch.optim.Adam([parameter], fused=True), 0.1, clip_norm=1.0))
+    assert torch.equal(parameter.detach(), torch.ones(2))
+
+
+@pytest.mark.parametrize(("update", "deviation"), [(0, 0.05), (15, 0.03), (30, 0.01), (99, 0.01)])
+def test_the_noise_on_observed_images_falls_over_the_first_part_of_learning(update: int, deviation: float):
+    schedule = method(observed_noise=0.05, final_observed_noise=0.01, num_updates=100)
+    assert observed_noise_at(update, schedule) == pytest.approx(deviation)
+    zero = torch.zeros(200, 1, 8, 8)
+    noisy = add_noise(zero, torch.arange(200), update, 0, schedule)
+    assert noisy.std().item() == pytest.approx(deviation, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from distmgcd.core.dense import DenseConv
-from distmgcd.core.energy import ConvEnergy, ConvLayer, frozen
+from distmgcd.core.energy import ConvEnergy, frozen
 from distmgcd.core.fast import PLAIN, Speed, walker_of
 from distmgcd.core.image_conv import ImageConv
 from distmgcd.core.langevin import Langevin
+from distmgcd.core.networks import ConvLayer, convnet
 from distmgcd.core.quick_convs import channels_last_pays, quick_form
 from distmgcd.core.taps import TapConv
 from distmgcd.core.tracing import quick_network
@@ -71,7 +72,7 @@ def test_unusual_convolutions_stay(how: dict):
 def test_large_networks_have_their_channels_last_on_the_cpu():
     def found(size: int, channels: int, device: str = "cpu") -> bool:
         layers = [ConvLayer(3, 2, channels // 2), ConvLayer(3, 2, channels)]
-        energy = ConvEnergy(size, 3, layers, activation="silu", norm="none", reference_sigma=1.0)
+        energy = ConvEnergy(convnet(size, 3, layers, activation="silu", norm="none"), reference_sigma=1.0)
         return channels_last_pays(energy.to(device), torch.empty(1, 3, size, size, device=device))
 
     assert found(16, 128) and found(64, 256)
@@ -83,7 +84,7 @@ def test_large_networks_have_their_channels_last_on_the_cpu():
 def test_chains_through_all_forms_are_the_plain_ones(norm: str, precision: str, tolerance: float):
     torch.manual_seed(1)
     layers = [ConvLayer(3, 2, 128), ConvLayer(3, 1, 128), ConvLayer(3, 2, 128), ConvLayer(3, 1, 8)]
-    energy = ConvEnergy(8, 3, layers, activation="leaky_relu", norm=norm, reference_sigma=1.0)
+    energy = ConvEnergy(convnet(8, 3, layers, activation="leaky_relu", norm=norm), reference_sigma=1.0)
     x = torch.rand(5, 3, 8, 8) * 2 - 1
     forms = {type(module) for module in quick_network(energy, x).modules()}
     assert {DenseConv, ImageConv, TapConv} <= forms

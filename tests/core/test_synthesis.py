@@ -171,3 +171,14 @@ def test_a_climb_that_is_left_in_the_middle_leaves_no_frozen_weight_behind():
     assert not any(p.requires_grad for p in model.parameters())
     steps.close()
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_where_noise_falls_the_climb_and_synthesis_walk_the_same_chains():
+    model, seeds = small_model(), torch.rand(3, 1, 1, 1)
+    cooling = [LANGEVIN._replace(cooling=(1.0, 0.5)), LANGEVIN._replace(cooling=(0.4, 0.0))]
+    how = {"sizes": SIZES, "langevin": cooling}
+    ends = synthesise(model, seeds, ChainNoise(torch.arange(3), 8), **how).images
+    shown = {grid: x for grid, _, x, _ in climb(model, seeds, ChainNoise(torch.arange(3), 8), **how)}
+    assert all(torch.equal(shown[grid], ends[grid]) for grid in shown)
+    constant = synthesise(model, seeds, ChainNoise(torch.arange(3), 8), sizes=SIZES, langevin=CHAINS).images
+    assert not any(torch.allclose(x, y, atol=1e-3) for x, y in zip(ends, constant, strict=True))

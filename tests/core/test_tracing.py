@@ -8,8 +8,9 @@ from small_models import small_energy
 from torch import Tensor, nn
 
 from distmgcd.core import tracing
-from distmgcd.core.energy import ACTIVATIONS, frozen
+from distmgcd.core.energy import frozen
 from distmgcd.core.langevin import slope
+from distmgcd.core.networks import ACTIVATIONS
 from distmgcd.core.tracing import TracedSlope, record, split
 
 NORMS = ("none", "layer", "spectral", "batch")

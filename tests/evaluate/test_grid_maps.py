@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
+from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.grids import expand, pool
+from distmgcd.core.networks import ConvLayer, convnet
 from distmgcd.evaluate.grid_maps import as_one_map, as_vectors, grid_maps, pixel_maps
 
 SIZES = (2, 8)
@@ -14,7 +15,7 @@ def model() -> MultiGridEnergy:
     torch.manual_seed(0)
     layers = [ConvLayer(3, 1, 5), ConvLayer(3, 2, 7)]
     return MultiGridEnergy(
-        [ConvEnergy(s, 3, layers, activation="relu", norm="spectral", reference_sigma=1.0) for s in SIZES]
+        [ConvEnergy(convnet(s, 3, layers, activation="relu", norm="spectral"), reference_sigma=1.0) for s in SIZES]
     )
 
 

@@ -6,8 +6,9 @@ from itertools import islice
 import pytest
 import torch
 
-from distmgcd.core.energy import ConvEnergy, ConvLayer, MultiGridEnergy
+from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.langevin import Langevin, run_chain
+from distmgcd.core.networks import ConvLayer, convnet
 from distmgcd.core.noise import Purpose
 from distmgcd.core.synthesis import ChainNoise
 from distmgcd.evaluate.long_chains import go_on
@@ -27,7 +28,9 @@ def model(request: pytest.FixtureRequest) -> MultiGridEnergy:
         torch.manual_seed(0)
         return MultiGridEnergy(
             [
-                ConvEnergy(s, 1, [ConvLayer(3, 1, 4)], activation="silu", norm=request.param, reference_sigma=0.5)
+                ConvEnergy(
+                    convnet(s, 1, [ConvLayer(3, 1, 4)], activation="silu", norm=request.param), reference_sigma=0.5
+                )
                 for s in SIZES
             ]
         ).eval()
