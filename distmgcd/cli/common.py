@@ -30,7 +30,7 @@ class Group(typer.core.TyperGroup):
 
 def _in_place_of(error: Exception) -> str | None:
     """A sentence about an unknown option (NoSuchOption of click, or of the copy of it that typer brings)."""
-    if type(error).__name__ != "NoSuchOption" or error.possibilities or error.ctx is None:
+    if type(error).__name__ != "NoSuchOption" or error.ctx is None:
         return None
     from distmgcd.config.suggestions import called, instead_of
 
@@ -39,7 +39,7 @@ def _in_place_of(error: Exception) -> str | None:
         return None
     if instead := instead_of(name):
         return f"{error.ctx.info_name} has no option {option}: {instead}."
-    if setting := called(name):
+    if not error.possibilities and (setting := called(name)):
         return f"{error.ctx.info_name} has no option {option}; settings have no dashes: give {setting}=VALUE."
     return None
 
