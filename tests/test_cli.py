@@ -74,7 +74,7 @@ MISTAKES = [
     (["--storage-path", "/proc/nowhere"], "cannot be written"),
     (["--storage-path", ""], "--storage-path must be a folder or a URI, but is ''"),
     (["--name", ""], "--name must be a plain folder name, but is ''"),
-    (["--name", "x" * 300], "cannot be looked at (File name too long); choose another --name or --storage-path"),
+    (["--name", "x" * 300], "--name must have at most 255 bytes"),
 ]
 
 

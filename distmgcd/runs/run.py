@@ -28,6 +28,7 @@ from distmgcd.runs import identity, strict_json
 from distmgcd.runs.identity import DataRecord
 from distmgcd.runs.store import Store
 
+_LONGEST_NAME = 255
 METRICS_FILE = "metrics.jsonl"  # in the log
 
 END_FILES = ("result.json", "samples.png", "pyramid.png")  # what a finished run has
@@ -219,4 +220,9 @@ def check_place(storage_path: str, name: str) -> None:
     if "/" in name or name in ("", ".", ".."):
         raise UserError(
             f"--name must be a plain folder name, but is {name!r}; put the folder above it in --storage-path."
+        )
+    if (length := len(os.fsencode(name))) > _LONGEST_NAME:
+        raise UserError(
+            f"--name must have at most {_LONGEST_NAME} bytes, as file systems ask, but has {length}; choose a shorter "
+            "one."
         )
