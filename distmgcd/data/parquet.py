@@ -1,6 +1,6 @@
 """Images in Parquet files, on any file system pyarrow knows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from distmgcd.data.files import Files, unreadable
 from distmgcd.data.parquet_schema import ImageColumn, class_names, image_column, label_column, plain
@@ -25,7 +26,10 @@ _READ_ERRORS = (pa.ArrowException, OSError, ValueError)  # ValueError: of an ext
 
 
 class ParquetSource:
-    """One Parquet file or many with the same columns, in the order of their paths."""
+    """One Parquet file or many with columns of the same names, in the order of their paths.
+
+    Each file says for itself how it stores images: Ray Data writes the shape of tensors into the type of the column.
+    """
 
     def __init__(self, path: str, files: Files, *, notes: tuple[str, ...] = ()) -> None:
         self.path = path
@@ -36,13 +40,13 @@ class ParquetSource:
         return ["parquet", self._files.identity()]
 
     def contents(self) -> Contents:
-        columns = self._small_columns()
+        columns, layout = self._small_columns()
         if columns.num_rows == 0:
             raise UserError(f"data.path {self.path!r} holds no rows; point data.path at a file with images.")
         names, codes, origin = self._splits(columns)
         labels, classes = self._labels(columns)
         return Contents(
-            layout=f"Parquet, {self._image}", split_names=names, split_codes=codes, split_origin=origin,
+            layout=layout, split_names=names, split_codes=codes, split_origin=origin,
             labels=labels, classes=classes, notes=self._notes,
         )  # fmt: skip
 
@@ -55,21 +59,28 @@ class ParquetSource:
         start = 0
         for position in range(len(self._files.infos)):
             with self._reading(position) as file:
+                column = image_column(file.schema_arrow, path=self._files.infos[position].path)
                 for group in range(file.num_row_groups):
                     num_rows = file.metadata.row_group(group).num_rows
                     low, high = np.searchsorted(rows, (start, start + num_rows))
                     if low < high:
-                        batches = file.iter_batches(
-                            _NUM_ROWS_READ_AT_ONCE, row_groups=[group], columns=[self._image.name]
-                        )
-                        yield from self._images_of_group(batches, rows=rows[low:high], start=start, position=position)
+                        batches = file.iter_batches(_NUM_ROWS_READ_AT_ONCE, row_groups=[group], columns=[column.name])
+                        read = self._reader(column, position)
+                        yield from self._images_of_group(batches, read, rows=rows[low:high], start=start)
                     start += num_rows
 
+    def _reader(self, column: ImageColumn, position: int) -> Callable[[pa.Scalar], Image.Image]:
+        folder = self._files.infos[position].path.rpartition("/")[0]
+        return partial(load, column=column, file_system=self._files.file_system, folders=[folder, self._files.base])
+
     def _images_of_group(
-        self, batches: Iterator[pa.RecordBatch], *, rows: np.ndarray, start: int, position: int
+        self,
+        batches: Iterator[pa.RecordBatch],
+        read: Callable[[pa.Scalar], Image.Image],
+        *,
+        rows: np.ndarray,
+        start: int,
     ) -> Iterator[tuple[int, Loader]]:
-        file_system, folder = self._files.file_system, self._files.infos[position].path.rpartition("/")[0]
-        read = partial(load, column=self._image, file_system=file_system, folders=[folder, self._files.base])
         for batch in batches:
             low, high = np.searchsorted(rows, (start, start + batch.num_rows))
             values = plain(batch.column(0)).take(pa.array(rows[low:high] - start))
@@ -123,25 +134,29 @@ class ParquetSource:
             return _SPLIT
         return next((of_text[name] for name in (_SPLIT, *_OTHER_SPLITS) if name in of_text), None)
 
-    def _small_columns(self) -> pa.Table:
-        """Columns `file` (position), of the split and of the labels, of all files."""
+    def _small_columns(self) -> tuple[pa.Table, str]:
+        """Columns `file` (position), of the split and of the labels, of all files; and how these store images."""
         wanted = list(dict.fromkeys(filter(None, (self._split_column(), label_column(self._schema)))))
-        tables = []
+        tables, layouts = [], {}
         for position, info in enumerate(self._files.infos):
             with self._reading(position) as file:
                 self._check_columns(file.schema_arrow, [self._image.name, *wanted], file_path=info.path)
+                layouts[str(image_column(file.schema_arrow, path=info.path))] = None
                 table = file.read(columns=wanted)
                 num_rows = file.metadata.num_rows
             tables.append(table.select(wanted).append_column("file", pa.array([position] * num_rows, pa.int32())))
         try:
-            return pa.concat_tables(tables, promote_options="permissive")
+            return pa.concat_tables(tables, promote_options="permissive"), _layout_in_words(list(layouts))
         except pa.ArrowException as error:
             raise unreadable(self.path, error) from error
 
     def _check_columns(self, schema: pa.Schema, wanted: list[str], *, file_path: str) -> None:
         missing = [name for name in wanted if name not in schema.names]
-        if missing or image_column(schema, path=file_path) != self._image:
-            what = f"has no column {missing[0]!r}" if missing else f"stores column {self._image.name!r} differently"
+        name = None if missing else image_column(schema, path=file_path).name
+        if name != self._image.name:
+            what = (
+                f"has no column {missing[0]!r}" if missing else f"has its images in {name!r}, not {self._image.name!r},"
+            )
             raise UserError(
                 f"All Parquet files of data.path {self.path!r} must have the same columns, but {file_path!r} {what} "
                 f"compared with the first, {self._files.infos[0].path!r}; point data.path at files of one data set."
@@ -188,3 +203,8 @@ class ParquetSource:
                 f"holds {column.type}; convert it, or rename it if it is no label."
             ) from None
         return labels, class_names(self._schema, name)
+
+
+def _layout_in_words(layouts: list[str]) -> str:
+    more = f", and files that store them in {len(layouts) - 1} other ways or shapes" if len(layouts) > 1 else ""
+    return f"Parquet, {layouts[0]}{more}"

@@ -92,6 +92,35 @@ def test_tensors_give_the_pixels_that_were_written(writer, images, tmp_path, cac
     np.testing.assert_array_equal(open_all(tmp_path, cache, channels=expected.shape[1]).images, expected)
 
 
+@pytest.mark.parametrize("writer", [ray_tensor, arrow_tensor, ray_tensors_of_many_shapes])
+def test_every_file_may_have_tensors_of_a_shape_of_its_own(writer, tmp_path, cache):
+    """Such as Ray Data writes of images of different heights, a row in each file."""
+    for number, height in enumerate((8, 12, 9)):
+        pq.write_table(writer(np.full((1, height, 8), 10 * number, np.uint8)), tmp_path / f"{number}.parquet")
+    opened = open_all(tmp_path, cache)
+    assert opened.images.shape == (3, 1, 8, 8) and opened.images[:, 0, 0, 0].tolist() == [0, 10, 20]
+    found = describe(str(tmp_path))
+    assert set(found.image_sizes) == {(8, 8), (8, 12), (8, 9)}
+    if writer is not ray_tensors_of_many_shapes:
+        assert found.layout == "Parquet, tensor 8x8, and files that store them in 2 other ways or shapes"
+
+
+def test_one_file_may_hold_tensors_and_another_encoded_images(tmp_path, cache):
+    pq.write_table(ray_tensor(GREY), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": pa.array([png(image) for image in GREY], pa.binary())}), tmp_path / "b.parquet")
+    np.testing.assert_array_equal(open_all(tmp_path, cache).images[:, 0], np.concatenate([GREY, GREY]))
+
+
+def test_images_in_a_column_of_another_name_in_another_file_are_refused(tmp_path, cache):
+    files = pa.array([png(image) for image in GREY], pa.binary())
+    pq.write_table(pa.table({"image": files, "img": files}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"img": files}), tmp_path / "a.parquet")
+    with pytest.raises(
+        UserError, match=r"same columns, but .*b\.parquet' has its images in 'image', not 'img', compared"
+    ):
+        open_all(tmp_path, cache)
+
+
 def test_the_order_of_axes_that_an_arrow_tensor_tells_is_kept(tmp_path, cache):
     turned = np.ascontiguousarray(GREY[:, :, :6].transpose(0, 2, 1)).transpose(0, 2, 1)  # strides of W before H
     array = pa.FixedShapeTensorArray.from_numpy_ndarray(turned)
