@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from distmgcd.display import Display, line_of, lines_of_runs, table_of, time_in_words, unseen
+from distmgcd.runs.listing import Summary
 
 SIZES = (4, 8, 16, 32, 64)
 

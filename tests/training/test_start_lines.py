@@ -71,7 +71,9 @@ def test_the_floor_of_the_distance_is_what_the_derivation_says(num: int):
 
 
 def test_black_pixels_around_every_image_are_spoken_of(tmp_path: Path):
-    said = "data.pad=1 adds 1 black pixel on each side of every image before it is resized to 8x8. data.pad=0 adds none."
+    said = (
+        "data.pad=1 adds 1 black pixel on each side of every image before it is resized to 8x8. data.pad=0 adds none."
+    )
     assert said in lines_of(tmp_path, "data.pad=1")
     assert not any("data.pad" in line for line in lines_of(tmp_path / "other"))
 

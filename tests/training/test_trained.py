@@ -135,4 +135,4 @@ def test_sample_of_what_is_no_run_says_so(command, tmp_path: Path):
 def test_its_repr_is_one_line(tmp_path: Path):
     debug(tmp_path)
     folder = str(tmp_path / "run")
-    assert repr(load(folder, device="cpu")) == f"TrainedModel({folder!r}, update 6, weights ema, on cpu)"
+    assert repr(distmgcd.load(folder, device="cpu")) == f"TrainedModel({folder!r}, update 6, weights ema, on cpu)"
