@@ -18,7 +18,7 @@ RECORDS = (
 )
 
 
-@pytest.mark.parametrize("width", [20, 40, 79])
+@pytest.mark.parametrize("width", [20, 40, 46, 79])
 def test_lines_fit_and_no_word_or_command_is_broken(width: int):
     lines = wrapped(SENTENCE, width).split("\n")
     assert max(map(len, lines)) <= width and " ".join(lines) == SENTENCE
