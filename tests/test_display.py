@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from distmgcd.display import Display, line_of, table_of, time_in_words, unseen
+from distmgcd.display import Display, line_of, lines_of_runs, table_of, time_in_words, unseen
+from distmgcd.runs.listing import Summary
 
 SIZES = (4, 8, 16, 32, 64)
 
@@ -68,3 +69,35 @@ def test_beside_the_table_is_what_it_does_not_see():
     assert "cannot see whether pictures are sharp or" in text and "`distmgcd evaluate 'my runs/digits'`" in text
     swd = {"samples": {"8": 0.1}, "data": {"8": 0.05}}
     assert table_of({"swd": swd, "swd_spread": swd}).row_count == 2
+
+
+def test_the_table_says_of_how_many_samples_and_images_it_is():
+    swd = {"samples": {"8": 0.1}, "data": {"8": 0.05}}
+    protocol = {"samples": "2000 fresh chains a draw", "reference": "359 images of digits"}
+    title = table_of({"swd": swd, "swd_spread": swd, "protocol": protocol}).title
+    assert "2,000 samples against 359 held-out images (distances of fewer images are larger)" in title
+
+
+def test_a_warning_is_yellow_and_how_chains_are_executed_is_not():
+    for more, is_yellow in (({}, True), ({"speed": {}}, False)):
+        console = Console(file=io.StringIO(), force_terminal=True, color_system="standard")
+        Display(console)({"event": "Training on 2 workers.", **more})
+        assert ("\x1b[33m" in console.file.getvalue()) == is_yellow
+
+
+def test_what_takes_a_while_is_in_the_line_that_moves_or_a_line_of_a_file():
+    file = io.StringIO()
+    Display(Console(file=file, width=30))({"update": 6, "doing": "Measuring 20 samples against 10 held-out images ..."})
+    assert file.getvalue() == "Measuring 20 samples against 10 held-out images ...\n"
+    file = io.StringIO()
+    with Display(Console(file=file, force_terminal=True, width=30, color_system=None, legacy_windows=False)) as show:
+        show(record())
+        show({"update": 6, "doing": "Measuring 20 samples against 10 held-out images ..."})
+        assert "Measuring 20 samples against" in file.getvalue(), "at once"
+
+
+@pytest.mark.parametrize(("metric", "words"), [("swd", "  31.8"), ("swd/16", "at 16x16 31.8"), ("fd", "fd 0.0318")])
+def test_the_runs_say_what_their_distance_is_of(metric: str, words: str):
+    run = Summary("run", "finished", 6, 6, 0.0318, metric, 100, None)
+    titles, line = lines_of_runs([run])
+    assert "1000 x swd, mean over grids" in titles and words in line

@@ -31,9 +31,6 @@ def evaluate(
     gpu: Gpu = None,
 ) -> None:
     """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""
-    say(f"Measuring {run}. Loading torch and the images ...")
-    from distmgcd.evaluation_report import line_of_file, tables_of, what_is_new
-    from distmgcd.scoring.processes import evaluate_run
     from distmgcd.scoring.request import Request, parse_metrics, parse_steps
 
     request = Request(
@@ -47,6 +44,10 @@ def evaluate(
         weights=weights,
         data=data,
     )
+    say(f"Measuring {run}. Loading torch and the images ...")
+    from distmgcd.evaluation_report import line_of_file, tables_of, what_is_new
+    from distmgcd.scoring.processes import evaluate_run
+
     try:
         record = evaluate_run(run, request, num_workers=workers, use_gpu=gpu, tell=say)
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ def sample(
         raise UserError(
             f"--out must end in .png, .npz or .parquet, but is {str(out)!r}; try {out.with_suffix('.png')}."
         )
-    say(f"Drawing {'persistent chains' if bank else f'{num} samples'} of {run} ...")
+    say(f"{'Reading persistent chains' if bank else f'Drawing {num} samples'} of {run} ...")
     from distmgcd.data.samples import write_npz, write_parquet
     from distmgcd.evaluate.sheet import save_sheet, to_levels
     from distmgcd.training.trained import load

@@ -157,7 +157,7 @@ class _Experiment:
         if not missing:
             return
         num_images = len(self._rows) + len(self._test_rows)
-        self._tell(f"{method.name}: features of {num_images} images, then {len(missing)} kinds of classifier ...")
+        self._tell(f"{method.name}: taking features of {num_images} images, then learning classifiers ...")
         train = method.maps_of_rows(self._images, self._rows)
         test = method.maps_of_rows(self._held_out, self._test_rows)
         if not all(maps.isfinite().all() for maps in (*train, *test)):

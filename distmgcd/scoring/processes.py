@@ -44,6 +44,7 @@ def evaluate_run(
     subject = open_subject(run, request or Request(), device)  # whatever is wrong is told before processes start
     if num_workers == 1:
         return measure(subject, LocalWorker(device), tell)
+    tell(f"Starting {num_workers} processes ...")
     asked = subject.request
     del subject
     with tempfile.TemporaryDirectory(prefix="distmgcd-evaluate-") as folder:

@@ -109,7 +109,11 @@ def test_two_workers_measure_what_one_does(run: Path, record: dict[str, Any], tm
     told: list[str] = []
     how = {"num_workers": 2, "use_gpu": False, "tell": lambda line: told.append(line)}
     two = evaluate_run(str(tmp_path / "run"), Request(features="random", num=NUM), **how)
-    assert f"{NUM}/{NUM} samples" in told and sys.modules["__main__"] is script
+    assert (
+        told[0] == "Starting 2 processes ..."
+        and told[2] == f"{NUM}/{NUM} samples"
+        and sys.modules["__main__"] is script
+    )
     assert two["identity"] == record["identity"] and two["measured"]["fd"]["workers"] == 2
     ours, theirs = numbers_in(two["results"]), numbers_in(record["results"])
     assert len(theirs) > 50 and ours == pytest.approx(theirs, rel=1e-9)
@@ -163,7 +167,8 @@ def test_the_command_prints_tables_and_where_things_are(command, run: Path):
     for words in ("SWD at 8x8", "FD-Random", "KD-Random", "precision", "memorisation ratio", "diversity", "accep"):
         assert words in out
     assert f"{NUM}/{NUM} samples" in out and re.search(r"numbers +\S+seed0\.json", out)
-    assert max(len(line) for line in out.splitlines() if line[:1] in "│┃┏┡└") <= 80
+    assert max(len(line) for line in out.splitlines() if line[:1] in {"┃", "│"}) <= 80
+    assert "samples are too few to tell much" in out and "raise --num." in out
 
 
 def test_samples_that_are_not_finite_and_chains_without_noise_are_told(record: dict[str, Any]):
@@ -197,14 +202,18 @@ MISTAKES = [
 def test_a_mistake_is_one_sentence_and_nothing_is_written(command, run: Path, tmp_path: Path, arguments: list, words):
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
     status, out, err = command("evaluate", tmp_path / "run", "--cpu", "--features", "random", *arguments)
-    assert status == 2 and out.count("\n") <= 1 and words in err and err.count("\n") == 1
+    assert status == 2 and words in err and err.count("\n") == 1 and out.count("...\n") == out.count("\n") <= 1
     assert not (tmp_path / "run" / "evaluation").exists()
 
 
 def test_a_process_that_is_killed_is_one_sentence(run: Path):
     with pytest.raises(UserError, match="SIGKILL.*lower --workers"):
         evaluate_run(
-            str(run), Request(num=NUM), num_workers=2, use_gpu=False, tell=lambda _: active_children()[0].kill()
+            str(run),
+            Request(num=NUM),
+            num_workers=2,
+            use_gpu=False,
+            tell=lambda _: active_children() and active_children()[0].kill(),
         )
 
 

@@ -115,6 +115,7 @@ def test_without_scikit_image_there_is_one_fill_less_and_that_is_said(runs: Path
     told = []
     request = InpaintRequest(masks=("pepper",), num=4, seed=2)
     found = inpaint_run(str(runs / "whole"), request, use_gpu=False, tell=told.append)
+    assert told[0] == "Filling 4 images, mask pepper ..."
     assert list(found["results"]["pepper"]["fills"]) == ["run", "mean"] and "distmgcd[metrics]" in told[-1]
 
 
@@ -160,6 +161,7 @@ def test_images_and_masks_of_another_kind_are_refused(
 MISTAKES = [
     (["--mask", "squares"], "--mask must be square, doodle, pepper or an image file, but 'squares'"),
     (["--mask", __file__], "is no image file that can be read"),
+    (["one.png", "two.png"], "IMAGES must be one path, but 2 are given; put them into a folder"),
     (["--num", "5000"], "--num must be from 1 to 359"),
     (["/nowhere"], "The images '/nowhere' cannot be filled ("),
     (["--against", "/nowhere"], "There is no run at /nowhere"),
@@ -171,7 +173,7 @@ MISTAKES = [
 def test_a_mistake_is_one_sentence_and_nothing_is_written(command, runs: Path, tmp_path: Path, arguments: list, words):
     shutil.copytree(runs / "whole", tmp_path / "run", ignore=shutil.ignore_patterns("inpainting"))
     status, out, err = command("inpaint", tmp_path / "run", "--cpu", *arguments)
-    assert status == 2 and out.count("\n") <= 1 and words in err and err.count("\n") == 1
+    assert status == 2 and words in err and err.count("\n") == 1 and out.count("...\n") == out.count("\n") <= 1
     assert not (tmp_path / "run" / "inpainting").exists()
 
 
@@ -191,3 +193,14 @@ def test_an_unknown_mask_of_the_config_is_one_sentence():
 
     with pytest.raises(UserError, match="learning.mask must be one of square, doodle, pepper, or null, but is 'round'"):
         tiny_config("learning.mask=round")
+
+
+def test_images_that_the_run_was_trained_on_are_spoken_of(runs: Path, tmp_path: Path):
+    for row, pixels in enumerate(open_images("sklearn:digits", image_size=8, channels=1, split="train").images[:3]):
+        Image.fromarray(pixels[0]).save(tmp_path / f"{row}.png")
+    Image.new("L", (8, 8), 77).save(tmp_path / "new.png")
+    told = []
+    inpaint_run(
+        str(runs / "whole"), InpaintRequest(images=str(tmp_path), masks=("square",)), use_gpu=False, tell=told.append
+    )
+    assert told[0].startswith("3 of the 4 images of ") and "that the run was trained on" in told[0]

@@ -238,6 +238,13 @@ def test_a_damaged_sheet_is_left_out(tmp_path: Path):
     assert not store.exists("best_samples.png") and b"<img" not in store.read("report.html")
 
 
+def test_a_sweep_that_is_named_without_its_folder_is_found_beside(tmp_path: Path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweeps" / "smoke").mkdir(parents=True)
+    written(tmp_path / "sweeps" / "smoke", [finished("good", 0.02)])
+    assert "(did you mean sweeps/smoke?)" in command("report", "smoke")[2]
+
+
 def test_the_report_command_prints_the_best_and_says_what_is_no_sweep(tmp_path: Path, command):
     written(tmp_path, [finished("good", 0.02), diverged("worse")])
     (tmp_path / "report.html").unlink()

@@ -1,6 +1,7 @@
 """What distances are taken of, and against."""
 
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,3 +74,14 @@ def test_draws_of_the_bank_know_nothing_of_the_order_in_which_its_chains_were_wa
         for draw in draws_of_bank(bank, config):
             share = sum(int(row) in first for row in draw.flatten()) / 200
             assert abs(share - 0.2) < 4.5 * 0.027  # of a draw without replacement
+
+
+def test_what_takes_a_while_is_said_before_it_is_done(tmp_path: Path):
+    shown = []
+    debug(tmp_path, "evaluate.every=3", show=shown.append)
+    kinds = [kind for record in shown for kind in ("doing", "swd") if kind in record]
+    assert kinds == ["doing", "swd", "doing", "swd", "doing"]
+    first, *_, last = (record["doing"] for record in shown if "doing" in record)
+    assert first == "Measuring 8 samples against 8 held-out images, 3 draws ..."
+    assert "the untrained model (evaluate.untrained=false leaves that out)" in last
+    assert [record for record in records_of(tmp_path) if "doing" in record], "as launchers of workers follow the log"

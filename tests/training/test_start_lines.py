@@ -68,3 +68,16 @@ def test_the_floor_of_the_distance_is_what_the_derivation_says(num: int):
         for _ in range(8)
     ]
     assert sum(found) / 8 == pytest.approx(1.29 * 0.3 * (1 / num + 1 / 500) ** 0.5, rel=0.1)
+
+
+def test_black_pixels_around_every_image_are_spoken_of(tmp_path: Path):
+    said = (
+        "data.pad=1 adds 1 black pixel on each side of every image before it is resized to 8x8. data.pad=0 adds none."
+    )
+    assert said in lines_of(tmp_path, "data.pad=1")
+    assert not any("data.pad" in line for line in lines_of(tmp_path / "other"))
+
+
+def test_the_way_out_of_too_few_held_out_images_is_a_setting():
+    assert "data.validation=0.2 (a fifth of the training images)" in too_few(tiny_config(), 5)
+    assert "data.validation" not in too_few(tiny_config("data.validation=0.25"), 5)

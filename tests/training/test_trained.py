@@ -130,3 +130,9 @@ def test_sample_answers_a_mistake_with_a_sentence(command, run: Path, arguments:
 def test_sample_of_what_is_no_run_says_so(command, tmp_path: Path):
     status, _, err = command("sample", tmp_path)
     assert status == 2 and f"There is no run at {tmp_path}" in err
+
+
+def test_its_repr_is_one_line(tmp_path: Path):
+    debug(tmp_path)
+    folder = str(tmp_path / "run")
+    assert repr(distmgcd.load(folder, device="cpu")) == f"TrainedModel({folder!r}, update 6, weights ema, on cpu)"
