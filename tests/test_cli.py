@@ -74,7 +74,9 @@ MISTAKES = [
     (["--storage-path", "/proc/nowhere"], "cannot be written"),
     (["--storage-path", ""], "--storage-path must be a folder or a URI, but is ''"),
     (["--name", ""], "--name must be a plain folder name, but is ''"),
-    (["--name", "x" * 300], "--name must have at most 255 bytes"),
+    (["--name", "x" * 300], "--name must have folder names of at most 255 bytes, as file systems want, but xxx"),
+    (["--storage-path", f"new/{'x' * 300}/runs"], "--storage-path must have folder names of at most 255 bytes"),
+    (["--storage-path", "/x" * 3000], "cannot be looked at (File name too long); choose another --name or --stor"),
 ]
 
 

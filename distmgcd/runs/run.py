@@ -28,9 +28,9 @@ from distmgcd.runs import identity, strict_json
 from distmgcd.runs.identity import DataRecord
 from distmgcd.runs.store import Store
 
-_LONGEST_NAME = 255
 METRICS_FILE = "metrics.jsonl"  # in the log
 
+_LONGEST_NAME = 255  # bytes in the name of one file or folder on common file systems
 END_FILES = ("result.json", "samples.png", "pyramid.png")  # what a finished run has
 
 
@@ -221,8 +221,10 @@ def check_place(storage_path: str, name: str) -> None:
         raise UserError(
             f"--name must be a plain folder name, but is {name!r}; put the folder above it in --storage-path."
         )
-    if (length := len(os.fsencode(name))) > _LONGEST_NAME:
-        raise UserError(
-            f"--name must have at most {_LONGEST_NAME} bytes, as file systems ask, but has {length}; choose a shorter "
-            "one."
-        )
+    # A file system says so only once the folder above is there, and that is made late.
+    for option, part in (("--name", name), *(("--storage-path", part) for part in storage_path.split("/"))):
+        if (length := len(os.fsencode(part))) > _LONGEST_NAME:
+            raise UserError(
+                f"{option} must have folder names of at most {_LONGEST_NAME} bytes, as file systems want, but "
+                f"{part[:20]}... has {length}; choose a shorter one."
+            )

@@ -143,7 +143,7 @@ def _no_start(run: Run, origin: Origin, *, why: str = "") -> str:
     return (
         f"The run {run.store.location} started from {origin}, but no whole checkpoint is left that it can begin from"
         f"{has}{why}; put back a copy of "
-        f"{run.store.path(f'{checkpoint.FOLDER}/{zero}')}, or of a later checkpoint."
+        f"{run.store.path(f'{checkpoint.FOLDER}/{zero}')}{'' if names else ', or of a later checkpoint'}."
     )
 
 
