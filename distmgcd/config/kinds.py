@@ -10,9 +10,7 @@ from distmgcd.config.words import Rule
 def _not_a_boolean(value: Any) -> Any:
     """Python and pydantic take true for 1."""
     if isinstance(value, bool):
-        raise AssertionError(
-            "must be a number"
-        )  # pydantic's other way to refuse; a ValueError would be our whole sentence
+        raise AssertionError("must be a number")  # no ValueError, whose text would be taken for our whole sentence
     return value
 
 
