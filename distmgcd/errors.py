@@ -13,7 +13,7 @@ class RunFailed(Exception):
     """Workers failed again and again without getting to a new checkpoint, or Ray could not start or keep them.
 
     Its text says how and what to do, with the last traceback of a worker if there is one. The command line prints it
-    and exits with status 1; the same command goes on from the newest checkpoint.
+    and exits with status 1; the same command goes on from the newest checkpoint, if there is one.
     """
 
     def __init__(self, what: str, *, way_on: str = "", traceback: str = ""):

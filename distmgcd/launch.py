@@ -147,6 +147,7 @@ def claimed(
 def _open_images(config: Config, num_workers: NumWorkers, run: Run) -> "tuple[ImageSet, ImageSet]":
     """Those to learn from and those held out, enough of them for the batch and its shares. Raises UserError."""
     from distmgcd.training.assemble import open_held_out_images, open_training_images
+    from distmgcd.training.start_lines import check_different_splits
 
     try:
         images, held_out = open_training_images(config), open_held_out_images(config)
@@ -155,6 +156,8 @@ def _open_images(config: Config, num_workers: NumWorkers, run: Run) -> "tuple[Im
             why = f"{str(error).rstrip('.')}; where the same images are now, data.path=PATH goes on with the run"
             raise UserError(f"{why} {run.store.location}.") from None
         raise
+    if not run.store.exists("config.yaml"):  # a run that was begun so may go on
+        check_different_splits(config, images, held_out)
     if config.evaluate.features:
         import torch
 

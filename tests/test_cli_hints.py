@@ -20,7 +20,14 @@ ROOT = Path(__file__).parents[1]
             ["train", "--resume"],
             "train has no option --resume: the same command under the same --name goes on by itself",
         ),
+        (["debug", "--resume", "x"], "debug has no option --resume: the same command under the same --name goes on"),
+        (["compare", "--resume"], "compare has no option --resume: the same command under the same --name goes on"),
+        (["features", "runs/x", "--resume"], "features has no option --resume: the same command goes on where it"),
         (["debug", "digits", "--langevin.num_steps=3"], "give langevin.num_steps=VALUE."),
+        (
+            ["debug", "--lr", "3"],
+            "debug has no option --lr; settings have no dashes: give learning.learning_rate=VALUE.",
+        ),
         (["debug", "--epochs", "3"], "give learning.num_updates=VALUE."),
         (["train", "--batch-size", "3"], "give learning.global_batch_size=VALUE."),
         (["debug", "--device", "cuda"], "debug has no option --device: give --gpu or --cpu."),
@@ -34,7 +41,10 @@ def test_an_option_of_other_trainers_is_met_with_what_is_given_here(command, arg
     assert (status, out) == (2, "") and err.startswith("distmgcd: ") and said in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["train", "--wrokers", "2"], ["sample", "run", "--epochs", "2"], ["--resume"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--wrokers", "2"], ["sample", "run", "--epochs", "2"], ["--resume"], ["debug", "--workers", "2"]],
+)
 def test_any_other_unknown_option_is_answered_by_the_parser(command, arguments: list[str]):
     status, _, err = command(*arguments)
     assert status == 2 and "No such option" in err and "Traceback" not in err

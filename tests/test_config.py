@@ -1,6 +1,7 @@
 """Every mistake in a config is one sentence that names the setting, the value, the rule and the way out."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from pydantic import ValidationError
 from tiny_runs import tiny_config
 
 from distmgcd.config import PAPER_LAYERS, Config, load_config, make_config, preset_names, setting_paths, to_yaml
+from distmgcd.config.paths import annotation_of
+from distmgcd.config.words import type_of
 from distmgcd.errors import UserError
 from distmgcd.training.assemble import make_langevin
 
@@ -117,6 +120,12 @@ def test_a_change_of_a_section_that_the_file_leaves_empty_is_told_apart(tmp_path
         ("grids.sizes=8", "8", "a list"),
         ("grids.sizes=[4,x]", "[4, 'x']", "a whole number"),
         ("seed=-1", "-1", "from 0"),
+        ("seed=true", "True", "a whole number from 0"),
+        ("learning.num_updates=true", "True", "a whole number from 1 up"),
+        ("langevin.num_steps=[true,2,2]", "[True, 2, 2]", "a whole number from 1 up"),
+        ("data.noise=false", "False", "a number from 0 up"),
+        ("learning.betas=[false,0.9]", "[False, 0.9]", "a number from 0 up and below 1"),
+        ("data.channels=true", "True", "one of 1, 3"),
         ("watch.rate_after_retry=1", "1", "below 1"),
         ("evaluate.sizes=[3]", "3", "must divide the finest grid"),
     ],
@@ -306,6 +315,14 @@ def test_every_setting_answers_nonsense_with_a_sentence(path: str):
         load_config("digits", settings={path: {"a": 1}})
     text = str(caught.value)
     assert text.startswith(f"{path} must be ") and "{'a': 1}" in text
+
+
+NUMBERS = [path for path in setting_paths() if re.search("int|float", type_of(annotation_of(path)))]
+
+
+@pytest.mark.parametrize("path", NUMBERS)
+def test_no_setting_takes_true_for_a_number(path: str):
+    assert "but is True" in sentence(f"{path}=true")
 
 
 def test_defaults_are_within_their_own_rules():

@@ -1,6 +1,7 @@
 """What the commands share: the application, common options, and how they read and say things."""
 
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,10 +35,13 @@ def _in_place_of(error: Exception) -> str | None:
         return None
     from distmgcd.config.suggestions import called, instead_of
 
-    option, name = error.option_name, error.option_name.lstrip("-")
-    if "settings" not in {param.name for param in error.ctx.command.params}:
+    option, name, params = error.option_name, error.option_name.lstrip("-"), error.ctx.command.params
+    if (name, error.ctx.info_name) == ("resume", "features"):
+        return f"features has no option {option}: the same command goes on where it stopped."
+    if "settings" not in {param.name for param in params}:
         return None
-    if instead := instead_of(name):
+    known = {flag for param in params for flag in (*param.opts, *param.secondary_opts)}
+    if (instead := instead_of(name)) and known.issuperset(re.findall(r"--[\w-]+", instead)):
         return f"{error.ctx.info_name} has no option {option}: {instead}."
     if not error.possibilities and (setting := called(name)):
         return f"{error.ctx.info_name} has no option {option}; settings have no dashes: give {setting}=VALUE."

@@ -112,7 +112,8 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     except Stopped as event:
         fail(event, status=signals.status)
     except KeyboardInterrupt:
-        fail("Stopped at once; the same command goes on from the newest checkpoint.", status=signals.status)
+        again = "the same command goes on from the newest checkpoint, or from the beginning if there is none"
+        fail(f"Stopped at once; {again}.", status=signals.status)
     from distmgcd.display import table_of, unseen
 
     print_all(table_of(result))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from distmgcd import launch
 from distmgcd.comparison.plan import Measure, Plan, Sampling, Variant
 from distmgcd.config import check_changes, find_base, load_config, make_config, setting_paths, suggest_setting
+from distmgcd.config.kinds import Number
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.sweep.domains import WrongDomain, read_domain
@@ -47,9 +48,9 @@ class _Plan(_Strict):
     settings: Settings = {}
     updates: Count
     num_trials: Count
-    seeds: list[int] = Field(min_length=1)
-    tuning_seed: int = 0
-    validation: float = Field(default=0.2, gt=0, lt=1)
+    seeds: list[Annotated[int, Number]] = Field(min_length=1)
+    tuning_seed: Annotated[int, Number] = 0
+    validation: Annotated[float, Number] = Field(default=0.2, gt=0, lt=1)
     sizes: list[Count] | None = None
     tuning: _Measure
     test: _Measure
@@ -111,7 +112,7 @@ def _validated(marked: Marked) -> _Plan:
             raise marked.error(first["loc"], f"A plan has no {key!r} here; the plan digits shows all keys.") from None
         if first["type"] == "missing":
             raise marked.error(first["loc"], f"{key} is missing; the plan digits shows all keys.") from None
-        text = first["msg"].removeprefix("Input ").rstrip(".")
+        text = first["msg"].removeprefix("Input ").removeprefix("Assertion failed, ").rstrip(".")
         raise marked.error(first["loc"], f"{key} {text}, but is {first['input']!r:.60}.") from None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from distmgcd.config.kinds import (
+    Channels,
     Clamp,
     Colour,
     Count,
@@ -43,7 +44,7 @@ class Data(Section):
     """Pixels of the background added on each side before resizing: 2 makes 28x28 32x32."""
     background: Colour = "black"
     """The colour behind transparent images, and of padding."""
-    channels: Literal[1, 3]
+    channels: Channels
     """1 for grey images, 3 for colour."""
     split: Text = "train"
     """The part of the data set that is trained on."""

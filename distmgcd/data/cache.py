@@ -155,6 +155,7 @@ def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | Non
         path=path,
         split=description["split"],
         split_origin=description["split_origin"],
+        splits=description.get("splits"),
         fingerprint=entry.name,
         content=description["content"],
         notes=tuple(description["notes"]),

@@ -81,6 +81,7 @@ def build(entry: Path, source: Source, wanted: Wanted, *, setting: str) -> None:
                 "source": source.path,
                 "split": wanted.split_in_words,
                 "split_origin": contents.split_origin,
+                "splits": contents.rows_per_split(),
                 "notes": [*contents.notes, *written.notes],
             }
             arrays = {"rows": written.rows, "hashes": written.hashes}

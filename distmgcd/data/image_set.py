@@ -33,6 +33,7 @@ class ImageSet:
     split_origin: str  # for a person: where the splits come from
     fingerprint: str  # of the source's files and of how they were decoded
     content: str  # hash of all pixels: the same for the same images at another path, in another layout, copied anew
+    splits: dict[str, int] | None = None  # rows of every split of the source; None in an entry of an earlier version
     notes: tuple[str, ...] = ()  # what a person should know of these images before using them, a sentence each
 
     def __len__(self) -> int:

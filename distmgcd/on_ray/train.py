@@ -32,7 +32,7 @@ _POLL_SECONDS = 1.0  # how often Ray looks after its workers
 _RESIZE_SECONDS = 10.0  # how often it looks for room for more of them
 _PATIENCE = 10.0  # seconds, for room in a Ray of this process, which only its own work takes
 _COLLECTIVE_SECONDS = 600  # the last resort against a hang; the watchdog is quicker and names the rank
-_AGAIN = "The same command goes on from the newest checkpoint."
+_AGAIN = "The same command goes on from the newest checkpoint, or from the beginning if there is none."
 
 Show = Callable[[dict[str, Any]], None]
 

@@ -36,6 +36,7 @@ from distmgcd.scoring.label_subsets import (
     label_subset,
     labelled_rows,
 )
+from distmgcd.scoring.record import check_writable
 from distmgcd.scoring.representations import Representation, load_others, of_pixels, of_random_networks, of_trained
 from distmgcd.training.run_images import images_of
 from distmgcd.training.trained import TrainedModel, Weights, load
@@ -95,6 +96,7 @@ def classify_run(
     """
     protocol = protocol or Protocol()
     opened, how = Run.open(run), {"weights": protocol.weights, "data": protocol.data}
+    check_writable(opened.store)
     trained = load(run, which=protocol.checkpoint, device=choose_device(use_gpu), **how)
     images, held_out = (images_of(opened, trained.config, which) for which in ("images", "held_out"))
     for each in (images, held_out):

@@ -3,21 +3,15 @@
 import json
 from typing import Any
 
-from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
-from distmgcd.scoring.record import FOLDER, is_same
+from distmgcd.scoring.record import FOLDER, is_same, writing_to
 
 
 def write_record(run: Run, name: str, record: dict[str, Any]) -> str:
     """Returns its path. Raises UserError if the place cannot be written."""
-    try:
+    with writing_to(run.store, FOLDER):
         run.store.write(f"{FOLDER}/{name}", strict_json.dumps(record, indent=1).encode())
-    except OSError as error:
-        raise UserError(
-            f"The record cannot be written to {run.store.path(FOLDER)} ({error.strerror or error}); free space there, "
-            "or copy the run to where you may write."
-        ) from None
     return run.store.path(f"{FOLDER}/{name}")
 
 

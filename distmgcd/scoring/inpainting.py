@@ -29,7 +29,7 @@ from distmgcd.evaluate.mask_file import read_mask
 from distmgcd.evaluate.strip import Row, Strip, save_strips
 from distmgcd.runs.run import Run
 from distmgcd.scoring.evaluation import Tell, silent
-from distmgcd.scoring.record import identity_of_model, write_record
+from distmgcd.scoring.record import check_writable, identity_of_model, write_record
 from distmgcd.scoring.subject import choose
 from distmgcd.training.assess import as_floats
 from distmgcd.training.run_images import images_of
@@ -63,6 +63,7 @@ def inpaint_run(
     """Fill masked images by the run at this path; returns what its file in RUN/inpainting holds. Raises UserError."""
     start, request = time.perf_counter(), request or InpaintRequest()
     opened, device = Run.open(run), choose_device(use_gpu)
+    check_writable(opened.store, FOLDER)
     models = {"run": load(run, which=request.checkpoint, device=device, weights=request.weights, data=request.data)}
     config = models["run"].config
     for key, path in _others(request).items():

@@ -26,6 +26,7 @@ from distmgcd.data import ImageSet, open_images
 from distmgcd.errors import UserError
 from distmgcd.runs.run import Run
 from distmgcd.scoring.folder import write_record
+from distmgcd.scoring.record import check_writable
 from distmgcd.scoring.subject import choose
 from distmgcd.training.assess import as_floats
 from distmgcd.training.run_images import images_of
@@ -56,8 +57,9 @@ def tell_apart(
     """
     if num < 2:
         raise UserError(f"--num must be at least 2 images, but is {num}; leave it out for up to {LARGEST_NUM}.")
-    trained = load(run, which=checkpoint, device=choose_device(use_gpu), weights=weights, data=data)
     opened = Run.open(run)
+    check_writable(opened.store)
+    trained = load(run, which=checkpoint, device=choose_device(use_gpu), weights=weights, data=data)
     held_out = images_of(opened, trained.config, "held_out")
     sets = {f"{path} [{split}]": _open(path, trained.config, split) for path in others}
     sets[f"training images, {trained.config.data.split}"] = images_of(opened, trained.config, "images")

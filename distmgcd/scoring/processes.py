@@ -17,7 +17,9 @@ import torch.multiprocessing as mp
 from distmgcd.environment import threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
+from distmgcd.runs.run import Run
 from distmgcd.scoring.evaluation import Tell, measure, silent
+from distmgcd.scoring.record import check_writable
 from distmgcd.scoring.request import Request
 from distmgcd.scoring.subject import open_subject
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, choose_device
@@ -41,6 +43,7 @@ def evaluate_run(
     if num_workers < 1:
         raise UserError(f"--workers must be at least 1, but is {num_workers}; 1 measures in this process.")
     device = choose_device(use_gpu)
+    check_writable(Run.open(run).store)
     subject = open_subject(run, request or Request(), device)  # whatever is wrong is told before processes start
     if num_workers == 1:
         return measure(subject, LocalWorker(device), tell)

@@ -8,7 +8,10 @@ Measured again with other metrics, the file holds both, as long as all that numb
 
 import json
 import math
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,17 +52,32 @@ def write_record(
         "measured": earlier["measured"] | dict.fromkeys(results, _plain(measured)),
         "results": earlier["results"] | results,
     }
-    try:
+    with writing_to(store, stem.partition("/")[0]):
         for name, picture in sheets.items():
             store.write(f"{stem}-{name}.png", picture)
         store.write(f"{stem}.json", json.dumps(record, indent=1, allow_nan=False).encode())
-    except OSError as error:
-        raise UserError(
-            f"The evaluation cannot be written to {store.path(stem.partition('/')[0])} ({error.strerror or error}); "
-            "free space there, or copy the run to where you may write."
-        ) from None
     places = {"file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
     return {**record, **places, "new": list(results)}
+
+
+@contextmanager
+def writing_to(store: Store, folder: str) -> Iterator[None]:
+    """An OSError inside is a UserError that names this folder of the run."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The results cannot be written to {store.path(folder)} ({error.strerror or error}); free space there, or "
+            "copy the run to where you may write."
+        ) from None
+
+
+def check_writable(store: Store, folder: str = FOLDER) -> None:
+    """See, before hours of work, that results can be written. Raises UserError."""
+    with writing_to(store, folder):
+        trial = f"{f'{folder}/' if store.exists(folder) else ''}.writable-{os.getpid()}"  # a mistake makes no folder
+        store.write(trial, b"")
+        store.delete(trial)
 
 
 def stem_of(subject: Subject) -> str:

@@ -171,7 +171,7 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
         )
     if sizes is None:
         sizes = list(base.evaluation_sizes)
-    if not isinstance(sizes, list) or not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+    if not isinstance(sizes, list) or not sizes or not all(map(_is_size, sizes)):
         raise marked.error(("objective", "sizes"), f"sizes must be a list of sizes such as [4, 16], but is {sizes!r}.")
     metric, known = written.get("metric", "swd"), objective_names(sizes)
     if metric not in known:
@@ -187,6 +187,10 @@ def _objective(marked: Marked, base: Config, space: Space) -> dict[str, Any]:
             f"features must be one of {', '.join(NAMES)}, or a weight file, but is {features!r}.",
         )
     return {"objective": metric, "sizes": tuple(sizes), "features": features}
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _budget(marked: Marked) -> Budget:

@@ -27,7 +27,11 @@ import math
 from collections.abc import Iterator
 
 from distmgcd.config import Config
+from distmgcd.config.schema import Data
 from distmgcd.data import ImageSet, notes_of
+from distmgcd.data.source import ALL_SPLITS
+from distmgcd.data.splits import split_named
+from distmgcd.errors import UserError
 
 _K = 1.25  # measured, see above
 _LARGEST_FLOOR = 1 / 8 + 0.01  # of the images' own deviation; 100 held-out images against 1,000 samples have 0.131
@@ -57,7 +61,30 @@ def _of_images(config: Config, images: ImageSet, held_out: ImageSet) -> str:
         why = f"data.validation={data.validation:g} keeps a part of {data.split!r} out, in place of {data.held_out!r}"
     else:
         why = f"data.split={data.split} and data.held_out={data.held_out}; splits {images.split_origin}"
-    return f"Images: {len(images):,} to learn from, {len(held_out):,} held out ({why})."
+    return f"Images: {len(images):,} to learn from, {len(held_out):,} held out ({why}).{_unused(data, images)}"
+
+
+def _unused(data: Data, images: ImageSet) -> str:
+    """The splits of the source that are neither learned from nor held out, as a sentence, or nothing."""
+    used = [data.split, *([] if data.validation else [data.held_out])]
+    splits = images.splits or {}
+    taken = {split_named(name, list(splits)) for name in used}
+    left = [f"{name} ({num:,} images)" for name, num in splits.items() if num and name not in taken]
+    if ALL_SPLITS in used or not left:
+        return ""
+    made = f"; splits {images.split_origin}" if data.validation else ""
+    return f" Not used: {', '.join(left)}{made}."
+
+
+def check_different_splits(config: Config, images: ImageSet, held_out: ImageSet) -> None:
+    """Raises UserError where the split that is learned from is also the one that is held out."""
+    data = config.data
+    if not data.validation and images.split == held_out.split:
+        raise UserError(
+            f"data.split and data.held_out must differ, but data.split={data.split} and data.held_out={data.held_out} "
+            f"both name the split {images.split!r}; name another split by one of them, or set data.validation=0.2, "
+            "which holds out a fifth of the images."
+        )
 
 
 def too_few(config: Config, num_held_out: int) -> str | None:

@@ -63,6 +63,8 @@ def test_a_way_to_sample_changes_steps_and_start_and_nothing_else(written):
         ({"trails": 3}, "no 'trails' here"),
         ({"updates": 0}, "updates should be greater than or equal to 1, but is 0"),
         ({"seeds": []}, "seeds "),
+        ({"tuning_seed": True}, "tuning_seed must be a number, but is True"),
+        ({"validation": True}, "validation must be a number, but is True"),
         ({"space": {"langevin.step_sise": {"uniform": [1, 2]}}}, "did you mean 'langevin.step_size'"),
         ({"space": {"langevin.step_size": [1, 2]}}, "langevin.step_size must be one of {uniform"),
         ({"variants": {"a": {"settings": {"start.kind": "single"}}}}, "start.kind=single learns the finest grid only"),

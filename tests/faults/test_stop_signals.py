@@ -51,4 +51,4 @@ def test_a_second_signal_ends_the_command_at_once(tmp_path: Path):
     os.kill(process.pid, signal.SIGTERM)
     stopped = finish(process, tmp_path)
     assert stopped.status == 143 and stopped.left == {}
-    assert "Stopped at once; the same command goes on from the newest checkpoint." in stopped.err
+    assert "Stopped at once; the same command goes on from the newest checkpoint, or from the beginning" in stopped.err

@@ -47,6 +47,7 @@ def failure_of(error: Exception) -> RunFailed:
 OUT_OF_MEMORY = OutOfMemoryError(
     "Task was killed.\nMemory on the node (IP: 10.0.0.2, ID: ab) was 15.20GB used / 16.00GB limit (0.95), above it."
 )
+WAY_ON = "The same command goes on from the newest checkpoint, or from the beginning if there is none."
 FAILURES = [
     (OUT_OF_MEMORY, "Memory ran out on a node (15.20 of 16.00 GB were in use), and Ray ended the process that led the"),
     (ControllerError(OUT_OF_MEMORY), "Memory ran out on a node"),
@@ -66,7 +67,7 @@ FAILURES = [
 def test_whatever_fit_raises_is_told_with_the_way_on(error: Exception, said: str):
     text = str(failure_of(error))
     first, *traceback = text.splitlines()
-    assert first.startswith(said) and first.endswith("The same command goes on from the newest checkpoint.")
+    assert first.startswith(said) and first.endswith(WAY_ON)
     assert not traceback or isinstance(error, TrainingFailedError)
 
 
@@ -108,7 +109,7 @@ def test_workers_that_failed_for_good_are_told_with_their_traceback_last():
     with pytest.raises(RunFailed) as failure:
         _follow(trainer(lambda: time.sleep(0.5)), board, None, lambda: False)
     first, *_, last = str(failure.value).splitlines()
-    assert first.endswith("goes on from the newest checkpoint.") and last == failure.value.reason == "ValueError: x"
+    assert first.endswith(WAY_ON) and last == failure.value.reason == "ValueError: x"
 
 
 @pytest.mark.parametrize("is_trial", [False, True])

@@ -23,7 +23,9 @@ from distmgcd.evaluate.frechet import frechet_distance, moments_of
 from distmgcd.evaluate.sheet import as_levels
 from distmgcd.evaluate.swd import pixel_distances
 from distmgcd.evaluation_report import tables_of
+from distmgcd.runs.store import Store
 from distmgcd.scoring.processes import evaluate_run
+from distmgcd.scoring.record import check_writable
 from distmgcd.scoring.request import METRICS, Request
 from distmgcd.scoring.subject import choose
 from distmgcd.training.assess import as_floats
@@ -239,3 +241,18 @@ def test_a_place_that_cannot_be_written_is_one_sentence(command, run: Path, tmp_
     (tmp_path / "run" / "evaluation").write_text("in the way")
     status, _, err = command("evaluate", tmp_path / "run", "--metrics", "swd", "--num", NUM, "--workers", workers)
     assert status == 2 and "cannot be written" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["evaluate", "inpaint", "features", "ood"])
+def test_a_place_that_cannot_be_written_is_found_before_the_work(command, run: Path, tmp_path: Path, name: str):
+    """Nothing is loaded yet: that the run has no checkpoints does not matter."""
+    (tmp_path / "run").mkdir()
+    shutil.copy(run / "config.yaml", tmp_path / "run")
+    (tmp_path / "run" / ("inpainting" if name == "inpaint" else "evaluation")).write_text("in the way")
+    status, out, err = command(name, tmp_path / "run")
+    assert (status, out) == (2, "") and "cannot be written" in err and err.count("\n") == 1
+
+
+def test_looking_whether_results_can_be_written_leaves_nothing_behind(tmp_path: Path):
+    check_writable(Store(str(tmp_path)))
+    assert not list(tmp_path.iterdir())

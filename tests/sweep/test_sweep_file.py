@@ -158,6 +158,12 @@ def test_there_are_sweeps_for_every_knob():
         ("space:\n  langevin.step_size: {unifrom: [1, 2]}\n", 5, "(did you mean 'uniform'?)"),
         ("space:\n  langevin.step_size: {uniform: [2, 1]}\n", 5, "langevin.step_size uniform must go from low to high"),
         ("space:\n  langevin.step_size: 3\n", 5, "langevin.step_size must be one of {uniform"),
+        (
+            "space:\n  langevin.num_steps: {choice: [2, true]}\n",
+            5,
+            "langevin.num_steps must be a whole number from 1 up",
+        ),
+        (STEP + "objective: {metric: swd, sizes: [true]}\n", 6, "sizes must be a list of sizes"),
         ("space: {}\n", 4, "The space is empty"),
         ("space:\n", 4, "space must hold"),
         ("space: [1]\n", 4, "space must hold"),

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny_runs import debug, tiny_config
 
+from distmgcd.errors import UserError
 from distmgcd.evaluate.swd import sliced_wasserstein
+from distmgcd.training import start_lines
+from distmgcd.training.assemble import open_held_out_images, open_training_images
 from distmgcd.training.start_lines import too_few
 
 
@@ -27,7 +31,32 @@ def test_how_many_images_there_are_and_why_so_many_are_held_out(tmp_path: Path):
 def test_a_validation_part_is_said_to_be_one(tmp_path: Path):
     images, *_ = lines_of(tmp_path, "data.validation=0.25")
     why = "data.validation=0.25 keeps a part of 'train' out, in place of 'test'"
-    assert images == f"Images: 1,078 to learn from, 360 held out ({why})."
+    assert images.startswith(f"Images: 1,078 to learn from, 360 held out ({why}). Not used: test (359 images); splits")
+
+
+@pytest.mark.parametrize("changes", [["data.held_out=train"], ["data.split=test"], ["data.held_out=training"]])
+def test_the_split_that_is_learned_from_is_not_the_one_that_is_held_out(tmp_path: Path, changes: list[str]):
+    with pytest.raises(UserError, match=r"^data\.split and data\.held_out must differ, but .*; name another split"):
+        debug(tmp_path, *changes)
+
+
+def test_a_run_that_was_begun_with_one_split_for_both_still_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as as_before:
+        as_before.setattr(start_lines, "check_different_splits", lambda *_: None)
+        debug(tmp_path, "data.held_out=train", "learning.decay_updates=3")
+    longer = debug(tmp_path, "data.held_out=train", "learning.decay_updates=3", "learning.num_updates=7")
+    assert longer["update"] == 7
+
+
+def test_a_split_that_nobody_asked_for_is_said_to_be_unused(tmp_path: Path):
+    for name, num in {"train": 8, "val": 3, "test": 4}.items():
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(num):
+            Image.new("L", (8, 8), 10 * number).save(tmp_path / "set" / name / f"{number}.png")
+    path = f"data.path={tmp_path / 'set'}"
+    config = tiny_config(path)
+    images, held_out = open_training_images(config), open_held_out_images(config)
+    assert next(start_lines.start_lines(config, images, held_out)).endswith(" Not used: val (3 images).")
 
 
 @pytest.mark.parametrize(("num_updates", "words"), [(20, "rises over the first 2."), (6, "so there is none.")])
