@@ -44,10 +44,6 @@ _HOMES = {
 }
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'distmgcd' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -193,7 +193,6 @@ def test_debug_mode_runs_where_ray_and_typer_are_not_installed(tmp_path: Path):
 
 def test_functions_of_the_package_stay_functions_whatever_has_been_imported():
     """A subpackage of the same name would take a function's place as soon as anything imports it."""
-    assert set(distmgcd.__all__) <= set(dir(distmgcd))
     assert not [name for name in distmgcd.__all__ if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()]
 
 

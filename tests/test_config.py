@@ -329,13 +329,6 @@ def test_defaults_are_within_their_own_rules():
     assert isinstance(make_config(MINIMAL), Config)
 
 
-@pytest.mark.parametrize("path", ["learning.num_updates", "langevin.step_size", "seed", "data.noise"])
-@pytest.mark.parametrize("value", ["true", "false"])
-def test_true_and_false_are_no_numbers(path: str, value: str):
-    text = sentence(f"{path}={value}")
-    assert text.startswith(f"{path} must be ") and f"but is {value.title()}" in text
-
-
 def test_falling_noise_falls_over_the_whole_climb_or_over_the_grids_that_ask_for_it():
     def cooling(*changes: str) -> list[tuple[float, float]]:
         return [settings.cooling for settings in make_langevin(tiny_config("langevin.num_steps=[3,2]", *changes))]
