@@ -43,7 +43,7 @@ def _in_place_of(error: Exception) -> str | None:
     known = {flag for param in params for flag in (*param.opts, *param.secondary_opts)}
     if (instead := instead_of(name)) and known.issuperset(re.findall(r"--[\w-]+", instead)):
         return f"{error.ctx.info_name} has no option {option}: {instead}."
-    if not error.possibilities and (setting := called(name)):
+    if setting := called(name):
         return f"{error.ctx.info_name} has no option {option}; settings have no dashes: give {setting}=VALUE."
     return None
 

@@ -11,7 +11,7 @@ from distmgcd.config.words import Rule
 def _not_a_boolean(value: Any) -> Any:
     """Python and pydantic take true for 1."""
     if isinstance(value, bool):
-        raise PydanticCustomError("no_number", "true and false are no numbers")  # the sentence is made of the Rule
+        raise PydanticCustomError("no_number", "must be a number")  # the sentence is made of the Rule
     return value
 
 
