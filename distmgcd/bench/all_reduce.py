@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from distmgcd.bench.timing import wait
 from distmgcd.bench.update_time import Link
+from distmgcd.training.ranks import be_one_of_many
 
 _SMALL = 4  # bytes: all latency
 _NUM_TIMES = 30
@@ -41,13 +42,13 @@ def main(num_bytes: int) -> None:
     device = torch.device("cuda", rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
-    try:
+
+    def work() -> None:
         times = _least_seconds([_SMALL, num_bytes], device)
         if rank == 0:
             print(json.dumps(times))
-    finally:
-        dist.destroy_process_group()
+
+    be_one_of_many(work, "nccl" if on_gpu else "gloo")
 
 
 def _least_seconds(sizes: Sequence[int], device: torch.device) -> list[float]:

@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from distmgcd.environment import threads_asked_for, usable_cpus
@@ -22,6 +21,7 @@ from distmgcd.scoring.evaluation import Tell, measure, silent
 from distmgcd.scoring.record import check_writable
 from distmgcd.scoring.request import Request
 from distmgcd.scoring.subject import open_subject
+from distmgcd.training.ranks import be_one_of_many
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, choose_device
 
 _LOOK_EVERY_S = 0.2
@@ -95,17 +95,18 @@ def _one_of_many(
     torch.set_num_threads(max(1, (threads_asked_for() or usable_cpus()) // num_workers))
     device = torch.device(kind, rank % torch.cuda.device_count()) if kind == "cuda" else torch.device(kind)
     # What is merged is on the CPU, so gloo serves GPUs, too; a file is the meeting place, so no port can collide.
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_workers)
-    try:
+
+    def work() -> None:
         worker = ProcessGroupWorker(device)
         record = measure(open_subject(run, request, device), worker, told.put if rank == 0 else silent)
         if rank == 0:
             (Path(folder) / "record.json").write_text(strict_json.dumps(record))
+
+    try:
+        be_one_of_many(work, "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_workers)
     except UserError as error:
         (Path(folder) / "mistake").write_text(str(error))
         raise SystemExit(1) from None
-    finally:
-        dist.destroy_process_group()
 
 
 def _why(folder: Path, error: Exception) -> UserError:

@@ -9,10 +9,10 @@ import os
 import sys
 
 import torch
-import torch.distributed as dist
 
 from distmgcd.runs.run import Run
 from distmgcd.training.loop import train
+from distmgcd.training.ranks import be_one_of_many
 from distmgcd.training.worker import ProcessGroupWorker
 
 
@@ -22,12 +22,12 @@ def main(path: str) -> None:
     device = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
     if use_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if use_gpu else "gloo")
-    try:
+
+    def work() -> None:
         run = Run.open(path)
         train(run.config(), ProcessGroupWorker(device), run)
-    finally:
-        dist.destroy_process_group()
+
+    be_one_of_many(work, "nccl" if use_gpu else "gloo")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from small_models import BETAS, method, random_pixels, small_learner, small_model
 from torch import Tensor
@@ -15,6 +14,7 @@ from distmgcd.core import overlap
 from distmgcd.core.ahead import Ahead
 from distmgcd.core.langevin import run_chain
 from distmgcd.core.learning import METRICS, Learner, learn
+from distmgcd.training.ranks import be_one_of_many
 from distmgcd.training.watchdog import Watchdog
 from distmgcd.training.worker import ProcessGroupWorker
 
@@ -51,9 +51,9 @@ def train(learner: Learner, share: slice, weight: float = 1.0, *, way: str = "")
 def run_rank(rank: int, num_ranks: int, folder: str) -> None:
     """What each process does. A file is the meeting place, so that no port can collide."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=num_ranks)
     even, uneven = slice(4 * rank, 4 * rank + 4), slice(5 * rank, 5 + 3 * rank)
-    try:
+
+    def work() -> None:
         worker = ProcessGroupWorker(torch.device("cpu"))
         for way in WAYS:
             for norm in (*NORMS, "batch"):
@@ -65,8 +65,8 @@ def run_rank(rank: int, num_ranks: int, folder: str) -> None:
                 learner.model.grids[0].network[0].weight.register_hook(lambda gradient: gradient * torch.nan)
             torch.save(train(learner, even, way=way), f"{folder}/{way}-bad{rank}.pt")
         get_stuck(worker, Path(folder))
-    finally:
-        dist.destroy_process_group()
+
+    be_one_of_many(work, "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=num_ranks)
 
 
 def learner_of(worker: ProcessGroupWorker, way: str, norm: str = "none") -> Learner:

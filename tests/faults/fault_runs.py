@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from ray_runs import finish, held, release, sabotaged, session, start, wait_until
 from tiny_runs import records_of, state_of, tiny_config
@@ -29,13 +28,16 @@ def train_undisturbed(folder: Path, num_workers: int, *changes: str) -> Path:
 
 def _run_rank(rank: int, num_workers: int, folder: str) -> None:
     from distmgcd.training import loop
+    from distmgcd.training.ranks import be_one_of_many
     from distmgcd.training.worker import ProcessGroupWorker
 
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_workers)
-    run = Run.open(f"{folder}/run")
-    loop.train(run.config(), ProcessGroupWorker(torch.device("cpu")), run)
-    dist.destroy_process_group()
+
+    def work() -> None:
+        run = Run.open(f"{folder}/run")
+        loop.train(run.config(), ProcessGroupWorker(torch.device("cpu")), run)
+
+    be_one_of_many(work, "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_workers)
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from distmgcd.evaluate.features import FeatureNetwork
 from distmgcd.scoring.collect import Collected, Wanted, collect
 from distmgcd.scoring.merge import from_first, in_order, own_batches, summed
+from distmgcd.training.ranks import be_one_of_many
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
 
 EVERYTHING = Wanted(projections=True, moments=True, features=True, classes=True, pixels=True)
@@ -51,8 +51,8 @@ def alone(num: int = NUM) -> Collected:
 
 def run_rank(rank: int, num_ranks: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
-    try:
+
+    def work() -> None:
         worker = ProcessGroupWorker(torch.device("cpu"))
         few = in_order(torch.cat([torch.arange(0), *own_batches(3, 4, worker)]), worker)  # one worker has none
         found = {
@@ -63,5 +63,5 @@ def run_rank(rank: int, num_ranks: int, folder: str) -> None:
             "of_one_batch": collected(worker, num=BATCH),
         }
         torch.save(found, Path(folder) / f"found{rank}")
-    finally:
-        dist.destroy_process_group()
+
+    be_one_of_many(work, "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)

@@ -3,22 +3,22 @@
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from captured import captured_ends
 
 from distmgcd.runs.run import Run
 from distmgcd.training import loop
+from distmgcd.training.ranks import be_one_of_many
 from distmgcd.training.worker import ProcessGroupWorker
 
 
 def run_rank(rank: int, num_ranks: int, folder: str, names: tuple[str, ...]) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
-    try:
+
+    def work() -> None:
         for name in names:
             run = Run.open(f"{folder}/{name}")
             with captured_ends() as ends:
                 loop.train(run.config(), ProcessGroupWorker(torch.device("cpu")), run)
             torch.save(ends, Path(folder) / f"{name}.{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+
+    be_one_of_many(work, "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)

@@ -14,20 +14,22 @@ from distmgcd.runs.store import Store
 from distmgcd.training import assess, loop
 from distmgcd.training.assemble import make_model, open_held_out_images
 from distmgcd.training.frechet import FrechetDistance
+from distmgcd.training.ranks import be_one_of_many
 from distmgcd.training.stop import Request
 from distmgcd.training.worker import ProcessGroupWorker, Worker
 
 
 def run_rank(rank: int, num_ranks: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
-    try:
-        everything(Path(folder), rank)
-    except BaseException:
-        traceback.print_exc()
-        raise
-    finally:
-        dist.destroy_process_group()
+
+    def work() -> None:
+        try:
+            everything(Path(folder), rank)
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+    be_one_of_many(work, "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
 
 
 def everything(folder: Path, rank: int) -> None:

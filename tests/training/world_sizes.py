@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from distmgcd.config import Config, load_config
 from distmgcd.core.learning import Learned
 from distmgcd.runs.run import Run
 from distmgcd.training import loop, state
+from distmgcd.training.ranks import be_one_of_many
 from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
 
 PRESET = "learning.global_batch_size=64"  # as digits has it; smaller batches magnify rounding more
@@ -55,12 +55,12 @@ def config_of(name: str) -> Config:
 def run_rank(rank: int, num_ranks: int, folder: str, names: tuple[str, ...]) -> None:
     """A file is the meeting place, so that no port can collide."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
-    try:
+
+    def work() -> None:
         for name in names:
             train(Path(folder), name, ProcessGroupWorker(torch.device("cpu")))
-    finally:
-        dist.destroy_process_group()
+
+    be_one_of_many(work, "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
 
 
 def train(folder: Path, name: str, worker: Worker | None = None, *, one_ulp: int | None = None) -> None:
