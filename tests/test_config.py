@@ -13,7 +13,7 @@ from distmgcd.config import PAPER_LAYERS, Config, load_config, make_config, pres
 from distmgcd.config.paths import annotation_of
 from distmgcd.config.words import type_of
 from distmgcd.errors import UserError
-from distmgcd.training.assemble import make_langevin
+from distmgcd.training.assemble import make_langevin, make_sampling_langevin
 
 MINIMAL = {"data": {"path": "sklearn:digits", "channels": 1}, "grids": {"sizes": [2, 8]}}
 
@@ -336,3 +336,9 @@ def test_falling_noise_falls_over_the_whole_climb_or_over_the_grids_that_ask_for
     assert cooling() == [(1.0, 1.0)] * 2
     assert cooling("langevin.noise=falling") == [(1.0, 0.5), (0.25, 0.0)]
     assert cooling("langevin.noise=[constant, falling]") == [(1.0, 1.0), (0.25, 0.0)]
+
+
+def test_the_noise_of_samples_has_a_factor_of_its_own_at_every_grid():
+    config = tiny_config("langevin.temperature=[4.0,1.0]", "langevin.sample_noise=[0.5,0]")
+    assert [settings.temperature for settings in make_langevin(config)] == [4.0, 1.0]
+    assert [settings.temperature for settings in make_sampling_langevin(config)] == [1.0, 0.0]

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from distmgcd import __version__
+from distmgcd.config.schema import Config, LangevinSettings
 from distmgcd.errors import UserError
 from distmgcd.runs.run import Run
 from distmgcd.runs.store import Store
@@ -113,8 +114,15 @@ def identity_of_model(run: Run, trained: TrainedModel) -> dict[str, Any]:
         "weights_sha256": trained.checksum,
         "steps": dict(zip(map(str, config.grids.sizes), config.per_grid("langevin.num_steps"), strict=True)),
         **{key: config.per_grid(f"langevin.{key}") for key in ("step_size", "temperature", "clamp")},
+        **_changed_noise(config),
         "versions": {"distmgcd": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
+
+
+def _changed_noise(config: Config) -> dict[str, Any]:
+    """Settings of the chains' noise; none where they are at their defaults, which older records do not know."""
+    found = {key: config.per_grid(f"langevin.{key}") for key in ("noise", "sample_noise")}
+    return {key: values for key, values in found.items() if set(values) != {getattr(LangevinSettings(), key)}}
 
 
 def is_same(found: Any, identity: dict[str, Any]) -> bool:

@@ -42,7 +42,7 @@ def make_model(config: Config) -> MultiGridEnergy:
 
 
 def make_langevin(config: Config) -> list[Langevin]:
-    """How the chains of every grid move, coarse to fine."""
+    """How the chains of training move at every grid, coarse to fine."""
     keys = ("num_steps", "step_size", "temperature", "clamp")
     settings = [Langevin(*values) for values in zip(*(config.per_grid(f"langevin.{key}") for key in keys), strict=True)]
     total, done = sum(of_grid.num_steps for of_grid in settings), 0
@@ -53,6 +53,15 @@ def make_langevin(config: Config) -> list[Langevin]:
             settings[grid] = settings[grid]._replace(cooling=(left[0], left[1]))
         done += num_steps
     return settings
+
+
+def make_sampling_langevin(config: Config) -> list[Langevin]:
+    """How the chains of samples move: as those of training, their noise times langevin.sample_noise."""
+    factors = config.per_grid("langevin.sample_noise")
+    return [
+        of_grid._replace(temperature=of_grid.temperature * factor**2)
+        for of_grid, factor in zip(make_langevin(config), factors, strict=True)
+    ]
 
 
 def make_walker(config: Config) -> Walker:

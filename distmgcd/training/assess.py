@@ -12,7 +12,7 @@ from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.synthesis import StartDistribution, draw_samples
 from distmgcd.data import ImageSet, shard
 from distmgcd.evaluate.swd import pixel_distances
-from distmgcd.training.assemble import make_langevin, make_walker
+from distmgcd.training.assemble import make_sampling_langevin, make_walker
 from distmgcd.training.worker import Worker
 
 
@@ -58,7 +58,7 @@ def sample_in_batches(
     device: torch.device,
 ) -> list[Tensor]:
     """The samples of the given numbers at every grid, a batch at a time so that memory stays bounded."""
-    how = {"sizes": config.grids.sizes, "langevin": make_langevin(config), "walker": make_walker(config)}
+    how = {"sizes": config.grids.sizes, "langevin": make_sampling_langevin(config), "walker": make_walker(config)}
     batches = [
         draw_samples(model, starts, batch, seed=seed, start=config.start.of_samples, device=device, **how)
         for batch in samples.split(config.learning.block_size or config.learning.global_batch_size)
@@ -109,6 +109,11 @@ def start_distribution(images: ImageSet, *, rows_at_once: int = 1024) -> StartDi
     return StartDistribution.of(torch.from_numpy(np.concatenate(means)))
 
 
+def _of_noise(config: Config) -> str:
+    factors = config.per_grid("langevin.sample_noise")
+    return "" if set(factors) == {1.0} else f", noise times {factors}"
+
+
 def protocol(config: Config, images: ImageSet, held_out: ImageSet) -> dict[str, str]:
     """What distances were measured on, in words."""
     num_samples, num_draws = config.evaluate.num_samples, config.evaluate.num_draws
@@ -119,7 +124,7 @@ def protocol(config: Config, images: ImageSet, held_out: ImageSet) -> dict[str, 
         f"{list(config.evaluation_sizes)}, 512 directions, pixels in [-1, 1]",
         "draws": f"mean and standard deviation over {num_draws} draws, all against the same reference",
         "samples": f"{num_samples} fresh chains a draw {start[config.start.of_samples]}, averaged weights, "
-        f"{config.per_grid('langevin.num_steps')} steps a grid",
+        f"{config.per_grid('langevin.num_steps')} steps a grid{_of_noise(config)}",
         **({"bank": bank} if config.start.kind == "persistent" else {}),
         "reference": f"{min(num_samples, len(held_out))} images of {held_out.name}",
         "data": f"{min(num_samples, len(images))} random images a draw of {images.name}",

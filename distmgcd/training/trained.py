@@ -16,7 +16,7 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.run import Run
-from distmgcd.training.assemble import make_langevin, make_model, make_walker
+from distmgcd.training.assemble import make_model, make_sampling_langevin, make_walker
 from distmgcd.training.assess import sample_in_batches
 from distmgcd.training.run_images import with_data
 
@@ -65,7 +65,7 @@ class TrainedModel:
         _check_images(images, channels=config.data.channels, size=config.image_size)
         _check_hidden(hidden, num=len(images), size=config.image_size)
         indices = torch.arange(len(images)) if indices is None else indices
-        how = {"sizes": config.grids.sizes, "langevin": make_langevin(config), "walker": make_walker(config)}
+        how = {"sizes": config.grids.sizes, "langevin": make_sampling_langevin(config), "walker": make_walker(config)}
         batch_size, start = config.learning.block_size or config.learning.global_batch_size, config.start.of_samples
         parts = zip(*(values.split(batch_size) for values in (images, hidden, indices)), strict=True)
         filled = [

@@ -1,5 +1,6 @@
 """A trained run, loaded and sampled from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_the_averaged_weights_draw_the_samples(trained, run: Path):
         drawn[file] = draw_samples(model, found.starts(), torch.arange(4), **args)[-1]
     torch.testing.assert_close(trained.sample(4), drawn["ema.safetensors"].clamp(-1, 1), rtol=1e-5, atol=1e-6)
     assert (trained.sample(4) - drawn["model.safetensors"]).abs().max() > 1e-3
+
+
+def test_samples_are_drawn_with_their_own_noise(trained):
+    quiet = trained.config.langevin.model_copy(update={"sample_noise": 0.0})
+    model = replace(trained, config=trained.config.model_copy(update={"langevin": quiet}))
+    still = trained.config.langevin.model_copy(update={"temperature": 0.0})
+    expected = replace(trained, config=trained.config.model_copy(update={"langevin": still}))
+    assert torch.equal(model.sample(4), expected.sample(4))
+    assert not torch.equal(model.sample(4), trained.sample(4))
 
 
 def test_starts_are_those_of_the_training_images(trained):
