@@ -22,6 +22,8 @@ from distmgcd.runs.pretrained import folder_of, is_pretrained
 
 
 class Store:
+    read_only = False  # true of a pretrained model
+
     def __init__(self, location: str):
         """location: a local path (absolute or relative), a URI, or `pretrained:NAME`.
 
