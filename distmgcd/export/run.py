@@ -5,7 +5,9 @@
                                   state.json          says that it is an exported model, and of which weights
     OUT/card.md  data.json  result.json  config.yaml  what it is; no path of the machine that it was trained on
 
-Rounding to fp16 moves a weight by at most 2^-11 of its size (or 2^-25), less than the 2^-9 of chains in bf16.
+Rounding to fp16 moves a weight by at most 2^-11 of its size (or by 2^-25), less than the 2^-9 that chains in bf16 round
+it by. Chains magnify any rounding, so a sample may come out otherwise, as it does on another kind of CPU; the
+distribution of samples stays.
 """
 
 import hashlib
