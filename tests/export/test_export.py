@@ -166,7 +166,9 @@ def test_the_best_or_an_earlier_checkpoint_is_exported_without_the_result_of_the
 
 
 def test_persistent_chains_are_left_out_and_that_is_said(command, tmp_path: Path):
-    debug(tmp_path, "start.kind=persistent", "data.validation=0.97", "learning.num_updates=2", "evaluate.untrained=false")
+    debug(
+        tmp_path, "start.kind=persistent", "data.validation=0.97", "learning.num_updates=2", "evaluate.untrained=false"
+    )
     status, out, _ = command("export", tmp_path / "run", "--out", tmp_path / "out")
     assert status == 0 and "The persistent chains are left out" in out
     trained = distmgcd.load(str(tmp_path / "out"), device="cpu")
