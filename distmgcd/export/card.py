@@ -115,6 +115,9 @@ def _machine(state: dict[str, Any]) -> str:
 
 def _measured(facts: Facts) -> Iterator[str]:
     yield "## Measured\n"
+    if not (facts.result or facts.evaluations):
+        yield "Nothing was measured at this checkpoint.\n"
+        return
     yield "By the weights before they were rounded to half precision; smaller distances are better."
     if facts.result:
         yield "\nAt the end of training:\n"

@@ -81,7 +81,10 @@ def _notes(facts: Facts) -> Iterator[str]:
             "the model gives --data PATH."
         )
     if facts.result is None and not facts.evaluations:
-        yield "Nothing was measured at this checkpoint, so the card has no figures; `distmgcd evaluate` the run first."
+        yield (
+            "Nothing was measured at this checkpoint, so the card has no figures; `distmgcd evaluate` the run "
+            f"with --checkpoint {facts.progress.update} first."
+        )
 
 
 def _files(facts: Facts, card: str) -> dict[str, bytes]:
