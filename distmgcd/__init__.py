@@ -1,6 +1,7 @@
 """Multi-grid energy-based ConvNets, trained by MCMC on one process or a cluster.
 
-    distmgcd.load(run).sample(64, seed=0)        fresh samples of a trained run
+    distmgcd.load(run).sample(64, seed=0)        fresh samples of a trained run, or of "pretrained:digits"
+    distmgcd.export_run(run, out)                a trained model as a small folder, to give away
     distmgcd.load_config("digits", [...])        a preset with changes
     distmgcd.train(config, storage_path, name)   train on Ray; distmgcd.debug does the same in this process
     distmgcd.train(..., start_from=run)          a new run that starts with another run's weights (or StartFrom(...))
@@ -20,6 +21,7 @@ __all__ = [
     "UserError",
     "debug",
     "evaluate_run",
+    "export_run",
     "inpaint_run",
     "load",
     "load_config",
@@ -34,6 +36,7 @@ _HOMES = {
     "UserError": "distmgcd.errors",
     "debug": "distmgcd.launch",
     "evaluate_run": "distmgcd.scoring.processes",
+    "export_run": "distmgcd.export.run",
     "inpaint_run": "distmgcd.scoring.inpainting",
     "load": "distmgcd.training.trained",
     "load_config": "distmgcd.config",

@@ -17,7 +17,7 @@ def tables_of(record: dict[str, Any]) -> list[Table | str]:
         f"(seed {identity['seed']}) against as many held-out images; distances of fewer images are larger"
     )
     shown: list[Table | str] = []
-    if rows := [row for name, of in _ROWS.items() if name in results for row in of(results[name])]:
+    if rows := list(rows_of(results)):
         shown.append(_table(title, ("", "samples", "data"), rows))
     if "chains" in results:
         shown.append(_table_of_chains(results["chains"]))
@@ -25,6 +25,13 @@ def tables_of(record: dict[str, Any]) -> list[Table | str]:
     if not_finite:
         shown.append(f"{not_finite} of the samples are not finite; where they are not, they count as black.")
     return shown
+
+
+def rows_of(results: dict[str, Any]) -> Iterator[Row]:
+    """(what, of samples, of data) of every metric but chains, as words."""
+    for name, of in _ROWS.items():
+        if name in results:
+            yield from of(results[name])
 
 
 def what_is_new(record: dict[str, Any]) -> dict[str, Any]:

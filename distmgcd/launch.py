@@ -128,6 +128,11 @@ def claimed(
 
     config = with_absolute_path(config)
     run = Run.at(storage_path, name)
+    if checkpoint.is_exported(run.store):
+        raise UserError(
+            f"{run.store.location} is an exported model: it has no optimiser to go on with; "
+            f"--from {run.store.location} --name NEW trains a new run that begins with its weights."
+        )
     run.check_settings(config)  # before its images: with other settings these may not be had at all
     images, held_out = _open_images(config, num_workers, run)
     with lock.held(run.store):

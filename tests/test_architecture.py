@@ -29,7 +29,7 @@ LADDER = (
     {"launch"},
     {"tuning", "comparison"},
     {"bench", "display", "evaluation_report", "classification_report", "replay_report"},
-    {"sweep_display"},
+    {"sweep_display", "export"},
     {"cli"},
 )
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "training": {"torch", "numpy", "PIL", "yaml"},
     "launch": {"torch"},
     "scoring": {"torch", "numpy", "sklearn"},
+    "export": {"torch", "safetensors", "yaml"},
     "sweep": {"yaml", "optuna", "rich", "pyarrow", "PIL"},
     "tuning": {"torch"},
     "comparison": {"torch", "pydantic"},

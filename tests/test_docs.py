@@ -27,6 +27,7 @@ READ = (".md", ".py", ".yaml", ".toml", ".sh", ".sbatch")
 MADE = {
     *(
         "config.yaml",
+        "card.md",
         "data.json",
         "origin.json",
         "metrics.jsonl",

@@ -30,6 +30,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 MISTAKES = [
     (["sample", "runs/digits"], "A job must be one of train, tune"),
+    (["evaluate", "pretrained:digits"], "--out runs/pretrained-NAME is a folder of this machine"),
+    (["evaluate", "/shared/runs/digits", "--out", "results"], "--out results is a folder of this machine"),
     (["train", "digts", *STORAGE], "did you mean 'digits'?"),
     (["train", "digits", "langevin.num_stps=3", *STORAGE], "did you mean 'langevin.num_steps'?"),
     (["train", "digits", "--workers", "0", *STORAGE], "--workers must be at least 1"),
@@ -148,3 +150,9 @@ def test_ctrl_c_asks_a_person_and_leaves_the_job_where_there_is_none(
     said = capsys.readouterr().err
     assert end.value.code == status and cluster.stopped == stopped
     assert said.startswith("distmgcd: Job a goes on. " if not stopped else "distmgcd: Job a stopped"), said
+
+
+def test_a_pretrained_model_may_be_named_for_it_goes_with_the_package(folder: Path):
+    job = read_job_command(["evaluate", "pretrained:digits", "--out", "/shared/results"], folder=folder)
+    assert job.arguments[1] == "pretrained:digits"
+    read_job_command(["train", "digits", "--from", "pretrained:digits", *STORAGE], folder=folder)

@@ -90,7 +90,7 @@ Name = Annotated[
 StoragePath = Annotated[
     str, typer.Option(help="The folder of all runs: a local path or a URI such as s3://BUCKET/PATH.")
 ]
-RunFolder = Annotated[str, typer.Argument(help="The folder of a run, as `distmgcd train` printed it.")]
+RunFolder = Annotated[str, typer.Argument(help="The folder of a run, or pretrained:NAME.")]
 Checkpoint = Annotated[
     str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
 ]
@@ -98,6 +98,12 @@ Weights = Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over upda
 DataOfRun = Annotated[
     str | None,
     typer.Option("--data", metavar="PATH", help="Where the run's images are now.", show_default="its data.path"),
+]
+ResultsFolder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER", help="The folder for results.", show_default="RUN; of pretrained:NAME runs/pretrained-NAME"
+    ),
 ]
 Gpu = Annotated[bool | None, typer.Option("--gpu/--cpu", show_default="a GPU where there is one")]
 WaitForResources = Annotated[

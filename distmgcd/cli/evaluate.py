@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all, say
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, ResultsFolder, RunFolder, Weights, app, fail, print_all, say
 
 
 @app.command()
@@ -28,6 +28,7 @@ def evaluate(
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
     data: DataOfRun = None,
+    out: ResultsFolder = None,
     gpu: Gpu = None,
 ) -> None:
     """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""
@@ -43,6 +44,7 @@ def evaluate(
         checkpoint=checkpoint,
         weights=weights,
         data=data,
+        out=out,
     )
     say(f"Measuring {run}. Loading torch and the images ...")
     from distmgcd.evaluation_report import line_of_file, tables_of, what_is_new

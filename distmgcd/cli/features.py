@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all, say
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, ResultsFolder, RunFolder, Weights, app, fail, print_all, say
 
 
 @app.command()
@@ -26,6 +26,7 @@ def features(
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
     data: DataOfRun = None,
+    out: ResultsFolder = None,
     gpu: Gpu = None,
 ) -> None:
     """Classify by a run's features and few labels: error beside raw pixels, random networks and other runs."""
@@ -44,6 +45,7 @@ def features(
         checkpoint=checkpoint,
         weights=weights,
         data=data,
+        out=out,
     )
     try:
         record = classify_run(run, protocol, against=against or (), use_gpu=gpu, tell=say)
@@ -66,6 +68,7 @@ def ood(
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
     data: DataOfRun = None,
+    out: ResultsFolder = None,
     gpu: Gpu = None,
 ) -> None:
     """How well the energy of a run tells other images, noise and constant ones from held-out images (AUROC)."""
@@ -82,6 +85,7 @@ def ood(
         checkpoint=checkpoint,
         weights=weights,
         data=data,
+        out=out,
         use_gpu=gpu,
     )
     print_all(*table_of_ood(record))

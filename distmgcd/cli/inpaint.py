@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, RunFolder, Weights, app, fail, print_all, say
+from distmgcd.cli.common import Checkpoint, DataOfRun, Gpu, ResultsFolder, RunFolder, Weights, app, fail, print_all, say
 from distmgcd.errors import UserError
 
 
@@ -33,6 +33,7 @@ def inpaint(
     checkpoint: Checkpoint = "newest",
     weights: Weights = "ema",
     data: DataOfRun = None,
+    out: ResultsFolder = None,
     gpu: Gpu = None,
 ) -> None:
     """Hide a part of images and fill it by chains that move only that; error and PSNR beside simple fills."""
@@ -54,6 +55,7 @@ def inpaint(
         checkpoint=checkpoint,
         weights=weights,
         data=data,
+        out=out,
         **kinds,
     )
     try:

@@ -94,9 +94,13 @@ def _with_files(job: JobCommand, files: Mapping[str, str | None]) -> JobCommand:
 
 def _read_other(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
     """evaluate RUN ...: all it reads is on the cluster."""
-    run = str(params.get("run") or "")
+    from distmgcd.runs.pretrained import is_pretrained
+
+    run, out = str(params.get("run") or ""), params.get("out")
     if run:
         check_on_cluster("The run", run)
+    if isinstance(out, str) or (is_pretrained(run) and "out" in params and out is None):
+        check_on_cluster("--out", out or "runs/pretrained-NAME")
     return JobCommand(arguments, run, Path(run).name or arguments[0])
 
 
@@ -129,8 +133,10 @@ def _check_data(path: str) -> None:
 
 
 def check_on_cluster(what: str, path: str) -> None:
-    """Raise UserError if a path can only mean something on this machine."""
-    if "://" not in path and not Path(path).is_absolute():
+    """Raise UserError if a path can only mean something on this machine. Pretrained models go with the package."""
+    from distmgcd.runs.pretrained import is_pretrained
+
+    if not is_pretrained(path) and "://" not in path and not Path(path).is_absolute():
         raise UserError(
             f"{what} {path} is a folder of this machine, which the cluster does not see; give a folder that all its "
             "nodes share by its whole path, such as /shared/runs, or a URI such as s3://BUCKET/PATH."

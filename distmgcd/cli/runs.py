@@ -2,12 +2,15 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distmgcd.cli.common import Checkpoint, Gpu, RunFolder, app, fail, say, writable
 from distmgcd.errors import UserError
+
+if TYPE_CHECKING:
+    from distmgcd.config import Config
 
 
 @app.command()
@@ -32,14 +35,17 @@ def sample(
     say(f"{'Reading persistent chains' if bank else f'Drawing {num} samples'} of {run} ...")
     from distmgcd.data.samples import write_npz, write_parquet
     from distmgcd.evaluate.sheet import save_sheet, to_levels
+    from distmgcd.runs.run import Run
     from distmgcd.training.trained import load
     from distmgcd.training.worker import choose_device
 
     trained = load(run, which=checkpoint, device=choose_device(gpu))
+    if title := Run.open(run).title():
+        say(title)
     if bank and trained.bank is None:
         raise UserError(
-            f"--bank shows persistent chains, but the run {run} has none (start.kind={trained.config.start.kind}); "
-            "leave it out for fresh samples."
+            f"--bank shows persistent chains, but the run {run} has none ({_why_no_bank(trained.config)}); leave it "
+            "out for fresh samples."
         )
     images = trained.bank[:num] if bank else trained.sample(num, seed=seed)
     with writable(out):
@@ -50,6 +56,11 @@ def sample(
             (write_npz if out.suffix == ".npz" else write_parquet)(pixels, out)
     what = "persistent chains" if bank else "samples"
     say(f"{len(images)} {what} of {run} (update {trained.update}{'' if bank else f', seed {seed}'}): {out}")
+
+
+def _why_no_bank(config: "Config") -> str:
+    kind = config.start.kind
+    return "an exported model leaves them out" if kind == "persistent" else f"start.kind={kind}"
 
 
 @app.command()

@@ -49,7 +49,9 @@ class FeatureScorer:
 
     def read(self, config: Config, way: Sampling | None) -> InFeatures | None:
         """What was measured of this run's samples, or of its bank (way None); None if that has not been done."""
-        found = read_record(Run.open(self.runs.path(config)), f"{self._stem}.json", identity=self._identity(config))
+        found = read_record(
+            Run.open(self.runs.path(config)).store, f"{self._stem}.json", identity=self._identity(config)
+        )
         return found["results"].get(_key(way)) if found else None
 
     def measure(self, config: Config, way: Sampling | None) -> InFeatures:

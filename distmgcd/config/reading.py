@@ -89,6 +89,11 @@ def _read(source: str, chain: tuple[Path, ...]) -> dict[str, Any]:
     if source in preset_names():
         path = PRESETS / f"{source}.yaml"
     elif path.suffix not in (".yaml", ".yml"):
+        if source.startswith("pretrained:"):
+            raise UserError(
+                f"{source} is a trained model, not settings; `distmgcd sample {source}` draws from it, and `distmgcd "
+                f"train PRESET --from {source} --name NEW` begins with its weights."
+            )
         if (path / "config.yaml").is_file():
             raise UserError(f"{source} is the folder of a run; give {path / 'config.yaml'} for a run with its config.")
         raise UserError(

@@ -6,6 +6,8 @@
                            they were measured here
         checksums.json     SHA-256 of each of the above, written last
 
+An exported model (export/run.py) has one checkpoint: averaged weights, starts and state.json, which says so.
+
 Nothing here is pickled, so loading runs no code. The newest good one is used; a damaged one is skipped
 with a warning. Which ones stay: see retention.py.
 """
@@ -34,7 +36,9 @@ from distmgcd.runs.store import Store
 
 FOLDER = "checkpoints"
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "starts.safetensors")
+SAMPLING_FILES = ("ema.safetensors", "starts.safetensors")  # all that sampling needs: what an exported model has
 CHAINS_FILE = "chains.safetensors"  # of a run with persistent chains
+EXPORTED = "exported"  # the key of state.json that says so
 FAMILIES = ("swd", "fd")  # of distances that an evaluation may measure
 # {"swd": {size: sliced Wasserstein distance}, "fd": {its name: Frechet distance}} of fresh samples to held-out images;
 # {} where there was no evaluation.
@@ -68,7 +72,18 @@ class Checkpoint:
     files: dict[str, bytes]
 
     def tensors(self, file: str) -> dict[str, Tensor]:
+        """Raises UserError for a file that an exported model has not."""
+        if file not in self.files and self.is_exported:
+            raise UserError(
+                f"The checkpoint {self.name} is of an exported model, which keeps averaged weights only and no {file}; "
+                "take the averaged ones (ema), or the run that it was exported from."
+            )
         return safetensors.torch.load(self.files[file])
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether it holds only what sampling needs, in half precision."""
+        return EXPORTED in strict_json.loads(self.files["state.json"])
 
     @property
     def measured(self) -> Measured:
@@ -266,6 +281,14 @@ def to_go_on_from(store: Store, warn: Callable[[str], None] = _logger.warning) -
     return found
 
 
+def is_exported(store: Store) -> bool:
+    """Whether the newest checkpoint is that of an exported model. Its checksums are not looked at."""
+    try:
+        return EXPORTED in strict_json.loads(store.read(f"{FOLDER}/{names(store)[-1]}/state.json"))
+    except (IndexError, OSError, ValueError, TypeError):  # none yet, or a damaged one
+        return False
+
+
 def read(store: Store, name: str) -> Checkpoint:
     """Read one checkpoint and verify it. Raises DamagedCheckpoint."""
     files: dict[str, bytes] = {}
@@ -275,9 +298,12 @@ def read(store: Store, name: str) -> Checkpoint:
             files[file] = store.read(f"{FOLDER}/{name}/{file}")
             if _checksum(files[file]) != checksum:
                 raise DamagedCheckpoint(f"the checksum of {file} does not fit")
-        if missing := {*TENSOR_FILES, "state.json"} - checksums.keys():
+        if "state.json" not in checksums:
+            raise DamagedCheckpoint("there is no checksum of state.json")
+        state = strict_json.loads(files["state.json"])
+        if missing := {*(SAMPLING_FILES if EXPORTED in state else TENSOR_FILES)} - checksums.keys():
             raise DamagedCheckpoint(f"there is no checksum of {min(missing)}")
-        progress = Progress(**strict_json.loads(files["state.json"])["progress"])
+        progress = Progress(**state["progress"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
     return Checkpoint(name, progress, files)

@@ -7,6 +7,7 @@ STORAGE/NAME/log/             metrics.jsonl and TensorBoard's files
 STORAGE/NAME/samples.png      fresh samples; result.json: what they measure
 STORAGE/NAME/result_000500.json, samples_000500.png      the same at an earlier end, of a run that was trained past it
 STORAGE/NAME/data.json        which images it is of, see identity.py
+STORAGE/NAME/card.md          of an exported model: what it is, see export/card.py
 STORAGE/NAME/origin.json      of a run that started from another one's weights, see training/origin.py
 """
 
@@ -24,11 +25,12 @@ import yaml
 
 from distmgcd.config import Config, make_config, to_yaml
 from distmgcd.errors import UserError
-from distmgcd.runs import identity, strict_json
+from distmgcd.runs import identity, pretrained, strict_json
 from distmgcd.runs.identity import DataRecord
 from distmgcd.runs.store import Store
 
 METRICS_FILE = "metrics.jsonl"  # in the log
+CARD_FILE = "card.md"
 
 _LONGEST_NAME = 255  # bytes in the name of one file or folder on common file systems
 END_FILES = ("result.json", "samples.png", "pyramid.png")  # what a finished run has
@@ -71,6 +73,7 @@ class Run:
         run = Run(Path(path).name, Store(path))
         if not run._is_there(advice="give the folder that `distmgcd train` printed"):
             near = f" (did you mean runs/{path}?)" if Path("runs", path, "config.yaml").is_file() else ""
+            near = near or (f" (did you mean {pretrained.PREFIX}{path}?)" if path in pretrained.names() else "")
             raise UserError(
                 f"There is no run at {path}{near}: it has no config.yaml; `distmgcd train` prints the path of the run "
                 "it made, and `distmgcd runs FOLDER` lists those in a folder."
@@ -86,6 +89,12 @@ class Run:
             raise UserError(
                 f"The place of a run, {self.store.location}, cannot be looked at ({reason}); {advice}."
             ) from None
+
+    def title(self) -> str | None:
+        """The first line of an exported model's card: what it is, in one line; None of any other run."""
+        if not self.store.exists(CARD_FILE):
+            return None
+        return self.store.read(CARD_FILE).decode().partition("\n")[0].lstrip("# ")
 
     def claim(self, config: Config, data: DataRecord | None = None) -> list[str]:
         """Write what a new run is, or see that this one may go on with the config; returns what a user should know.

@@ -1,9 +1,12 @@
 """The folder of a run, on any file system that pyarrow or fsspec knows: a local path, s3://, gs://, hf://, sftp://, ...
 
+Or `pretrained:NAME`, a model that comes with the package: it is read and never written.
+
 A file is written whole or not at all: under another name and then renamed on a local disk; an object
 store's own writes are already atomic. Whatever goes wrong with a file is an OSError.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,20 +18,25 @@ from pyarrow import fs
 
 from distmgcd.environment import absolute
 from distmgcd.errors import UserError
+from distmgcd.runs.pretrained import folder_of, is_pretrained
 
 
 class Store:
-    def __init__(self, location: str):
-        """location: a local path (absolute or relative) or a URI.
+    read_only = False  # true of a pretrained model
 
-        Raises UserError if neither pyarrow nor fsspec knows it.
+    def __init__(self, location: str):
+        """location: a local path (absolute or relative), a URI, or `pretrained:NAME`.
+
+        Raises UserError if neither pyarrow nor fsspec knows it, or if there is no pretrained model of this name.
         """
-        self.filesystem, self.root = open_filesystem(location)
+        self.read_only = is_pretrained(location)
+        self.filesystem, self.root = open_filesystem(folder_of(location) if self.read_only else location)
         self.location = self.root if self.is_local else location
 
     @property
     def is_local(self) -> bool:
-        return isinstance(self.filesystem, fs.LocalFileSystem)
+        """Whether files may be opened by their path. Those of a pretrained model go by its name instead."""
+        return isinstance(self.filesystem, fs.LocalFileSystem) and not self.read_only
 
     def path(self, name: str) -> str:
         """The whole path of a file in the folder, as a user would write it."""
@@ -59,6 +67,7 @@ class Store:
 
     def write(self, name: str, content: bytes) -> None:
         """Raises OSError; a local file is then as it was before."""
+        self._check_writable()
         path = self._path(name)
         with self._reached():
             self.filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
@@ -79,6 +88,7 @@ class Store:
 
     def rename_folder(self, old: str, new: str) -> None:
         """Local only: an object store has no folders to rename."""
+        self._check_writable()
         os.rename(self._path(old), self._path(new))
         folder = os.open(str(PurePosixPath(self._path(new)).parent), os.O_RDONLY)
         try:
@@ -87,14 +97,21 @@ class Store:
             os.close(folder)
 
     def delete(self, name: str) -> None:
+        self._check_writable()
         if self.exists(name):
             with self._reached():
                 self.filesystem.delete_file(self._path(name))
 
     def delete_folder(self, name: str) -> None:
+        self._check_writable()
         if self.exists(name):
             with self._reached():
                 self.filesystem.delete_dir(self._path(name))
+
+    def _check_writable(self) -> None:
+        """Raises OSError."""
+        if self.read_only:
+            raise OSError(errno.EROFS, "a pretrained model is never written")
 
     def _path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}" if name else self.root

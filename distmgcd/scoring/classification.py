@@ -36,7 +36,7 @@ from distmgcd.scoring.label_subsets import (
     label_subset,
     labelled_rows,
 )
-from distmgcd.scoring.record import check_writable
+from distmgcd.scoring.record import check_writable, results_of
 from distmgcd.scoring.representations import Representation, load_others, of_pixels, of_random_networks, of_trained
 from distmgcd.training.run_images import images_of
 from distmgcd.training.trained import TrainedModel, Weights, load
@@ -58,6 +58,7 @@ class Protocol:
     checkpoint: str = "newest"  # of the run; of others the newest
     weights: Weights = "ema"
     data: str | None = None  # where the images of all runs are; None: at their data.path
+    out: str | None = None  # the folder for results; None: the run's (record.results_of)
 
 
 def parse_labels(text: str) -> tuple[int, ...]:
@@ -96,7 +97,8 @@ def classify_run(
     """
     protocol = protocol or Protocol()
     opened, how = Run.open(run), {"weights": protocol.weights, "data": protocol.data}
-    check_writable(opened.store)
+    results = results_of(opened, protocol.out)
+    check_writable(results)
     trained = load(run, which=protocol.checkpoint, device=choose_device(use_gpu), **how)
     images, held_out = (images_of(opened, trained.config, which) for which in ("images", "held_out"))
     for each in (images, held_out):
@@ -106,13 +108,13 @@ def classify_run(
     others = load_others(list(against), (images, held_out), run, device=trained.device, **how)
     identity = _identity(trained, images, held_out, protocol)
     file_name = _file_name(trained, protocol)
-    record = read_record(opened, file_name, identity=identity) or {"identity": identity, "methods": {}}
+    record = read_record(results, file_name, identity=identity) or {"identity": identity, "methods": {}}
     experiment = _Experiment(images, held_out, protocol, trained.device, tell)
-    file = write_record(opened, file_name, record)
+    file = write_record(results, file_name, record)
     for method in _methods(trained, opened.name, others, protocol):
         entry = _entry(record, method)
         for _ in experiment.fill(method, entry):
-            file = write_record(opened, file_name, record)
+            file = write_record(results, file_name, record)
     return {**record, "file": file}
 
 

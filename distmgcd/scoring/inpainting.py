@@ -29,7 +29,7 @@ from distmgcd.evaluate.mask_file import read_mask
 from distmgcd.evaluate.strip import Row, Strip, save_strips
 from distmgcd.runs.run import Run
 from distmgcd.scoring.evaluation import Tell, silent
-from distmgcd.scoring.record import check_writable, identity_of_model, write_record
+from distmgcd.scoring.record import check_writable, identity_of_model, results_of, write_record
 from distmgcd.scoring.subject import choose
 from distmgcd.training.assess import as_floats
 from distmgcd.training.run_images import images_of
@@ -55,6 +55,7 @@ class InpaintRequest:
     checkpoint: str = "newest"
     weights: Weights = "ema"
     data: str | None = None  # where the run's own images are; None: at its data.path
+    out: str | None = None  # the folder for results; None: the run's (record.results_of)
 
 
 def inpaint_run(
@@ -63,7 +64,8 @@ def inpaint_run(
     """Fill masked images by the run at this path; returns what its file in RUN/inpainting holds. Raises UserError."""
     start, request = time.perf_counter(), request or InpaintRequest()
     opened, device = Run.open(run), choose_device(use_gpu)
-    check_writable(opened.store, FOLDER)
+    place = results_of(opened, request.out)
+    check_writable(place, FOLDER)
     models = {"run": load(run, which=request.checkpoint, device=device, weights=request.weights, data=request.data)}
     config = models["run"].config
     for key, path in _others(request).items():
@@ -105,7 +107,7 @@ def inpaint_run(
     stem = [models["run"].checkpoint, request.weights, f"n{len(truth)}", f"seed{request.seed}"]
     if request.images is not None:
         stem.append(images.fingerprint[:8])
-    return write_record(opened.store, f"{FOLDER}/{'-'.join(stem)}", identity, results, measured, sheets)
+    return write_record(place, f"{FOLDER}/{'-'.join(stem)}", identity, results, measured, sheets)
 
 
 def _notes(run: Run, config: Config, request: InpaintRequest, images: ImageSet) -> Iterator[str]:

@@ -26,7 +26,7 @@ from distmgcd.data import ImageSet, open_images
 from distmgcd.errors import UserError
 from distmgcd.runs.run import Run
 from distmgcd.scoring.folder import write_record
-from distmgcd.scoring.record import check_writable
+from distmgcd.scoring.record import check_writable, results_of
 from distmgcd.scoring.subject import choose
 from distmgcd.training.assess import as_floats
 from distmgcd.training.run_images import images_of
@@ -48,17 +48,19 @@ def tell_apart(
     checkpoint: str = "newest",
     weights: Weights = "ema",
     data: str | None = None,
+    out: str | None = None,
     use_gpu: bool | None = None,
 ) -> dict[str, Any]:
     """AUROC of held-out images against images of each path, made ones and the training images. Raises UserError.
 
     num: the most images of each set; split: of the other data sets. data: where the run's own images are, None: at its
-    data.path. Returns what its file in RUN/evaluation holds.
+    data.path. Returns what its file in RUN/evaluation holds. out: the folder for that, in place of RUN.
     """
     if num < 2:
         raise UserError(f"--num must be at least 2 images, but is {num}; leave it out for up to {LARGEST_NUM}.")
     opened = Run.open(run)
-    check_writable(opened.store)
+    results = results_of(opened, out)
+    check_writable(results)
     trained = load(run, which=checkpoint, device=choose_device(use_gpu), weights=weights, data=data)
     held_out = images_of(opened, trained.config, "held_out")
     sets = {f"{path} [{split}]": _open(path, trained.config, split) for path in others}
@@ -76,7 +78,7 @@ def tell_apart(
     fingerprints = {name: images.content for name, images in sets.items()}
     record = {"identity": identity, "fingerprints": fingerprints, "against": found}
     name = f"{trained.checkpoint}-{trained.weights}-ood-n{len(own.rows)}-seed{seed}.json"
-    return {**record, "file": write_record(opened, name, record)}
+    return {**record, "file": write_record(results, name, record)}
 
 
 def made_images(shape: Sequence[int], *, seed: int) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
 from distmgcd.runs.run import Run
 from distmgcd.scoring.evaluation import Tell, measure, silent
-from distmgcd.scoring.record import check_writable
+from distmgcd.scoring.record import check_writable, results_of
 from distmgcd.scoring.request import Request
 from distmgcd.scoring.subject import open_subject
 from distmgcd.training.ranks import be_one_of_many
@@ -43,8 +43,9 @@ def evaluate_run(
     if num_workers < 1:
         raise UserError(f"--workers must be at least 1, but is {num_workers}; 1 measures in this process.")
     device = choose_device(use_gpu)
-    check_writable(Run.open(run).store)
-    subject = open_subject(run, request or Request(), device)  # whatever is wrong is told before processes start
+    request = request or Request()
+    check_writable(results_of(Run.open(run), request.out))
+    subject = open_subject(run, request, device)  # whatever is wrong is told before processes start
     if num_workers == 1:
         return measure(subject, LocalWorker(device), tell)
     tell(f"Starting {num_workers} processes ...")

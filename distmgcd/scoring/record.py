@@ -1,4 +1,4 @@
-"""What was measured, in a file beside the run: every number with the protocol it was taken by.
+"""What was measured, in a file beside the run, or in another folder: every number with the protocol it was taken by.
 
     RUN/evaluation/update_000500-ema-EfficientNetLite0-n359-seed0.json
     RUN/evaluation/...-samples.png, -neighbours-pixels.png, -neighbours-features.png, -chains.png
@@ -32,7 +32,9 @@ def write(
     subject: Subject, results: dict[str, Any], measured: dict[str, Any], sheets: dict[str, bytes]
 ) -> dict[str, Any]:
     """Returns what the file then holds, with its place ("file") and what is new in it ("new"). Raises UserError."""
-    return write_record(subject.run.store, stem_of(subject), identity_of(subject), results, measured, sheets)
+    return write_record(
+        results_of(subject.run, subject.request.out), stem_of(subject), identity_of(subject), results, measured, sheets
+    )
 
 
 def write_record(
@@ -61,6 +63,16 @@ def write_record(
     return {**record, **places, "new": list(results)}
 
 
+def results_of(run: Run, out: str | None) -> Store:
+    """The folder that results go to: `out`, else the run's own; of a pretrained model, which is never written, another.
+
+    Raises UserError if it is no folder.
+    """
+    if out is None and run.store.read_only:
+        return Store(f"runs/{run.name.replace(':', '-')}")
+    return run.store if out is None else Store(out)
+
+
 @contextmanager
 def writing_to(store: Store, folder: str) -> Iterator[None]:
     """An OSError inside is a UserError that names this folder of the run."""
@@ -69,7 +81,7 @@ def writing_to(store: Store, folder: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"The results cannot be written to {store.path(folder)} ({error.strerror or error}); free space there, or "
-            "copy the run to where you may write."
+            "name another folder by --out."
         ) from None
 
 

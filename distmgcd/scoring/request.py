@@ -34,6 +34,7 @@ class Request:
     checkpoint: str = "newest"
     weights: Weights = "ema"
     data: str | None = None  # where the run's images are; None: at its data.path
+    out: str | None = None  # the folder for results; None: the run's (record.results_of)
 
     def wants(self, *metrics: str) -> bool:
         return self.metrics is None or not set(metrics).isdisjoint(self.metrics)

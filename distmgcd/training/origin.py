@@ -71,6 +71,8 @@ def _find(start: StartFrom, *, run: Run, config: Config) -> Origin:
         checkpoint.load_weights(make_model(config), found, WEIGHT_FILES[weights])
     except UserError:
         changed = differences(*(settings_of(each, only=_MUST_FIT) for each in (theirs, config)))
+        if not changed:  # it is not the shapes
+            raise
         raise UserError(
             f"--from {path} has networks of other shapes than this config: {', '.join(changed)}; give the grids, "
             "networks and channels that it has. All other settings may differ."

@@ -88,6 +88,11 @@ def replay(
         notes.append(note)
         show(note)
 
+    if checkpoint.is_exported(opened.store):
+        raise UserError(
+            f"{run} cannot be replayed: an exported model keeps the weights of its end only, not those on the way, "
+            "with which chains were run; replay the run that it was exported from."
+        )
     config = with_data(opened.config(), data)
     _check_update(update, opened, config)
     if alone:

@@ -83,7 +83,7 @@ def load(
     weights: Weights = "ema",
     data: str | None = None,
 ) -> TrainedModel:
-    """Load a run by the path of its folder (a local path, s3://, ...).
+    """Load a run by the path of its folder (a local path, s3://, ...), an exported one, or `pretrained:NAME`.
 
     which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
     device: None takes a GPU where there is one. data: where the run's images are, for what is measured against them;
@@ -102,7 +102,7 @@ def load(
         )
     model = make_model(config)
     checkpoint.load_weights(model, found, WEIGHT_FILES[weights])
-    of_run = config.start.kind == "persistent"
+    has_chains = config.start.kind == "persistent" and not found.is_exported
     return TrainedModel(
         config,
         found.progress.update,
@@ -113,7 +113,7 @@ def load(
         weights=weights,
         run=run,
         checksum=hashlib.sha256(found.files[WEIGHT_FILES[weights]]).hexdigest(),
-        bank=bank(found.chains(), channels=config.data.channels, size=config.image_size) if of_run else None,
+        bank=bank(found.chains(), channels=config.data.channels, size=config.image_size) if has_chains else None,
     )
 
 

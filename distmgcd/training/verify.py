@@ -11,7 +11,7 @@ from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import Checkpoint, DamagedCheckpoint
 from distmgcd.runs.run import Run
-from distmgcd.training.assemble import make_learner
+from distmgcd.training.assemble import make_learner, make_model
 from distmgcd.training.worker import LocalWorker
 
 
@@ -57,7 +57,10 @@ def _look_at(run: Run, config: Config | None, name: str) -> Finding:
         found = checkpoint.read(run.store, name)
         if config is None:
             return Finding(name, None, f"checksums fit; {_size_of(found)}; not loaded, for want of the config")
-        checkpoint.restore(make_learner(config, LocalWorker(torch.device("cpu"))), found)
+        if found.is_exported:
+            checkpoint.load_weights(make_model(config), found, "ema.safetensors")
+        else:
+            checkpoint.restore(make_learner(config, LocalWorker(torch.device("cpu"))), found)
         found.starts()
     except (DamagedCheckpoint, UserError) as error:
         return Finding(name, _in_one_line(error), way_out=way_out)
