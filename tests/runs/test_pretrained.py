@@ -80,6 +80,20 @@ def test_they_are_listed_and_their_cards_shown(command):
     assert status == 0 and out == (pretrained.FOLDER / "digits" / "card.md").read_text()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_it_holds_what_an_export_writes_and_nothing_else(name: str):
+    folder = pretrained.FOLDER / name
+    files = {file.relative_to(folder).as_posix() for file in files_of(folder)}
+    weights = {file for file in files if file.startswith("checkpoints/")}
+    assert files - weights <= {"card.md", "config.yaml", "data.json", "result.json"}
+    assert {Path(file).name for file in weights} == {
+        "checksums.json",
+        "ema.safetensors",
+        "starts.safetensors",
+        "state.json",
+    }
+
+
 def test_nothing_is_written_into_one(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     before = files_of(pretrained.FOLDER)
