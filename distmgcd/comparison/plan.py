@@ -9,8 +9,8 @@
    nothing before has seen.
 
 A plan with `tuning: none` has no trials: every method, a recipe, is trained as it is (3). With `validation`, too, it
-learns from the rest of the training images and is measured by this part, so that recipes can be chosen while the held-out
-images stay unseen. With `equal_cost: false` every run makes `updates` updates, whatever they cost.
+learns from the rest of the training images and is measured by this part, so that recipes can be chosen while the
+held-out images stay unseen. With `equal_cost: false` every run makes `updates` updates, whatever they cost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from distmgcd.config import Config, make_config
 from distmgcd.config.cost import gradient_evaluation_cost, update_cost
+from distmgcd.config.cost_words import in_words
 from distmgcd.errors import UserError
 from distmgcd.sweep.plan import nested
 from distmgcd.sweep.space import Knobs, Space, random_point
@@ -103,6 +104,18 @@ class Plan:
     def unit(self) -> int:
         """Multiply-adds of a gradient evaluation at the finest grid of the base."""
         return gradient_evaluation_cost(make_config(nested(self.base)))
+
+    @property
+    def cost_line(self) -> str:
+        """What all runs cost that are trained from their start; methods may have some of them in common."""
+        costs = [self._cost(variant) for variant in self.variants.values()]
+        num_trials, num_finals = self.num_trials * len(costs), len(self.seeds) * len(costs)
+        runs = f"{num_trials} trials and {num_finals} final runs" if num_trials else f"{num_finals} runs"
+        total = num_trials * self.budget + len(self.seeds) * sum(costs)
+        return (
+            f"Plan {self.name}: {runs} of up to {in_words(max(costs))} multiply-adds each, {in_words(total)} in all, "
+            "and their samples."
+        )
 
     @property
     def warnings(self) -> list[str]:

@@ -116,6 +116,16 @@ def test_recipes_may_be_chosen_by_a_part_of_the_training_images(recipes):
     assert plan.final(plan.variants["today"], {}, seed=2).data.validation == 0.25
 
 
+def test_what_a_plan_costs_is_said_before_it_starts(recipes, written):
+    plan = read_plan(recipes(updates=50))
+    costs = [
+        c.learning.num_updates * update_cost(c) for c in (plan.final(v, {}, seed=1) for v in plan.variants.values())
+    ]
+    assert f"Plan plan: 4 runs of up to {costs[0]:.1e} multiply-adds".replace("e+0", "e") in plan.cost_line
+    assert f"each, {2 * sum(costs):.1e} in all".replace("e+0", "e") in plan.cost_line
+    assert "Plan plan: 8 trials and 8 final runs of up to " in read_plan(written()).cost_line
+
+
 def test_costs_that_are_not_equal_are_told_unless_that_is_asked_for(recipes):
     (warning,) = read_plan(recipes(updates=3)).warnings
     assert (
