@@ -14,12 +14,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from distmgcd.terminal import wrapped
+from distmgcd.terminal import time_in_words, wrapped
 
 if TYPE_CHECKING:
     from distmgcd.data.cache_entries import Entry
     from distmgcd.runs.listing import Summary
 
+_NO_WARNING = {"speed", "rate"}  # keys of events that say how a run goes on
 _SECONDS_BETWEEN_LINES = 10.0  # where nobody watches a terminal
 
 
@@ -57,7 +58,7 @@ class Display:
         elif "doing" in record:
             self._show_doing(record["doing"])
         elif "event" in record:
-            print_text(self._console, record["event"], style="" if "speed" in record else "yellow")
+            print_text(self._console, record["event"], style="" if record.keys() & _NO_WARNING else "yellow")
         elif "swd" in record:
             distances = distances_in_words(record["swd"], record["swd_spread"])
             if "fd" in record:
@@ -114,15 +115,6 @@ def _wrapped(parts: Sequence[str], width: int) -> str:
         else:
             lines.append(piece)
     return "\n".join(lines)
-
-
-def time_in_words(seconds: float) -> str:
-    """ "1:34" (minutes), "3 h 07 min", "2 d 3 h"."""
-    minutes, left = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}:{left:02d}"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def distances_in_words(distances: dict[str, float], spread: dict[str, float]) -> str:

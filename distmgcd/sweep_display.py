@@ -11,6 +11,7 @@ from distmgcd.display import distances_in_words, frechet_in_words, print_text
 from distmgcd.sweep.best import moved
 from distmgcd.sweep.ranking import in_words
 from distmgcd.sweep.trial import Trial
+from distmgcd.terminal import time_in_words
 
 _STYLES = {"finished": "bold", "failed": "red"} | dict.fromkeys(("diverged", "again", "warning", "stopping"), "yellow")
 
@@ -58,7 +59,7 @@ def line_of_end(trial: Trial, best: Trial | None, left_s: float | None, count: s
     value = f" {in_words(trial.objective, objective)}" if trial.objective is not None else ""
     reason = f" ({trial.reason})" if trial.reason and trial.state in ("diverged", "failed") else ""
     beside = f", best {in_words(best.objective, objective)} ({best.name})" if best else ""
-    time_left = f", about {_duration(left_s)} left" if left_s else ""
+    time_left = f", about {time_in_words(left_s)} left" if left_s else ""
     after = f" after {trial.updates} updates" if trial.state != "finished" else ""
     return f"{trial.name} {trial.state}{after}{value}{reason}   {count} ended{beside}{time_left}"
 
@@ -103,9 +104,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_short, value))}]"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -21,6 +21,21 @@ def wrapped(text: str, width: int | None) -> str:
     return text if width is None else "\n".join(_filled(line, width) for line in text.split("\n"))
 
 
+def time_in_words(seconds: float) -> str:
+    """ "1:34" (minutes), "3 h 07 min", "2 d 3 h"."""
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{left:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def hours_in_words(seconds: float) -> str:
+    """For a sentence, in minutes: "1 min", "59 min", "2 h 10 min", "2 d 3 h"."""
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 60 else time_in_words(60 * minutes)
+
+
 def _filled(line: str, width: int) -> str:
     if len(line) <= width:
         return line

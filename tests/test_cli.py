@@ -257,6 +257,35 @@ def test_config_prints_what_reads_back_equal(command, tmp_path: Path):
     assert make_config(yaml.safe_load(out)) == tiny_config("langevin.num_steps=[5,6]", "langevin.reference_sigma=.inf")
 
 
+def test_config_shows_what_a_preset_says_of_itself_and_what_it_costs(command, tmp_path: Path):
+    own = "# CIFAR-10 at 32x32 in colour."
+    cost = (
+        "Cost: 20,000 updates of 64 images see 1,280,000 images and take 3.5e15 multiply-adds (1.7e11 per update; 5 %"
+    )
+    _, whole, _ = command("config", "cifar10")
+    assert (
+        whole.startswith(own)
+        and f"\n# {cost}" in whole
+        and load_config("cifar10") == make_config(yaml.safe_load(whole))
+    )
+    _, alone, _ = command("config", "--explain", "cifar10")
+    assert alone.startswith(own.removeprefix("# ")) and f"\n{cost}" in alone and "num_steps" not in alone
+    _, changed, _ = command("config", "cifar10", "learning.num_updates=10", "evaluate.num_samples=1")
+    assert changed.startswith(f"# cifar10, without the changes given here:\n{own}")
+    assert (
+        "# Cost: 10 updates of 64 images see 640 images and take 1.7e12 multiply-adds (1.7e11 per update; 1 %"
+        in changed
+    )
+    file = tmp_path / "my.yaml"
+    file.write_text("# Mine: 12 hours.\n#\n# Of two cores.\nbase: digits # not this\n# nor that\n")
+    _, out, _ = command("config", file)
+    assert out.startswith("# Mine: 12 hours.\n#\n# Of two cores.\n# Cost: 500 updates")
+    file.write_text("base: digits\n")
+    assert command("config", file)[1].startswith("# Cost: 500 updates")
+    status, _, err = command("config", "cifar10", "--explain", "cifar10")
+    assert status and "--explain cifar10 takes no settings" in err
+
+
 def test_without_a_preset_digits_is_meant(command):
     expected = load_config("digits", ["seed=4"])
     for arguments in (["seed=4"], ["digits", "seed=4"]):

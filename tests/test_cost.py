@@ -7,7 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from distmgcd.config import load_config
-from distmgcd.config.cost import gradient_evaluation_cost, multiply_adds, sample_cost, update_cost
+from distmgcd.config.cost import gradient_evaluation_cost, multiply_adds, run_cost, sample_cost, update_cost
+from distmgcd.config.cost_words import cost_line, in_words
 from distmgcd.core.learning import learn
 from distmgcd.core.synthesis import StartDistribution, draw_samples
 from distmgcd.training.assemble import make_langevin, make_learner, make_method
@@ -33,6 +34,18 @@ def test_the_cost_of_the_tiny_config_by_hand():
     assert gradient_evaluation_cost(config) == 2 * fine
     assert sample_cost(config) == 2 * 3 * coarse + 2 * 2 * fine
     assert update_cost(config) == 8 * ((2 * 3 + 6) * coarse + (2 * 2 + 6) * fine)
+
+
+def test_the_cost_of_a_run_in_words():
+    config = tiny_config("langevin.num_steps=[3,2]", "network.strides=1")
+    evaluations = 2 * 3 * 8 * sample_cost(config)  # of fresh samples and of the untrained model
+    assert run_cost(config) == 6 * update_cost(config) + evaluations
+    share = 100 * evaluations / run_cost(config)
+    assert cost_line(config, num_images=12) == (
+        "Cost: 6 updates of 8 images see 48 images (4 epochs of 12 images) and take 1.9e6 multiply-adds (2.2e5 per "
+        f"update; {share:.0f} % of all for evaluations)."
+    )
+    assert [in_words(value) for value in (5, 99_900, 12e15)] == ["5.0e0", "1.0e5", "1.2e16"]
 
 
 @pytest.mark.parametrize("network", [[], ["network.kind=residual", "network.kernels=3", "network.head=sum"]])

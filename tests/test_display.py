@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from distmgcd.display import Display, line_of, lines_of_runs, table_of, time_in_words, unseen
+from distmgcd.display import Display, line_of, lines_of_runs, table_of, unseen
 from distmgcd.runs.listing import Summary
+from distmgcd.terminal import time_in_words
 
 SIZES = (4, 8, 16, 32, 64)
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from distmgcd.display import Display
 from distmgcd.sweep_display import SweepDisplay
-from distmgcd.terminal import width_of, wrapped
+from distmgcd.terminal import hours_in_words, width_of, wrapped
 
 SENTENCE = "There is no run at runs/some-thing; `distmgcd train` prints the path of the run it made, and so on."
 RECORDS = (
@@ -55,3 +55,10 @@ def test_a_sweep_wraps_on_a_terminal_only():
     for terminal, num_lines in ((True, 3), (False, 1)):
         lines = shown(lambda console: SweepDisplay(3, console), (record,), terminal=terminal)
         assert len(lines) == num_lines and " ".join(lines) == SENTENCE
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "1 min"), (89, "1 min"), (3540, "59 min"), (3599, "1 h 00 min"), (200_000, "2 d 7 h")]
+)
+def test_how_long_something_takes_in_a_sentence(seconds: float, words: str):
+    assert hours_in_words(seconds) == words

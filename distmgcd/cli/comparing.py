@@ -36,6 +36,8 @@ def compare(
 
     check_place(storage_path, plan.name if name is None else name)
     folder = f"{storage_path.rstrip('/')}/{name or plan.name}"
+    for line in (plan.cost_line, *plan.warnings):
+        say(line)
     signals, store = StopSignals(), Store(folder)
     try:
         with signals, Display() as show:

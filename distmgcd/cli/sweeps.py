@@ -29,6 +29,8 @@ def tune(
     wait_for_resources: WaitForResources = False,
 ) -> None:
     """Search settings with Ray Tune: many trials, each a run of its own; ends with a file that trains the best."""
+    from distmgcd.config.cost import run_cost
+    from distmgcd.config.cost_words import in_words
     from distmgcd.sweep.file import read_sweep
 
     if "=" in settings[0]:
@@ -37,9 +39,10 @@ def tune(
         )
     sweep = read_sweep(settings[0], settings[1:], num_trials=trials)
     folder = f"{storage_path.rstrip('/')}/{name or sweep.name}"
+    cost = in_words(run_cost(sweep.config_of(sweep.point(1))))
     say(
-        f"Sweep {folder}: {sweep.num_trials} trials of at most {sweep.budget.updates} updates, on Ray. Loading torch "
-        "and the images ..."
+        f"Sweep {folder}: {sweep.num_trials} trials of at most {sweep.budget.updates} updates, {cost} multiply-adds "
+        "for the settings of the first, on Ray. Loading torch and the images ..."
     )
     from distmgcd import tuning
     from distmgcd.sweep.books import SweepStopped

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from distmgcd import launch
-from distmgcd.comparison.plan import Measure, Plan, Sampling, Variant
+from distmgcd.comparison.plan import SET_BY_PLAN, Measure, Plan, Sampling, Variant
 from distmgcd.config import check_changes, find_base, load_config, make_config, setting_paths, suggest_setting
 from distmgcd.config.kinds import Number
 from distmgcd.config.words import suggest
@@ -47,17 +47,23 @@ class _Plan(_Strict):
     base: str
     settings: Settings = {}
     updates: Count
-    num_trials: Count
+    equal_cost: bool = True
+    num_trials: Count | None = None
     seeds: list[Annotated[int, Number]] = Field(min_length=1)
     tuning_seed: Annotated[int, Number] = 0
-    validation: Annotated[float, Number] = Field(default=0.2, gt=0, lt=1)
+    validation: Annotated[float, Number] | None = Field(default=None, gt=0, lt=1)
     sizes: list[Count] | None = None
-    tuning: _Measure
+    tuning: _Measure | None  # None is written none
     test: _Measure
     sampling: list[_Sampling] = Field(default=[_Sampling()], min_length=1)
     space: Settings = {}
     variants: dict[str, _Variant] = Field(min_length=1)
     features: str | None = Field(default=None, min_length=1)
+
+    @field_validator("tuning", mode="before")
+    @classmethod
+    def _none_is_no_measure(cls, tuning: Any) -> Any:
+        return None if tuning == "none" else tuning
 
 
 def plan_names() -> list[str]:
@@ -68,24 +74,23 @@ def read_plan(source: str, changes: Sequence[str] = ()) -> Plan:
     """A plan's name or file, with "dotted.key=value" changes to its base config. Raises UserError."""
     marked = read_marked(_found(source))
     written = _validated(marked)
+    _check_tuning(marked, written)
     base = _base(marked, written, changes)
     plan = Plan(
         name=Path(source).stem,
         base=base,
-        **written.model_dump(include={"updates", "num_trials", "seeds", "tuning_seed", "validation"}),
+        **written.model_dump(include={"updates", "equal_cost", "seeds", "tuning_seed"}),
+        validation=written.validation or (0.2 if written.tuning else 0.0),
+        num_trials=written.num_trials or 0,
         sizes=written.sizes or make_config(nested(base)).evaluation_sizes,
-        tuning=Measure(**written.tuning.model_dump()),
+        tuning=written.tuning and Measure(**written.tuning.model_dump()),
         test=Measure(**written.test.model_dump()),
         sampling=[Sampling(**way.model_dump()) for way in written.sampling],
         variants={name: _variant(marked, written, name, base) for name in written.variants},
         features=_features(marked, written),
     )
-    for name, variant in plan.variants.items():
-        for number in range(1, 1 + plan.num_trials):
-            try:
-                plan.trial(variant, plan.knobs(variant, number))
-            except UserError as error:
-                raise marked.error(("variants", name), f"Trial {number} of {name}: {error}") from None
+    for name in plan.variants:
+        _check_runs(marked, plan, name)
     return plan
 
 
@@ -116,9 +121,41 @@ def _validated(marked: Marked) -> _Plan:
         raise marked.error(first["loc"], f"{key} {text}, but is {first['input']!r:.60}.") from None
 
 
+def _check_tuning(marked: Marked, written: _Plan) -> None:
+    """Raises UserError where the plan says how to tune and that nothing is tuned, or neither."""
+    if written.tuning is not None:
+        if written.num_trials is None:
+            raise marked.error((), "num_trials is missing; the plan digits shows all keys.")
+        return
+    places = [(key,) for key in ("num_trials", "tuning_seed", "space") if key in written.model_fields_set]
+    places += [("variants", name, "space") for name, variant in written.variants.items() if variant.space]
+    if places:
+        raise marked.error(places[0], f"With tuning: none nothing is tried and chosen, so leave {places[0][-1]} out.")
+    if len(written.sampling) > 1:
+        raise marked.error(
+            ("sampling",), f"With tuning: none nothing chooses one of {len(written.sampling)} ways to sample; give one."
+        )
+
+
+def _check_runs(marked: Marked, plan: Plan, name: str) -> None:
+    """Raises UserError where the settings of a trial, or of the final runs of a plan without trials, make no config."""
+    variant, what = plan.variants[name], ""
+    try:
+        if plan.tuning is None:
+            plan.final(variant, {}, seed=plan.seeds[0])
+        for number in range(1, 1 + plan.num_trials):
+            what = f"Trial {number} of {name}: "
+            plan.trial(variant, plan.knobs(variant, number))
+    except UserError as error:
+        raise marked.error(("variants", name), f"{what}{error}") from None
+
+
 def _base(marked: Marked, written: _Plan, changes: Sequence[str]) -> Settings:
     """The base config, flat, with the plan's settings."""
     check_changes(changes)  # is no mistake of the file
+    for change in changes:
+        if (path := change.partition("=")[0]) in SET_BY_PLAN:
+            raise UserError(f"{path} cannot be changed here: {_whose(path)}.")
     try:
         flat = flat_of(load_config(find_base(written.base, Path(marked.file).parent), changes))
     except UserError as error:
@@ -165,7 +202,13 @@ def _known(marked: Marked, place: Place, settings: Settings) -> Settings:
     for path in settings:
         if path not in known:
             raise marked.error((*place, path), f"There is no setting {path!r}{suggest_setting(path)}.")
+        if path in SET_BY_PLAN:
+            raise marked.error((*place, path), f"{path} cannot be set here: {_whose(path)}.")
     return settings
+
+
+def _whose(path: str) -> str:
+    return f"a run has it from the plan's {SET_BY_PLAN[path]}".replace("the plan's itself", "the comparison itself")
 
 
 def _domain(marked: Marked, place: Place, value: Any) -> Any:

@@ -7,6 +7,10 @@
    way of `sampling`. The settings and the way with the least distance are chosen.
 3. With these it is trained on all training images once a seed, and measured against the held-out images, which
    nothing before has seen.
+
+A plan with `tuning: none` has no trials: every method, a recipe, is trained as it is (3). With `validation`, too, it
+learns from the rest of the training images and is measured by this part, so that recipes can be chosen while the
+held-out images stay unseen. With `equal_cost: false` every run makes `updates` updates, whatever they cost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +19,27 @@ from typing import Any, Literal
 
 from distmgcd.config import Config, make_config
 from distmgcd.config.cost import gradient_evaluation_cost, update_cost
+from distmgcd.config.cost_words import in_words
 from distmgcd.errors import UserError
 from distmgcd.sweep.plan import nested
 from distmgcd.sweep.space import Knobs, Space, random_point
+
+# What runs get from the plan itself, and from where in its file.
+SET_BY_PLAN = {
+    "seed": "seeds",
+    "data.validation": "validation",
+    "learning.num_updates": "updates",
+    "evaluate.every": "itself: nothing is chosen on the way",
+    "evaluate.sizes": "sizes",
+    "evaluate.num_samples": "tuning.samples and test.samples",
+    "evaluate.num_draws": "tuning.draws and test.draws",
+    "evaluate.features": "features",
+    "checkpoint.metric": "itself: the last checkpoint is measured",
+    "checkpoint.keep": "itself: the last checkpoint is measured",
+    "checkpoint.keep_best": "itself: the last checkpoint is measured",
+    "watch.max_retries": "itself: a run that goes back costs more, so one that diverges ends",
+}
+FARTHEST = 0.05  # that the cost of a run may be from the budget before it is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +83,13 @@ class Plan:
     name: str
     base: Mapping[str, Any]  # {dotted path: value}
     updates: int  # of the base: the budget
-    num_trials: int
+    equal_cost: bool = True  # False: every run makes so many updates
+    num_trials: int  # 0 where tuning is None
     seeds: Sequence[int]
     tuning_seed: int
-    validation: float
+    validation: float  # 0, in a plan without tuning: final runs are measured by the held-out images
     sizes: Sequence[int]
-    tuning: Measure
+    tuning: Measure | None  # None: every variant is trained as it is
     test: Measure
     sampling: Sequence[Sampling]
     variants: Mapping[str, Variant]
@@ -82,16 +105,45 @@ class Plan:
         """Multiply-adds of a gradient evaluation at the finest grid of the base."""
         return gradient_evaluation_cost(make_config(nested(self.base)))
 
+    @property
+    def cost_line(self) -> str:
+        """What all runs cost that are trained from their start; methods may have some of them in common."""
+        costs = [self._cost(variant) for variant in self.variants.values()]
+        num_trials, num_finals = self.num_trials * len(costs), len(self.seeds) * len(costs)
+        runs = f"{num_trials} trials and {num_finals} final runs" if num_trials else f"{num_finals} runs"
+        total = num_trials * self.budget + len(self.seeds) * sum(costs)
+        return (
+            f"Plan {self.name}: {runs} of up to {in_words(max(costs))} multiply-adds each, {in_words(total)} in all, "
+            "and their samples."
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for every variant whose runs cost clearly less than the budget, for updates are whole."""
+        shares = {name: self._cost(variant) / self.budget for name, variant in self.variants.items()}
+        return [
+            f"Warning: a run of {name} costs {share:.2f} of what a run of the plan {self.name} may cost, for one more "
+            f"update would cost too much; raise `updates`, so that costs are equal within {100 * FARTHEST:.0f} %."
+            for name, share in shares.items()
+            if self.equal_cost and share < 1 - FARTHEST
+        ]
+
+    def _cost(self, variant: Variant) -> int:
+        """Multiply-adds of a final run of a variant with its own settings."""
+        config = self.final(variant, {}, seed=self.seeds[0])
+        return config.learning.num_updates * update_cost(config)
+
     def knobs(self, variant: Variant, number: int) -> Knobs:
         """What trial `number`, from 1, changes of the variant: the first nothing, the others what the seed draws."""
         return random_point(variant.space, seed=self.tuning_seed, number=number) if number > 1 else {}
 
     def trial(self, variant: Variant, knobs: Knobs) -> Config:
-        """Raises UserError if the knobs do not make a config."""
+        """Of a plan with tuning. Raises UserError if the knobs do not make a config."""
         return self._config(variant, knobs, self.tuning, seed=self.tuning_seed, validation=self.validation)
 
     def final(self, variant: Variant, knobs: Knobs, *, seed: int) -> Config:
-        return self._config(variant, knobs, self.test, seed=seed, validation=0.0)
+        validation = 0.0 if self.tuning else self.validation
+        return self._config(variant, knobs, self.test, seed=seed, validation=validation)
 
     def _config(self, variant: Variant, knobs: Knobs, measure: Measure, *, seed: int, validation: float) -> Config:
         settings = {
@@ -110,6 +162,8 @@ class Plan:
             "checkpoint.keep_best": 0,
             "watch.max_retries": 0,  # what goes back and halves its rate has another one, and costs more
         }
+        if not self.equal_cost:
+            return make_config(nested({**settings, "learning.num_updates": self.updates}))
         num_updates = self.budget // update_cost(make_config(nested(settings)))
         if num_updates < 1:
             raise UserError(

@@ -35,7 +35,7 @@ def compare(
                 f"{suggest(name, list(plan.variants))}; there are {', '.join(plan.variants)}."
             )
         measure_in = in_features and _telling_in_features(in_features, name, tell)
-        _outcome(plan, plan.variants[name], _telling(runs, name, tell), measure_in)
+        _outcome(plan, plan.variants[name], _telling(plan, runs, name, tell), measure_in)
     return write_results(plan, runs, store, in_features)
 
 
@@ -55,12 +55,12 @@ def write_results(plan: Plan, runs: Runs, store: Store, in_features: FeatureScor
     return results
 
 
-def _telling(runs: Runs, name: str, tell: Tell) -> Scorer:
+def _telling(plan: Plan, runs: Runs, name: str, tell: Tell) -> Scorer:
     """runs.measure that says what it is about to do."""
 
     def measure(config: Config, ways: Sequence[Sampling]) -> Scores:
         if (found := runs.read(config, ways)) is None:
-            kind = "a trial" if config.data.validation else "a final run"
+            kind = "a trial" if plan.tuning and config.data.validation else "a final run"
             tell(f"{name}: {kind}, {config.learning.num_updates} updates, seed {config.seed}: {runs.path(config)}")
             found = runs.measure(config, ways)
             tell(f"{name}: {found.get('diverged') or _in_words_of(found)}")
@@ -94,15 +94,11 @@ def _outcome(plan: Plan, variant: Variant, scorer: Scorer, in_network: InNetwork
 
     Final runs that have not been measured in features are there without them.
     """
-    trials = []
-    for number in range(1, 1 + plan.num_trials):
-        knobs = plan.knobs(variant, number)
-        if (trial := _run(plan, plan.trial(variant, knobs), plan.sampling, scorer)) is None:
-            return None
-        trials.append({"knobs": knobs, **trial})
+    if (trials := _trials(plan, variant, scorer)) is None:
+        return None
     if (chosen := _chosen(plan, variant, trials)) is None:
         return {"judged": variant.judged, "trials": trials, "chosen": None, "finals": []}
-    way, knobs = plan.sampling[chosen["way_number"]], trials[chosen["trial"]]["knobs"]
+    way, knobs = plan.sampling[chosen["way_number"]], chosen["knobs"]
     judged = way if variant.judged == "samples" else None
     finals = []
     for seed in plan.seeds:
@@ -124,17 +120,42 @@ def _outcome(plan: Plan, variant: Variant, scorer: Scorer, in_network: InNetwork
     return {"judged": variant.judged, "trials": trials, "chosen": chosen, "finals": finals}
 
 
+def _trials(plan: Plan, variant: Variant, scorer: Scorer) -> list[dict[str, Any]] | None:
+    """What was tried of a method, nothing in a plan without tuning; None where not all of it has been measured."""
+    trials = []
+    for number in range(1, 1 + plan.num_trials):
+        knobs = plan.knobs(variant, number)
+        if (trial := _run(plan, plan.trial(variant, knobs), plan.sampling, scorer)) is None:
+            return None
+        trials.append({"knobs": knobs, **trial})
+    return trials
+
+
 def _run(plan: Plan, config: Config, ways: Sequence[Sampling], scorer: Scorer) -> dict[str, Any] | None:
     if (scores := scorer(config, ways)) is None:
         return None
-    evaluations = config.learning.num_updates * update_cost(config) / plan.unit
-    return {"run": name_of(config), "updates": config.learning.num_updates, "evaluations": evaluations, **scores}
+    num_updates, cost = config.learning.num_updates, config.learning.num_updates * update_cost(config)
+    return {
+        "run": name_of(config),
+        "updates": num_updates,
+        "images": num_updates * config.learning.global_batch_size,
+        "evaluations": cost / plan.unit,
+        "multiply_adds": cost,
+        **scores,
+    }
 
 
 def _chosen(plan: Plan, variant: Variant, trials: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Which trial and way have the least distance to the validation images; None if all trials diverged."""
-    found = min(_judged(plan, variant, trials), default=None)
-    return found and {"trial": found[1], "way_number": found[2], "validation": found[0]}
+    """Which trial and way have the least distance to the validation images; None if all trials diverged.
+
+    In a plan without tuning the method as it is, and the only way.
+    """
+    if plan.tuning is None:
+        return {"trial": None, "knobs": {}, "way_number": 0, "validation": None}
+    if not (found := min(_judged(plan, variant, trials), default=None)):
+        return None
+    distance, number, way = found
+    return {"trial": number, "knobs": trials[number]["knobs"], "way_number": way, "validation": distance}
 
 
 def _judged(plan: Plan, variant: Variant, trials: Sequence[dict[str, Any]]) -> Iterable[tuple[float, int, int]]:
@@ -154,10 +175,12 @@ def _in_words(plan: Plan) -> dict[str, Any]:
         "name": plan.name,
         "updates_of_base": plan.updates,
         "budget_in_evaluations": plan.budget / plan.unit,
+        "budget": plan.budget,
+        "equal_cost": plan.equal_cost,
         "num_trials": plan.num_trials,
         "ways": [str(way) for way in plan.sampling],
         "seeds": list(plan.seeds),
-        "tuning": vars(plan.tuning),
+        "tuning": plan.tuning and vars(plan.tuning),
         "test": vars(plan.test),
         "validation": plan.validation,
         "sizes": list(plan.sizes),

@@ -25,8 +25,7 @@ def write_sheet(plan: Plan, methods: dict[str, Any], runs: Runs, store: Store) -
         if final is None:
             continue
         chosen = outcome["chosen"]
-        knobs = outcome["trials"][chosen["trial"]]["knobs"]
-        config = plan.final(plan.variants[name], knobs, seed=final["seed"])
+        config = plan.final(plan.variants[name], chosen["knobs"], seed=final["seed"])
         if not strips:
             held_out = open_held_out_images(config)
             strips.append(_strip(held_out.name, as_floats(held_out.images[:NUM_PICTURES])))

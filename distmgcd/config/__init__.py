@@ -7,7 +7,16 @@ names the setting, the value, the rule and the way out.
 
 from distmgcd.config.network import PAPER_LAYERS
 from distmgcd.config.paths import flatten, setting_paths
-from distmgcd.config.reading import check_changes, files_of, find_base, load_config, make_config, preset_names, to_yaml
+from distmgcd.config.reading import (
+    check_changes,
+    comment_of,
+    files_of,
+    find_base,
+    load_config,
+    make_config,
+    preset_names,
+    to_yaml,
+)
 from distmgcd.config.schema import Checkpointing, Config, Watch
 from distmgcd.config.suggestions import suggest_setting
 
@@ -17,6 +26,7 @@ __all__ = [
     "Config",
     "Watch",
     "check_changes",
+    "comment_of",
     "files_of",
     "find_base",
     "flatten",

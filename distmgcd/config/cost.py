@@ -2,10 +2,11 @@
 
     M_s                       multiply-adds of one forward pass of one image at grid s
     a gradient evaluation     one Langevin step of one image: forward and back to the image             2 M_s
+    a fresh sample            K_s steps at every grid                                        sum 2 K_s M_s
     an update of one image    K_s steps, then observed and synthesised image forward and back to the
                               weights, each 3 M_s; over all grids                        sum (2 K_s + 6) M_s
 
-Not counted, for they are small beside: activations, norms, noise, the optimiser, and evaluations.
+Not counted, for they are small beside: activations, norms, noise, the optimiser, and the distances of samples.
 """
 
 from collections.abc import Sequence
@@ -63,3 +64,22 @@ def update_cost(config: Config) -> int:
 def sample_cost(config: Config) -> int:
     """Multiply-adds of one fresh sample, all its grids."""
     return sum(2 * k * multiply_adds(config, grid) for grid, k in enumerate(config.per_grid("langevin.num_steps")))
+
+
+def evaluation_cost(config: Config) -> int:
+    """Multiply-adds of the samples of one evaluation, all its draws."""
+    return config.evaluate.num_draws * config.evaluate.num_samples * sample_cost(config)
+
+
+def num_evaluations(config: Config, *, after: int = 0) -> int:
+    """Evaluations that are still to come once so many updates are done, that of this update and the untrained model's
+    among them."""
+    every, last = config.evaluate.every, config.learning.num_updates
+    on_the_way = (last - 1) // every - max(after - 1, 0) // every if every else 0
+    return on_the_way + 1 + config.evaluate.untrained
+
+
+def run_cost(config: Config, *, after: int = 0) -> int:
+    """Multiply-adds of a run, or of what is left of it once so many updates are done: updates and evaluations."""
+    updates = (config.learning.num_updates - after) * update_cost(config)
+    return updates + num_evaluations(config, after=after) * evaluation_cost(config)

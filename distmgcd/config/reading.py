@@ -1,6 +1,7 @@
 """From presets, files and changes to a config, and back to YAML."""
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -57,6 +58,13 @@ def make_config(settings: dict[str, Any]) -> Config:
 def to_yaml(config: Config) -> str:
     """The resolved config as YAML that load_config reads back to an equal one."""
     return yaml.safe_dump(plain(config.model_dump()), sort_keys=False, default_flow_style=None, width=100)
+
+
+def comment_of(source: str) -> list[str]:
+    """The comment at the head of a preset or file that load_config reads, line by line, without its #."""
+    path = PRESETS / f"{source}.yaml" if source in preset_names() else Path(source)
+    head = takewhile(lambda line: line.startswith("#"), path.read_text(errors="replace").splitlines())
+    return [line.removeprefix("#").removeprefix(" ") for line in head]
 
 
 def find_base(base: str, folder: Path) -> str:

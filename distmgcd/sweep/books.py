@@ -1,6 +1,5 @@
 """What is known of a sweep under way: told by the search, kept in the sweep's folder, shown to the user."""
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from distmgcd.sweep.ranking import as_stopped, in_words
 from distmgcd.sweep.reading import trial_of
 from distmgcd.sweep.results import write_results
 from distmgcd.sweep.space import knobs_of, words
+from distmgcd.sweep.time_left import seconds_left
 from distmgcd.sweep.trial import State, Trial
 
 Show = Callable[[dict[str, Any]], None]
@@ -31,7 +31,8 @@ class Books:
         self._notes |= self._lost
         self._ended = {name: self._trial(note) for name, note in self._notes.items() if note.state in ENDED}
         self._began_at: dict[str, float] = {}
-        self._took: list[float] = []  # seconds of every trial that ended while we looked
+        self._begun_before = {note.name for note in self.begun()}
+        self._took: list[float] = []  # seconds of every trial that ended since, and had not begun before
 
     def kept(self) -> list[Note]:
         """Trials that had ended before this start of the sweep."""
@@ -105,7 +106,8 @@ class Books:
         trial = self._trial(note)
         if state in ENDED:
             self._ended[name] = trial
-        self._took.append(time.monotonic() - self._began_at.get(name, time.monotonic()))
+        if state in ENDED and name not in self._begun_before:
+            self._took.append(time.monotonic() - self._began_at.get(name, time.monotonic()))
         self._show({"trial": name, "event": state, "of": trial, "best": self.best(), "left_s": self._seconds_left()})
         try:
             self.write_results()
@@ -121,11 +123,15 @@ class Books:
         return sum(note.state == state for note in self._notes.values())
 
     def _seconds_left(self) -> float | None:
-        """At the pace of the trials so far."""
-        num_left = self._sweep.num_trials - sum(
-            note.state not in ("waiting", "running") for note in self._notes.values()
+        now, notes = time.monotonic(), self._notes.values()
+        running = [note.name for note in notes if note.state == "running"]
+        num_begun = sum(note.state != "waiting" for note in notes)
+        return seconds_left(
+            self._took,
+            [now - self._began_at.get(name, now) for name in running],
+            num_waiting=max(0, self._sweep.num_trials - num_begun),
+            concurrent=self._concurrent,
         )
-        return statistics.mean(self._took) * num_left / self._concurrent if self._took else None
 
     def _trial(self, note: Note) -> Trial:
         found = trial_of(

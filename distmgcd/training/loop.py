@@ -1,6 +1,5 @@
 """The training loop. It asks a small Worker, never a framework; one rank is a special case of many."""
 
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved
 from distmgcd.training.assemble import make_ahead, make_chains, make_learner, make_method
 from distmgcd.training.feed import Batch
+from distmgcd.training.how_long import announcement, seconds_left
 from distmgcd.training.origin import check_untrained
 from distmgcd.training.results import evaluate, finish
 from distmgcd.training.state import Training, begin, leave, save, tell
@@ -42,7 +42,10 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
             try:
                 if request:
                     heed(training, request)
+                if not training.pending:
+                    training.pace.start()  # what was done before is no part of an update
                 advance(training)
+                training.pace.end_update()
                 done += 1
                 if done % logs == 0 or done % checkpoints == 0 or done == last:
                     flush(training)  # before a checkpoint, so that only a healthy state is saved
@@ -53,8 +56,6 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
             found = evaluate(training) if evaluated else None
             if done % checkpoints == 0 or done == last:
                 save(training, found)
-            if not training.pending:
-                training.pending_since = time.perf_counter()  # what was just done is no part of an update
         return finish(training)
     finally:
         if training.log:
@@ -135,8 +136,7 @@ def flush(training: Training) -> None:
     config, done, num_pending = training.config, training.progress.update, len(training.pending)
     metrics = training.worker.mean(torch.stack(training.pending)).cpu()  # the only place that waits for the device
     training.pending.clear()
-    now = time.perf_counter()
-    seconds, training.pending_since = now - training.pending_since, now
+    seconds = training.pace.end_record(num_pending)
     training.progress = replace(training.progress, seconds=training.progress.seconds + seconds)
     record = {
         "update": done,
@@ -145,7 +145,7 @@ def flush(training: Training) -> None:
             num_updates=config.learning.num_updates,
             num_workers=training.worker.world_size,
             images_per_s=num_pending * config.learning.global_batch_size / seconds,
-            seconds_left=(config.learning.num_updates - done) * training.progress.seconds / done,
+            seconds_left=seconds_left(config, done, training.pace.seconds_per_update),
             sizes=config.grids.sizes,
             langevin=training.method.langevin,
         ),
@@ -154,6 +154,8 @@ def flush(training: Training) -> None:
     training.worker.meter(record, images_per_s=num_pending * (share.stop - share.start) / seconds)
     if training.log:
         tell(training, record)
+        if event := announcement(config, done, training.pace):
+            tell(training, event)
         training.saver.settle(wait=False)
     check_health(metrics, first_update=done - num_pending + 1, sizes=config.grids.sizes, watch=config.watch)
 

@@ -26,6 +26,7 @@ from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
+from distmgcd.terminal import time_in_words
 from distmgcd.training import loop, state
 from distmgcd.training.assemble import make_method
 from distmgcd.training.assess import start_distribution
@@ -180,17 +181,19 @@ def _tell_what_follows(
 
 def _go_over(training: Training, update: int, rates: dict[int, float], show: Tell) -> None:
     """Do the updates again until so many are done. rates: {updates done: what the learning rates are scaled by}."""
-    first, start = training.progress.update, time.monotonic()
-    shown = start
+    shown = time.monotonic()
+    training.pace.start()
     while (done := training.progress.update) < update:
         if done in rates:
             training.method = make_method(training.config, rate_scale=rates[done])
             training.progress = replace(training.progress, rate_scale=rates[done])
         loop.advance(training)
+        training.pace.end_update()
+        training.pace.end_record(1)
         training.pending.clear()
         if (now := time.monotonic()) - shown > _SECONDS_BETWEEN_LINES:
-            shown, seconds_left = now, (now - start) * (update - done - 1) / (done + 1 - first)
-            show(f"update {done + 1}/{update}  {int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left")
+            shown, seconds_left = now, training.pace.seconds_per_update * (update - done - 1)
+            show(f"update {done + 1}/{update}  {time_in_words(seconds_left)} left")
 
 
 def _rates(store: Store) -> list[tuple[int, float]]:

@@ -27,6 +27,7 @@ import math
 from collections.abc import Iterator
 
 from distmgcd.config import Config
+from distmgcd.config.cost_words import cost_line
 from distmgcd.config.schema import Data
 from distmgcd.data import ImageSet, notes_of
 from distmgcd.data.source import ALL_SPLITS
@@ -38,8 +39,9 @@ _LARGEST_FLOOR = 1 / 8 + 0.01  # of the images' own deviation; 100 held-out imag
 
 
 def start_lines(config: Config, images: ImageSet, held_out: ImageSet) -> Iterator[str]:
-    """The images, then warnings, a sentence or two each."""
+    """The images, what the run costs, then warnings, a sentence or two each."""
     yield _of_images(config, images, held_out)
+    yield f"{cost_line(config, num_images=len(images))} How long that takes here is measured in the first updates."
     yield from warnings_of(config, images, held_out)
 
 

@@ -1,6 +1,5 @@
 """A run under way on one worker: what it holds, how it begins, and what it leaves on disk."""
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -35,6 +34,7 @@ from distmgcd.training.assess import Distances, start_distribution
 from distmgcd.training.feed import Feed
 from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
 from distmgcd.training.origin import check_untrained, read_origin
+from distmgcd.training.pace import Pace
 from distmgcd.training.speed import SpeedInUse, change_of_speed, first_line, speed_in_use
 from distmgcd.training.worker import Worker
 
@@ -68,7 +68,7 @@ class Training:
     log_refused: bool = False  # the user was told that the disk takes no more of the log
     # The metrics [G, M] of every update since the last record, on the device.
     pending: list[Tensor] = field(default_factory=list)
-    pending_since: float = 0.0
+    pace: Pace = field(default_factory=Pace)
     saved: Progress | None = None  # the state that a restart would go on from
 
 
@@ -91,7 +91,6 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
     if worker.rank == 0:
         note_images(training)
         open_books(training, events)
-    training.pending_since = time.perf_counter()
     return training
 
 

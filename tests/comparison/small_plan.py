@@ -4,7 +4,6 @@ from tiny_runs import TINY
 
 PLAN = {
     "base": str(TINY),
-    "settings": {"evaluate.num_samples": 5},
     "updates": 6,
     "num_trials": 2,
     "seeds": [1, 2],

@@ -14,6 +14,8 @@ from distmgcd.comparison.run import compare
 from distmgcd.comparison.scoring import Runs, name_of
 from distmgcd.comparison.table import markdown
 from distmgcd.config import load_config
+from distmgcd.config.cost import update_cost
+from distmgcd.config.cost_words import in_words
 from distmgcd.errors import UserError
 from distmgcd.runs.store import Store
 from distmgcd.training.stop import Stopped
@@ -75,6 +77,39 @@ def assert_the_table_is_that_of_the_results(folder: Path, methods: dict) -> None
     bank = [1000 * final["bank"]["swd"]["2"] for final in methods["bank"]["finals"]]
     assert f"| bank | {statistics.mean(bank):.1f} ± {statistics.stdev(bank):.1f} |" in table
     assert "data against itself" in table and "the bank itself" in table
+
+
+def test_recipes_are_trained_as_they_are_and_their_table_says_what_they_cost(
+    written, tmp_path: Path, trained: list[str]
+):
+    left_out = dict.fromkeys(("num_trials", "tuning_seed", "validation", "space", "sampling"))
+    variants = {
+        "today": {},
+        "noise": {"settings": {"data.noise": 0.3}},
+        "dear": {"settings": {"langevin.num_steps": 9}},
+    }
+    test = {"samples": 24, "draws": 1}
+    plan = read_plan(written(tuning="none", **left_out, test=test, features="random", variants=variants))
+    results = run(plan, tmp_path)
+    assert len(trained) == 3 * 2 and results == run(plan, tmp_path) and len(trained) == 6
+    methods, table = results["methods"], (tmp_path / "table.md").read_text()
+    for name, outcome in methods.items():
+        config = plan.final(plan.variants[name], {}, seed=1)
+        final, cost = outcome["finals"][0], config.learning.num_updates * update_cost(config)
+        assert (outcome["trials"], final["multiply_adds"], final["images"]) == ([], cost, 8 * final["updates"])
+        assert f" | {final['updates']} | {final['images']} | {in_words(cost)} | " in table
+    assert "| noise | data.noise=0.3 | 2-8 | 2, 2 | 1x steps | " in table
+    assert f"Costs are not equal: of what a run may cost, it costs in dear {cost / plan.budget:.2f};" in table
+    excess = {name: statistics.mean(map(excess_of, outcome["finals"])) for name, outcome in methods.items()}
+    share = excess["noise"] / excess["today"]
+    assert "| today | " in table and f"| noise | {excess['noise']:.4g} ± " in table and f" | {share:.2f} |\n" in table
+    with Image.open(tmp_path / "samples.png") as sheet:
+        assert sheet.height > 4 * 64
+
+
+def excess_of(final: dict) -> float:
+    samples, data = (final["features"][of]["values"]["FD-Random"] for of in ("samples", "data"))
+    return samples - data
 
 
 def test_a_comparison_that_was_stopped_goes_on(written, tmp_path: Path, trained: list[str]):

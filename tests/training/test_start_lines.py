@@ -28,6 +28,12 @@ def test_how_many_images_there_are_and_why_so_many_are_held_out(tmp_path: Path):
     assert "every 5th row is test" in images
 
 
+def test_what_a_run_costs_is_said_before_it_starts(tmp_path: Path):
+    _, cost, *_ = lines_of(tmp_path)
+    assert cost.startswith("Cost: 6 updates of 8 images see 48 images (0.0334 epochs of 1,438 images) and take ")
+    assert cost.endswith("How long that takes here is measured in the first updates.")
+
+
 def test_a_validation_part_is_said_to_be_one(tmp_path: Path):
     images, *_ = lines_of(tmp_path, "data.validation=0.25")
     why = "data.validation=0.25 keeps a part of 'train' out, in place of 'test'"
