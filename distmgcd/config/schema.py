@@ -208,16 +208,22 @@ class Evaluation(Section):
 
 
 class Watch(Section):
-    """When a run counts as diverged. It then goes back to its last good checkpoint with a smaller rate."""
+    """When a run counts as diverged. It then goes back to its last good checkpoint, and the grid that diverged has a
+    smaller rate from there on; if that grid diverges again, it goes back to an earlier one."""
 
     max_gap: Size = 20.0
     """The largest |energy gap| of any grid, mean over a log interval."""
     max_drift: Size = 1.0
     """The largest rms of one step's drift; pixels span [-1, 1]."""
+    by_history: bool = True
+    """Compare a grid with its own last 200 updates, too: it has diverged if, in two stretches of ten updates, its gap
+    is below zero by three times its usual swing while its drift has doubled, its gradients are 30 times as large, or a
+    tenth is left of its samples' pixels that are not -1 or 1. Not where max_retries is 0."""
     max_retries: Whole = 3
-    """How often a run goes back before it gives up."""
+    """How often in a row a run goes back for one grid before it gives up; one that has left the trouble four
+    checkpoints behind counts anew."""
     rate_after_retry: Factor = 0.5
-    """Factor on the learning rate at each retry."""
+    """Factor on the learning rate of the grid that diverged, at each retry."""
     max_seconds_stuck: Size = 300.0
     """Seconds for which a Ray worker may get nothing done; then it is ended, and all workers start again."""
 

@@ -62,6 +62,18 @@ def prune(store: Store, keep: int, *, keep_best: int = 0, metric: str = "swd", u
     checkpoint.discard_left_overs(store)
 
 
+def discard_after(store: Store, update: int, *, metric: str) -> None:
+    """Delete the checkpoints of more updates: a run that diverged after them goes on from this one.
+
+    Not the best by the metric, nor those of earlier ends. Raises OSError.
+    """
+    found = scores(store, metric)
+    kept = {*_of_earlier_ends(store), *([min(found, key=found.__getitem__)] if found else [])}
+    for name in checkpoint.names(store):
+        if checkpoint.update_of(name) > update and name not in kept:
+            checkpoint.discard(store, f"{FOLDER}/{name}")
+
+
 def best(store: Store, metric: str, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
     """The checkpoint of the smallest score that is whole; None if none is. Damaged ones are skipped with a warning."""
     found = scores(store, metric)

@@ -23,7 +23,7 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, strict_json
-from distmgcd.runs.checkpoint import Progress
+from distmgcd.runs.checkpoint import Progress, RateScale, scale_in_words
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 from distmgcd.training import loop, state
@@ -51,7 +51,7 @@ class Replay:
     run: str
     update: int  # from 1, as the log counts
     checkpoint: int  # updates done in the checkpoint that was loaded; 0: the run's start
-    rate_scale: float  # of the learning rates, as it was before this update
+    rate_scale: RateScale  # of the learning rates, as it was before this update
     images: list[int]  # where each stands in the training set
     grids: list[GridChains] = field(repr=False)  # coarse to fine
     notes: list[str]  # what a user should know, one sentence each
@@ -68,7 +68,7 @@ def replay(
     update: int,
     images: Images = None,
     alone: bool = False,
-    rate_scale: float | None = None,
+    rate_scale: RateScale | None = None,
     data: str | None = None,
     device: torch.device | str | None = None,
     show: Tell = lambda _: None,
@@ -125,7 +125,7 @@ def replay(
 
 
 def _at_checkpoint(
-    run: Run, config: Config, update: int, *, rate_scale: float | None, device: torch.device, tell: Tell
+    run: Run, config: Config, update: int, *, rate_scale: RateScale | None, device: torch.device, tell: Tell
 ) -> Training:
     """The run in this process at its newest whole checkpoint of at most so many updates, or at its start."""
     found = checkpoint.newest(run.store, warn=tell, at_most=update)
@@ -145,7 +145,7 @@ def _at_checkpoint(
 
 
 def _tell_what_follows(
-    run: Run, config: Config, progress: Progress, update: int, rate_scale: float | None, tell: Tell
+    run: Run, config: Config, progress: Progress, update: int, rate_scale: RateScale | None, tell: Tell
 ) -> None:
     first, block_size = progress.update + 1, config.learning.block_size
     if config.network.norm == "batch" and not block_size:
@@ -168,12 +168,12 @@ def _tell_what_follows(
     if others and rate_scale is None:
         tell(
             f"The run diverged and went over these updates again with the learning rates scaled by "
-            f"{' and '.join(f'{scale:g}' for scale in dict.fromkeys(others))}; this is the first time, with "
-            f"{progress.rate_scale:g}, and --rate-scale shows another."
+            f"{' and '.join(map(scale_in_words, dict.fromkeys(others)))}; this is the first time, with "
+            f"{scale_in_words(progress.rate_scale)}, and --rate-scale shows another."
         )
 
 
-def _go_over(training: Training, update: int, rates: dict[int, float], show: Tell) -> None:
+def _go_over(training: Training, update: int, rates: dict[int, RateScale], show: Tell) -> None:
     """Do the updates again until so many are done. rates: {updates done: what the learning rates are scaled by}."""
     first, start = training.progress.update, time.monotonic()
     shown = start
@@ -188,7 +188,7 @@ def _go_over(training: Training, update: int, rates: dict[int, float], show: Tel
             show(f"update {done + 1}/{update}  {int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left")
 
 
-def _rates(store: Store) -> list[tuple[int, float]]:
+def _rates(store: Store) -> list[tuple[int, RateScale]]:
     """(updates done, what the learning rates were scaled by from there on), in the order in which it was set."""
     if not store.exists(f"log/{METRICS_FILE}"):
         return []
@@ -199,11 +199,12 @@ def _rates(store: Store) -> list[tuple[int, float]]:
         except ValueError:  # the last line of a process that was killed
             continue
         if "rate_scale" in entry:
-            found.append((entry["update"], entry["rate_scale"]))
+            scale = entry["rate_scale"]
+            found.append((entry["update"], tuple(scale) if isinstance(scale, list) else scale))
     return found
 
 
-def _rates_after(update: int, store: Store) -> dict[int, float]:
+def _rates_after(update: int, store: Store) -> dict[int, RateScale]:
     """{updates done: rate scale} past a checkpoint of so many: where the run went back to ones that are gone now."""
     return {at: scale for at, scale in _rates(store) if at > update}
 

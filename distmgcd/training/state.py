@@ -17,7 +17,7 @@ from distmgcd.core.learning import Learner, Method
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.runs import checkpoint
-from distmgcd.runs.checkpoint import Checkpoint, Progress
+from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale
 from distmgcd.runs.identity import data_record, read_data_record, write_data_record
 from distmgcd.runs.log import Log, going_on, open_log
 from distmgcd.runs.run import Run
@@ -36,6 +36,7 @@ from distmgcd.training.feed import Feed
 from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
 from distmgcd.training.origin import check_untrained, read_origin
 from distmgcd.training.speed import SpeedInUse, change_of_speed, first_line, speed_in_use
+from distmgcd.training.watch import Past
 from distmgcd.training.worker import Worker
 
 BATCH_NORM = (
@@ -65,6 +66,7 @@ class Training:
     frechet: FrechetDistance | None = None  # if evaluate.features asks for it
     log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
+    past: Past = field(default_factory=lambda: Past(warmup=0))  # of its metrics, since this process began
     log_refused: bool = False  # the user was told that the disk takes no more of the log
     # The metrics [G, M] of every update since the last record, on the device.
     pending: list[Tensor] = field(default_factory=list)
@@ -104,7 +106,7 @@ def at(
     images: ImageSet,
     held_out: ImageSet,
     starts: StartDistribution,
-    rate_scale: float | None = None,
+    rate_scale: RateScale | None = None,
 ) -> Training:
     """The run as a checkpoint has it, or untrained. rate_scale: of the learning rates, if not the checkpoint's.
 
@@ -135,6 +137,7 @@ def at(
         blocks=make_blocks(config, worker),
         chains=chains,
         speed=speed_in_use(config, worker),
+        past=Past(warmup=config.learning.warmup_updates),
         saved=progress,
     )
 

@@ -10,7 +10,7 @@ from distmgcd.config import Watch
 from distmgcd.core.learning import METRICS
 from distmgcd.runs import checkpoint
 from distmgcd.runs.run import Run
-from distmgcd.training import loop, state
+from distmgcd.training import loop, roll_back, state
 from distmgcd.training.state import Training
 from distmgcd.training.watch import Diverged, check_health
 
@@ -82,9 +82,9 @@ def test_a_step_size_that_no_rate_can_mend_is_given_up_with_advice(tmp_path: Pat
         debug(tmp_path, *WILD, "watch.max_retries=2")
     text = str(end.value)
     assert "Grid 8x8 diverged at update 1" in text and "bound 1;" in text
-    assert "done so 3 times" in text and "scaled by 0.25" in text and "lower langevin.step_size" in text
+    assert "done so 3 times in a row" in text and "scaled by 1,0.25" in text and "lower langevin.step_size" in text
     one, two = events_of(tmp_path)
-    assert "Going back to the start with the learning rates scaled by 0.5." in one and "scaled by 0.25." in two
+    assert "Going back to the start with the learning rate of grid 8x8 scaled by 0.5." in one and "scaled by 0.25." in two
     assert not (tmp_path / "run" / "checkpoints").exists() and not (tmp_path / "run" / "result.json").exists()
 
 
@@ -93,17 +93,18 @@ def test_a_rate_that_is_too_large_is_lowered_until_the_run_holds(tmp_path: Path)
     result = debug(
         tmp_path, "learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3", show=shown.append
     )
-    (event,) = events_of(tmp_path)
-    assert "bound 3" in event and "scaled by 0.0001" in event and event in [record.get("event") for record in shown]
-    assert result["num_retries"] == 1 and result["update"] == 6
+    events = events_of(tmp_path)  # one per grid: each has its own rate
+    assert [f"of grid {size}x{size} scaled by 0.0001" in event for size, event in zip((2, 8), events, strict=True)]
+    assert all("bound 3" in event and event in [record.get("event") for record in shown] for event in events)
+    assert result["num_retries"] == 2 and result["update"] == 6
     progress = checkpoint.newest(Run.open(str(tmp_path / "run")).store).progress
-    assert progress.rate_scale == 1e-4 and progress.num_retries == 1
+    assert progress.rate_scale == (1e-4, 1e-4) and progress.num_retries == 2
 
 
 def test_a_run_that_goes_on_keeps_its_lowered_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rates = []
-    make_method = loop.make_method
-    for module in (state, loop):  # at the start, and after going back
+    make_method = roll_back.make_method
+    for module in (state, roll_back):  # at the start, and after going back
         monkeypatch.setattr(
             module,
             "make_method",
@@ -113,7 +114,7 @@ def test_a_run_that_goes_on_keeps_its_lowered_rate(tmp_path: Path, monkeypatch: 
     debug(tmp_path, *changes)
     (tmp_path / "run" / "result.json").unlink()
     debug(tmp_path, *changes)
-    assert rates == [1.0, 1e-4, 1e-4]
+    assert len(rates) == 4 and rates[0] == 1.0 and rates[2] == rates[3] == (1e-4, 1e-4)
 
 
 @pytest.fixture
