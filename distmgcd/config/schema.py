@@ -180,6 +180,10 @@ class Checkpointing(Section):
     metric: Text = "swd"
     """What the best is judged by, the smallest is best. swd: the mean over grids of the sliced Wasserstein distance.
     swd/16: that of one grid. fd: the Frechet distance in evaluate.features."""
+    end_with: Literal["best", "newest"] = "best"
+    """The model of a finished run: what result.json and samples.png show, and what load, sample and evaluate take.
+    best: that of the best checkpoint, if the last one is worse by more than the spreads over draws of both; the run
+    says so. newest: that of the last update."""
 
 
 class Logging(Section):

@@ -195,6 +195,7 @@ def save(training: Training, found: Mapping[str, Distances] | None = None) -> No
     chains = training.chains and training.chains.state()
     if training.saver:
         measured = {family: distances.mean for family, distances in (found or {}).items()}
+        measured |= {f"{family}_spread": distances.spread for family, distances in (found or {}).items()}
         how = {"measured": measured, "chains": chains, "speed": training.speed}
         training.saver.save(training.learner, training.starts, training.progress, **how)
 
