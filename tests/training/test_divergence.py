@@ -84,7 +84,9 @@ def test_a_step_size_that_no_rate_can_mend_is_given_up_with_advice(tmp_path: Pat
     assert "Grid 8x8 diverged at update 1" in text and "bound 1;" in text
     assert "done so 3 times in a row" in text and "scaled by 1,0.25" in text and "lower langevin.step_size" in text
     one, two = events_of(tmp_path)
-    assert "Going back to the start with the learning rate of grid 8x8 scaled by 0.5." in one and "scaled by 0.25." in two
+    assert (
+        "Going back to the start with the learning rate of grid 8x8 scaled by 0.5." in one and "scaled by 0.25." in two
+    )
     assert not (tmp_path / "run" / "checkpoints").exists() and not (tmp_path / "run" / "result.json").exists()
 
 
@@ -119,13 +121,13 @@ def test_a_run_that_goes_on_keeps_its_lowered_rate(tmp_path: Path, monkeypatch: 
 
 @pytest.fixture
 def cosmic_ray(monkeypatch: pytest.MonkeyPatch):
-    """Make weights NaN before the given update, once."""
+    """Make weights NaN before the given update, once or more often."""
 
-    def strike(update: int) -> None:
+    def strike(update: int, times: int = 1) -> None:
         learn, struck = loop.learn, []
 
         def learn_struck(learner, pixels, indices, at, method, **how):
-            if at == update and not struck:
+            if at == update and len(struck) < times:
                 struck.append(at)
                 with torch.no_grad():
                     next(learner.model.grids[1].parameters()).fill_(float("nan"))
@@ -153,6 +155,34 @@ def test_a_nan_is_rolled_back_to_the_last_healthy_checkpoint(tmp_path: Path, cos
     (event,) = events_of(tmp_path)
     assert "Grid 8x8 diverged at update 6: energy gap nan" in event and "back to the checkpoint of update 4" in event
     assert result["num_retries"] == 1 and result["update"] == 6
+
+
+def test_trouble_that_comes_again_goes_back_to_an_earlier_checkpoint(tmp_path: Path, cosmic_ray):
+    cosmic_ray(5, times=3)
+    result = debug(tmp_path, "checkpoint.every=1", "checkpoint.keep=3")
+    events = events_of(tmp_path)
+    assert "to the checkpoint of update 5 with the learning rate of grid 8x8 scaled by 0.5." in events[0]
+    assert "to an earlier checkpoint, that of update 4, with" in events[1] and "scaled by 0.25." in events[1]
+    assert "to an earlier checkpoint, that of update 3, with" in events[2] and "scaled by 0.125." in events[2]
+    assert result["num_retries"] == 3
+    store = Run.open(str(tmp_path / "run")).store
+    assert checkpoint.names(store) == ["update_000004", "update_000005", "update_000006"]
+    progress = checkpoint.newest(store).progress  # of the last try: what was saved in the others is gone
+    assert progress.rate_scale == (1.0, 0.125) and progress.retries_in_a_row == (0, 3)
+
+
+def test_where_no_earlier_checkpoint_is_left_the_same_one_has_to_do(tmp_path: Path, cosmic_ray):
+    cosmic_ray(4, times=2)
+    debug(tmp_path, "checkpoint.keep=1")
+    assert all(
+        "to the checkpoint of update 4" in event or "that of update 4," in event for event in events_of(tmp_path)
+    )
+
+
+def test_what_is_given_up_names_the_best_checkpoint(tmp_path: Path, cosmic_ray):
+    cosmic_ray(5, times=99)
+    with pytest.raises(Diverged, match="Its best model, of update [24], is kept: --checkpoint best shows it."):
+        debug(tmp_path, "evaluate.every=2", "evaluate.num_draws=1", "watch.max_retries=1")
 
 
 def test_tensorboard_shows_every_update_once_after_a_roll_back(tmp_path: Path, cosmic_ray):
