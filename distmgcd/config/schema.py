@@ -224,8 +224,8 @@ class Watch(Section):
     is below zero by three times its usual swing while its drift has doubled, its gradients are 30 times as large, or a
     tenth is left of its samples' pixels that are not -1 or 1. Not where max_retries is 0."""
     max_retries: Whole = 3
-    """How often in a row a run goes back for one grid before it gives up; one that has left the trouble four
-    checkpoints behind counts anew."""
+    """How often in a row a run goes back for one grid; one that has left the trouble four checkpoints behind counts
+    anew. The next time it freezes that grid and trains the others on, or gives up if there is no other."""
     rate_after_retry: Factor = 0.5
     """Factor on the learning rate of the grid that diverged, at each retry."""
     max_seconds_stuck: Size = 300.0

@@ -110,6 +110,13 @@ def make_learner(config: Config, worker: Worker) -> Learner:
     return Learner(model, worker.wrap(model), betas=betas)
 
 
+def freeze(learner: Learner, rate_scale: RateScale) -> None:
+    """Grids whose rate is 0 keep their averaged weights for good."""
+    for grid, scale in enumerate(rate_scale if isinstance(rate_scale, tuple) else ()):
+        if scale == 0:
+            learner.model.grids[grid].load_state_dict(learner.ema.grids[grid].state_dict())
+
+
 def make_ahead(config: Config, learner: Learner) -> Ahead | None:
     """What updates this learner while the coarse chains of the next batch walk, if the config asks for that."""
     return Ahead(learner) if walks_ahead(config) else None

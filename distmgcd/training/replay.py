@@ -27,7 +27,7 @@ from distmgcd.runs.checkpoint import Progress, RateScale, scale_in_words
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 from distmgcd.training import loop, state
-from distmgcd.training.assemble import make_method
+from distmgcd.training.assemble import freeze, make_method
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
 from distmgcd.training.origin import read_origin
@@ -180,6 +180,7 @@ def _go_over(training: Training, update: int, rates: dict[int, RateScale], show:
     while (done := training.progress.update) < update:
         if done in rates:
             training.method = make_method(training.config, rate_scale=rates[done])
+            freeze(training.learner, rates[done])
             training.progress = replace(training.progress, rate_scale=rates[done])
         loop.advance(training)
         training.pending.clear()

@@ -160,8 +160,8 @@ def _best_in_words(training: Training, name: str) -> str:
 def _how_chosen(training: Training, name: str) -> str:
     return (
         f"the samples are of update {checkpoint.update_of(name)}, the best of the run's evaluations by "
-        f"{training.config.checkpoint.metric} against the same held-out images, so their distance is a little flattered; "
-        "newest: those of the last update, which nobody chose"
+        f"{training.config.checkpoint.metric} against the same held-out images, which flatters them a little; newest: "
+        "those of the last update, which nobody chose"
     )
 
 

@@ -4,17 +4,19 @@ Only for that grid: grids share no weights and each has its own optimiser, so th
 lowering it would cost the other one what it has left to learn.
 
 If the trouble comes again, that checkpoint was ill already, for a grid may take hundreds of updates to run away. So
-each time in a row goes back to an earlier one.
+each time in a row goes back to an earlier one. If that does not help either, the grid is frozen: it keeps the averaged
+weights that it had there, which cannot run away, and the other grids learn on.
 """
 
 from dataclasses import replace
 
 import torch
 
+from distmgcd.config import Config
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale, scale_in_words
 from distmgcd.runs.store import Store
-from distmgcd.training.assemble import make_ahead, make_chains, make_learner, make_method
+from distmgcd.training.assemble import freeze, make_ahead, make_chains, make_learner, make_method
 from distmgcd.training.origin import check_untrained
 from distmgcd.training.state import Training, tell
 from distmgcd.training.watch import Diverged
@@ -29,19 +31,24 @@ def go_back(training: Training, event: Diverged) -> None:
     in_a_row = list(progress.retries_in_a_row if again else [0] * config.num_grids)
     before = progress.went_back_to if in_a_row[event.grid] else None
     in_a_row[event.grid] += 1
-    if in_a_row[event.grid] > config.watch.max_retries:
-        raise _given_up(training, event, in_a_row[event.grid])
     if training.saver:
         training.saver.settle()
-        if found := find_healthy(store, before=before):
-            retention.discard_after(store, found.progress.update, metric=config.checkpoint.metric)
     training.worker.mean(torch.zeros(1, device=training.worker.device))  # all wait for that: they read what it wrote
     found = find_healthy(store, before=before)
+    factor = config.watch.rate_after_retry
+    if in_a_row[event.grid] > config.watch.max_retries:
+        if not may_freeze(progress.rate_scale, event.grid, found, config):
+            raise _given_up(training, event, in_a_row[event.grid])
+        factor = 0.0
+    if training.saver and found:
+        retention.discard_after(store, found.progress.update, metric=config.checkpoint.metric)
+    rate_scale = lowered(progress.rate_scale, event.grid, factor, num_grids=config.num_grids)
     _put_back(training, found)
+    freeze(training.learner, rate_scale)
     training.progress = replace(
         found.progress if found else Progress(),
         num_retries=progress.num_retries + 1,
-        rate_scale=lowered(progress.rate_scale, event.grid, config.watch.rate_after_retry, num_grids=config.num_grids),
+        rate_scale=rate_scale,
         seconds=progress.seconds,
         retries_in_a_row=tuple(in_a_row),
         diverged_at=max(event.update, progress.diverged_at if again else 0),
@@ -77,6 +84,13 @@ def lowered(scale: RateScale, grid: int, factor: float, *, num_grids: int) -> Ra
     return scales[0] if num_grids == 1 else tuple(scales)
 
 
+def may_freeze(scale: RateScale, grid: int, found: Checkpoint | None, config: Config) -> bool:
+    """Whether a grid may stay as this checkpoint has it while others learn on. Not what was never trained."""
+    others = [scale] if not isinstance(scale, tuple) else scale[:grid] + scale[grid + 1 :]
+    learned, first_time = found is not None and found.progress.update > 0, not isinstance(scale, tuple) or scale[grid]
+    return bool(config.watch.max_retries and config.num_grids > 1 and any(others) and learned and first_time)
+
+
 def _put_back(training: Training, found: Checkpoint | None) -> None:
     """Weights, optimisers and persistent chains as they were then."""
     config, num_images = training.config, len(training.images)
@@ -97,6 +111,11 @@ def _in_words(training: Training, event: Diverged) -> str:
     where = f"the checkpoint of update {update}" if update else "the start"
     if progress.retries_in_a_row[event.grid] > 1 and update:
         where = f"an earlier checkpoint, that of update {update},"
+    if isinstance(scale, tuple) and not scale[event.grid]:
+        return (
+            f"{event} Smaller rates did not help. Going back to {where}, whose averaged weights grid {size}x{size} "
+            "keeps: it learns no more, the other grids do."
+        )
     left = scale_in_words(scale[event.grid] if isinstance(scale, tuple) else scale)
     return f"{event} Going back to {where} with the learning rate of grid {size}x{size} scaled by {left}."
 

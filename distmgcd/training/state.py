@@ -23,6 +23,7 @@ from distmgcd.runs.log import Log, going_on, open_log
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import Saver, reason_of
 from distmgcd.training.assemble import (
+    freeze,
     make_ahead,
     make_blocks,
     make_chains,
@@ -122,6 +123,7 @@ def at(
     progress = found.progress if found else Progress()
     if rate_scale is not None:
         progress = replace(progress, rate_scale=rate_scale)
+        freeze(learner, rate_scale)
     return Training(
         config=config,
         worker=worker,

@@ -213,3 +213,27 @@ def test_before_the_first_checkpoint_a_run_goes_back_to_its_start(tmp_path: Path
     struck, calm = state_of(tmp_path), state_of(tmp_path, "calm")
     for name, value in calm.items():
         torch.testing.assert_close(struck[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_that_smaller_rates_do_not_help_is_frozen_and_the_others_learn_on(tmp_path: Path, cosmic_ray):
+    cosmic_ray(5, times=2)
+    result = debug(tmp_path, "watch.max_retries=1", "checkpoint.every=1", "checkpoint.keep=9")
+    _, event = events_of(tmp_path)
+    assert "Smaller rates did not help" in event and "whose averaged weights grid 8x8 keeps" in event
+    assert result["update"] == 6 and result["num_retries"] == 2
+    before, after = (state_of(tmp_path, checkpoint_name=f"update_00000{update}") for update in (4, 6))
+    for name, value in after.items():
+        file, _, key = name.partition("/")
+        if file in ("model", "ema"):
+            frozen = key.startswith("grids.1.")
+            assert torch.equal(value, before[f"ema/{key}"]) if frozen else True
+            assert frozen or file == "ema" or not torch.equal(value, before[name])
+
+
+def test_a_frozen_grid_stays_frozen_when_a_run_goes_on(tmp_path: Path, cosmic_ray):
+    cosmic_ray(5, times=2)
+    debug(tmp_path, "watch.max_retries=1", "checkpoint.every=1", "checkpoint.keep=9")
+    debug(tmp_path, "watch.max_retries=1", "checkpoint.every=1", "checkpoint.keep=9", "learning.num_updates=8")
+    before, after = (state_of(tmp_path, checkpoint_name=f"update_00000{update}") for update in (6, 8))
+    frozen = [name for name in after if name.startswith("model/grids.1.")]
+    assert frozen and all(torch.equal(before[name], after[name]) for name in frozen)
