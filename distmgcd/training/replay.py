@@ -78,9 +78,10 @@ def replay(
     update: from 1, as the log and messages count; the chains are those of the weights before it. images: where they
     stand in the training set; None takes those of the batch whose last step drifted most. alone: walk these chains
     only, not the whole batch: faster, and the same up to rounding, for a convolution may sum in another order.
-    rate_scale: of the learning rates, where a run that diverged went over these updates more than once; None is the
-    first time. data: where the run's images are on this machine, in place of its data.path. device: None takes a GPU
-    where there is one. show is called with every note at once, and with a line of progress now and then.
+    rate_scale: of the learning rates, of all grids or of each, where a run that diverged went over these updates more
+    than once; None is the first time. data: where the run's images are on this machine, in place of its data.path.
+    device: None takes a GPU where there is one. show is called with every note at once, and with a line of progress
+    now and then.
     """
     opened, notes = Run.open(run), []
 
@@ -90,6 +91,7 @@ def replay(
 
     config = with_data(opened.config(), data)
     _check_update(update, opened, config)
+    _check_rate_scale(rate_scale, config)
     if alone:
         _check_alone(images, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -211,6 +213,14 @@ def _rates_after(update: int, store: Store) -> dict[int, RateScale]:
 
 
 # What a user can get wrong
+
+
+def _check_rate_scale(scale: RateScale | None, config: Config) -> None:
+    if isinstance(scale, tuple) and len(scale) != config.num_grids:
+        raise UserError(
+            f"--rate-scale must be one number or one per grid, of which there are {config.num_grids}, but is "
+            f"{scale_in_words(scale)}; a run's messages name it."
+        )
 
 
 def _check_update(update: int, run: Run, config: Config) -> None:
