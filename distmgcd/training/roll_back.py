@@ -58,7 +58,7 @@ def go_back(training: Training, event: Diverged) -> None:
     training.past.forget_after(training.progress.update)
     if training.log:
         training.log.go_back(training.progress.update)
-        tell(training, {"event": _in_words(training, event), "rate_scale": training.progress.rate_scale})
+        tell(training, {"event": _in_words(training, event, before), "rate_scale": training.progress.rate_scale})
 
 
 def is_again(progress: Progress, update: int, *, every: int) -> bool:
@@ -105,19 +105,16 @@ def _put_back(training: Training, found: Checkpoint | None) -> None:
         training.chains.load(found.chains())
 
 
-def _in_words(training: Training, event: Diverged) -> str:
-    progress, size = training.progress, training.config.grids.sizes[event.grid]
-    update, scale = progress.went_back_to, progress.rate_scale
-    where = f"the checkpoint of update {update}" if update else "the start"
-    if progress.retries_in_a_row[event.grid] > 1 and update:
-        where = f"an earlier checkpoint, that of update {update},"
-    if isinstance(scale, tuple) and not scale[event.grid]:
-        return (
-            f"{event} Smaller rates did not help. Going back to {where}, whose averaged weights grid {size}x{size} "
-            "keeps: it learns no more, the other grids do."
-        )
-    left = scale_in_words(scale[event.grid] if isinstance(scale, tuple) else scale)
-    return f"{event} Going back to {where} with the learning rate of grid {size}x{size} scaled by {left}."
+def _in_words(training: Training, event: Diverged, before: int | None) -> str:
+    """before: the checkpoint that proved to be ill."""
+    update, scale = training.progress.went_back_to, training.progress.rate_scale
+    size = training.config.grids.sizes[event.grid]
+    left = scale[event.grid] if isinstance(scale, tuple) else scale
+    earlier = "the earlier" if before and update < before else "the"
+    where = f"{event} Going back to {f'{earlier} checkpoint of update {update}' if update else 'the start'}"
+    if left == 0:
+        return f"{where}: smaller rates did not help, so grid {size}x{size} is frozen and only the others learn on."
+    return f"{where} with the learning rate of grid {size}x{size} scaled by {left:g}."
 
 
 def _given_up(training: Training, event: Diverged, in_a_row: int) -> Diverged:
