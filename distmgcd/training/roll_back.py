@@ -58,7 +58,10 @@ def go_back(training: Training, event: Diverged) -> None:
     training.past.forget_after(training.progress.update)
     if training.log:
         training.log.go_back(training.progress.update)
-        tell(training, {"event": _in_words(training, event, before), "rate_scale": training.progress.rate_scale})
+        tell(
+            training,
+            {"event": _in_words(training, event, found, before=before), "rate_scale": training.progress.rate_scale},
+        )
 
 
 def is_again(progress: Progress, update: int, *, every: int) -> bool:
@@ -105,13 +108,13 @@ def _put_back(training: Training, found: Checkpoint | None) -> None:
         training.chains.load(found.chains())
 
 
-def _in_words(training: Training, event: Diverged, before: int | None) -> str:
+def _in_words(training: Training, event: Diverged, found: Checkpoint | None, *, before: int | None) -> str:
     """before: the checkpoint that proved to be ill."""
-    update, scale = training.progress.went_back_to, training.progress.rate_scale
-    size = training.config.grids.sizes[event.grid]
+    scale, size = training.progress.rate_scale, training.config.grids.sizes[event.grid]
     left = scale[event.grid] if isinstance(scale, tuple) else scale
+    update = found.progress.update if found else 0
     earlier = "the earlier" if before and update < before else "the"
-    where = f"{event} Going back to {f'{earlier} checkpoint of update {update}' if update else 'the start'}"
+    where = f"{event} Going back to {f'{earlier} checkpoint of update {update}' if found else 'the start'}"
     if left == 0:
         return f"{where}: smaller rates did not help, so grid {size}x{size} is frozen and only the others learn on."
     return f"{where} with the learning rate of grid {size}x{size} scaled by {left:g}."
