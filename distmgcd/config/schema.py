@@ -172,11 +172,11 @@ class Checkpointing(Section):
     """Which checkpoints are written and kept."""
 
     every: Count = 200
-    """Updates between two checkpoints."""
+    """Updates between two checkpoints; with every evaluation there is one, too (evaluate.every)."""
     keep: Count = 3
     """The newest so many are kept; the last one of a run always is."""
     keep_best: Whole = 1
-    """The best so many are kept, too, of those at whose update there was an evaluation (evaluate.every)."""
+    """The best so many are kept, too, of those that were evaluated (evaluate.every)."""
     metric: Text = "swd"
     """What the best is judged by, the smallest is best. swd: the mean over grids of the sliced Wasserstein distance.
     swd/16: that of one grid. fd: the Frechet distance in evaluate.features."""

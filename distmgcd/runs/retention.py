@@ -126,7 +126,7 @@ def find(store: Store, which: str, *, metric: str) -> Checkpoint | None:
         if names and not scores(store, metric):
             raise UserError(
                 f"No checkpoint of the run {store.location} has a score yet, so none is the best: set evaluate.every "
-                "to a multiple of checkpoint.every, or take the newest."
+                "for that, or take the newest."
             )
         return best(store, metric)
     name = checkpoint.name_of(int(which)) if which.isdecimal() else which

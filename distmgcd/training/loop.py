@@ -41,14 +41,14 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
                     heed(training, request)
                 advance(training)
                 done += 1
-                if done % logs == 0 or done % checkpoints == 0 or done == last:
+                evaluated = evaluations > 0 and done % evaluations == 0 and done < last
+                if evaluated or done % logs == 0 or done % checkpoints == 0 or done == last:
                     flush(training)  # before a checkpoint, so that only a healthy state is saved
             except Diverged as event:
                 go_back(training, event)
                 continue
-            evaluated = evaluations and done % evaluations == 0 and done < last
             found = evaluate(training) if evaluated else None
-            if done % checkpoints == 0 or done == last:
+            if evaluated or done % checkpoints == 0 or done == last:  # what was measured is kept if it is the best
                 save(training, found)
             if not training.pending:
                 training.pending_since = time.perf_counter()  # what was just done is no part of an update

@@ -213,7 +213,8 @@ def _others(
 def conclude(training: Training, result: dict[str, Any]) -> None:
     """Write result.json, after the last checkpoint: a run that has it is finished. Raises NotSaved."""
     store = training.run.store
-    if error := training.saver.settle():
+    training.saver.settle()
+    if error := training.saver.error:
         raise not_saved("has come to its end", "its last checkpoint", error, store) from error
     try:
         training.log.copy_to(store)

@@ -207,3 +207,8 @@ def test_the_best_is_clearly_better_beyond_the_spreads_of_both(tmp_path: Path, s
     assert retention.clearly_best(Store(str(tmp_path)), "swd", end="update_000008") == expected
     assert retention.clearly_best(Store(str(tmp_path)), "swd", end="update_000003") is None
     assert retention.clearly_best(Store(str(tmp_path)), "swd", end="update_000009") is None, "it was not measured"
+
+
+def test_what_was_evaluated_between_two_checkpoints_is_kept_if_it_is_the_best(tmp_path: Path, measured):
+    debug(tmp_path, *CHANGES, "checkpoint.every=8", "checkpoint.keep=1", "checkpoint.metric=swd/8")
+    assert kept(tmp_path) == [3, 8]
