@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test test-faults test-cluster test-slow test-gpu lint clean
+.PHONY: train test test-faults test-cluster test-slow test-gpu endurance lint clean
 
 train: $(READY)
 	$(VENV)/bin/distmgcd train digits
@@ -27,6 +27,10 @@ test-slow: $(READY)
 # What only a CUDA GPU can show.
 test-gpu: $(READY)
 	$(VENV)/bin/python -m pytest -m gpu
+
+# 20,000 updates of digits at constant rate, an hour and a half on one core: does a blow-up cost the run?
+endurance: $(READY)
+	$(VENV)/bin/python tests/endurance.py runs
 
 lint: $(READY)
 	$(VENV)/bin/ruff check distmgcd tests

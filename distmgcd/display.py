@@ -139,6 +139,7 @@ def table_of(result: dict[str, Any]) -> Table:
     """The distances of fresh samples, the untrained model and the data itself, per grid."""
     rows = {
         "fresh samples": "samples",
+        "those of the last update": "newest",
         "persistent chains": "bank",
         "untrained model": "untrained",
         "data against itself": "data",

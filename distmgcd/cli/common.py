@@ -92,7 +92,11 @@ StoragePath = Annotated[
 ]
 RunFolder = Annotated[str, typer.Argument(help="The folder of a run, or pretrained:NAME.")]
 Checkpoint = Annotated[
-    str, typer.Option(metavar="newest|best|UPDATE", help="Which; the best is so by checkpoint.metric.")
+    str,
+    typer.Option(
+        metavar="end|newest|best|UPDATE",
+        help="Which; end: what the run ended with (checkpoint.end_with). The best is so by checkpoint.metric.",
+    ),
 ]
 Weights = Annotated[Literal["ema", "raw"], typer.Option(help="Averaged over updates, or the last ones.")]
 DataOfRun = Annotated[

@@ -25,7 +25,7 @@ def evaluate(
     download: Annotated[bool, typer.Option("--download", help="Fetch inception's weights if they are absent.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that share the work; 1 is this one.")] = 1,
-    checkpoint: Checkpoint = "newest",
+    checkpoint: Checkpoint = "end",
     weights: Weights = "ema",
     data: DataOfRun = None,
     out: ResultsFolder = None,

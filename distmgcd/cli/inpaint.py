@@ -30,7 +30,7 @@ def inpaint(
         typer.Option(metavar="RUN", help="Another run that fills the same; may be given several times."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of masks and chains.")] = 0,
-    checkpoint: Checkpoint = "newest",
+    checkpoint: Checkpoint = "end",
     weights: Weights = "ema",
     data: DataOfRun = None,
     out: ResultsFolder = None,

@@ -12,7 +12,7 @@ from distmgcd.cli.common import Checkpoint, app, say
 def export(
     run: Annotated[str, typer.Argument(help="The folder of a run.")],
     out: Annotated[str, typer.Option(metavar="FOLDER", help="A new folder: a local path or a URI.")],
-    checkpoint: Checkpoint = "newest",
+    checkpoint: Checkpoint = "end",
 ) -> None:
     """Write a trained model as a small folder to give away: averaged weights in half precision, and a card."""
     say(f"Exporting {run}. Loading torch ...")

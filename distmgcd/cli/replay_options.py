@@ -39,9 +39,10 @@ Alone = Annotated[
     ),
 ]
 RateScale = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        help="Of the learning rates, to see a later try of a run that went back. (default: the first try)",
+        metavar="0.5|1,1,0.5",
+        help="Of the learning rates, or of each, to see a later try of a run that went back. (default: the first try)",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -62,10 +63,23 @@ def check_options(run: str | None, what: dict[str, Any], training: list[str]) ->
         raise UserError(
             f"--replay {run} needs to know whose chains to walk; give --update with a number that its log shows."
         )
-    if what["rate_scale"] is not None and not what["rate_scale"] > 0:
-        raise UserError(
-            f"--rate-scale must be a number above 0, but is {what['rate_scale']:g}; a run's messages name it."
-        )
+    rate_scale_of(what["rate_scale"])
     out = what["out"]
     if out is not None and out.suffix != ".png":
         raise UserError(f"--out must end in .png, but is {str(out)!r}; try {out.with_suffix('.png')}.")
+
+
+def rate_scale_of(text: str | None) -> float | tuple[float, ...] | None:
+    """What --rate-scale says: of all grids, or of each. Raises UserError."""
+    if text is None:
+        return None
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0 <= scale < float("inf") for scale in scales) or not any(scales):
+        raise UserError(
+            f"--rate-scale must be a number above 0, or one of 0 or more per grid with commas between them, but is "
+            f"{text!r}; a run's messages name it."
+        )
+    return scales[0] if len(scales) == 1 else scales

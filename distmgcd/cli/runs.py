@@ -21,7 +21,7 @@ def sample(
     out: Annotated[Path, typer.Option(help=".png is a sheet; .npz and .parquet hold the pictures as data.")] = Path(
         "samples.png"
     ),
-    checkpoint: Checkpoint = "newest",
+    checkpoint: Checkpoint = "end",
     bank: Annotated[
         bool, typer.Option("--bank", help="Not fresh samples, but where the run's persistent chains ended.")
     ] = False,

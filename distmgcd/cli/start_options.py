@@ -23,7 +23,7 @@ From = Annotated[
 FromCheckpoint = Annotated[
     str | None,
     typer.Option(
-        metavar="newest|best|UPDATE", help="Which checkpoint of it. (default: newest)", rich_help_panel=_PANEL
+        metavar="end|newest|best|UPDATE", help="Which checkpoint of it. (default: end)", rich_help_panel=_PANEL
     ),
 ]
 FromWeights = Annotated[
@@ -43,4 +43,4 @@ def start_from(run: str | None, checkpoint: str | None, weights: Literal["ema", 
         return None
     from distmgcd.runs.run import StartFrom
 
-    return StartFrom(run, checkpoint or "newest", weights or "ema")
+    return StartFrom(run, checkpoint or "end", weights or "ema")

@@ -88,6 +88,7 @@ def debug(
     say(f"Replaying update {update} of {replay}. Loading torch and the images ...")
     from distmgcd.replay_report import report
 
+    what["rate_scale"] = options.rate_scale_of(rate_scale)
     try:
         report(replay, use_gpu=gpu, **what)
     except KeyboardInterrupt:

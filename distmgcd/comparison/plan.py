@@ -160,6 +160,7 @@ class Plan:
             "checkpoint.metric": "swd",
             "checkpoint.keep": 1,
             "checkpoint.keep_best": 0,
+            "checkpoint.end_with": "newest",
             "watch.max_retries": 0,  # what goes back and halves its rate has another one, and costs more
         }
         if not self.equal_cost:

@@ -175,14 +175,18 @@ class Checkpointing(Section):
     """Which checkpoints are written and kept."""
 
     every: Count = 200
-    """Updates between two checkpoints."""
+    """Updates between two checkpoints; with every evaluation there is one, too (evaluate.every)."""
     keep: Count = 3
     """The newest so many are kept; the last one of a run always is."""
     keep_best: Whole = 1
-    """The best so many are kept, too, of those at whose update there was an evaluation (evaluate.every)."""
+    """The best so many are kept, too, of those that were evaluated (evaluate.every)."""
     metric: Text = "swd"
     """What the best is judged by, the smallest is best. swd: the mean over grids of the sliced Wasserstein distance.
     swd/16: that of one grid. fd: the Frechet distance in evaluate.features."""
+    end_with: Literal["best", "newest"] = "best"
+    """The model of a finished run: what result.json and samples.png show, and what load, sample and evaluate take.
+    best: that of the best checkpoint, if the last one is worse by more than the spreads over draws of both; the run
+    says so. newest: that of the last update."""
 
 
 class Logging(Section):
@@ -211,16 +215,22 @@ class Evaluation(Section):
 
 
 class Watch(Section):
-    """When a run counts as diverged. It then goes back to its last good checkpoint with a smaller rate."""
+    """When a run counts as diverged. It then goes back to its last good checkpoint, and the grid that diverged has a
+    smaller rate from there on; if that grid diverges again, it goes back to an earlier one."""
 
     max_gap: Size = 20.0
     """The largest |energy gap| of any grid, mean over a log interval."""
     max_drift: Size = 1.0
     """The largest rms of one step's drift; pixels span [-1, 1]."""
+    by_history: bool = True
+    """Compare a grid with its own last 200 updates, too: it has diverged if, in two stretches of ten updates, its gap
+    is below zero by three times its usual swing while its drift has doubled, its gradients are 30 times as large, or a
+    tenth is left of its samples' pixels that are not -1 or 1. Not where max_retries is 0."""
     max_retries: Whole = 3
-    """How often a run goes back before it gives up."""
+    """How often in a row a run goes back for one grid; one that has left the trouble four checkpoints behind counts
+    anew. The next time it freezes that grid and trains the others on, or gives up if there is no other."""
     rate_after_retry: Factor = 0.5
-    """Factor on the learning rate at each retry."""
+    """Factor on the learning rate of the grid that diverged, at each retry."""
     max_seconds_stuck: Size = 300.0
     """Seconds for which a Ray worker may get nothing done; then it is ended, and all workers start again."""
 

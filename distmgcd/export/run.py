@@ -11,6 +11,7 @@ distribution of samples stays.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,13 @@ class Exported:
     title: str  # the first line of its card
 
 
-def export_run(run: str, out: str, *, which: str = "newest", tell: Callable[[str], None] = lambda _: None) -> Exported:
+def export_run(run: str, out: str, *, which: str = "end", tell: Callable[[str], None] = lambda _: None) -> Exported:
     """Write the averaged weights of a run, in half precision, and what sampling needs, to a folder of its own.
 
-    which: "newest", "best" (by checkpoint.metric) or an update, as for load. out: a new folder, a path or a URI; `load`
-    and every command that reads a run take it. tell is called with what a user should know. Raises UserError if there
-    is no such good checkpoint, if weights do not fit half precision, if the folder holds files or cannot be written.
+    which: "end", "newest", "best" (by checkpoint.metric) or an update, as for load. out: a new folder, a path or a URI;
+    `load` and every command that reads a run take it. tell is called with what a user should know. Raises UserError if
+    there is no such good checkpoint, if weights do not fit half precision, if the folder holds files or cannot be
+    written.
     """
     opened, target = Run.open(run), Store(out)
     _check_new(target, out)
@@ -141,13 +143,18 @@ def _facts(opened: Run, found: Checkpoint, *, name: str) -> Facts:
 
 
 def _result_at(opened: Run, found: Checkpoint) -> dict[str, Any] | None:
-    """What was measured at an end of the run, if that is where this checkpoint is."""
-    for name in ("result.json", f"result_{found.progress.update:06d}.json"):
+    """What was measured at an end of the run, if it ended with this checkpoint."""
+    for name in ("result.json", *_names_of_earlier_results(opened.store)):
         if opened.store.exists(name):
             result = strict_json.loads(opened.store.read(name))
-            if result.get("update") == found.progress.update:
+            ended_with = result.get("ended_with", {}).get("checkpoint", checkpoint.name_of(result.get("update", -1)))
+            if ended_with == found.name:
                 return result
     return None
+
+
+def _names_of_earlier_results(store: Store) -> list[str]:
+    return [name for name in store.names("") if re.fullmatch(r"result_\d+\.json", name)]
 
 
 def _evaluations(store: Store, found: Checkpoint) -> list[dict[str, Any]]:

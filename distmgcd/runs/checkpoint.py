@@ -40,6 +40,7 @@ SAMPLING_FILES = ("ema.safetensors", "starts.safetensors")  # all that sampling 
 CHAINS_FILE = "chains.safetensors"  # of a run with persistent chains
 EXPORTED = "exported"  # the key of state.json that says so
 FAMILIES = ("swd", "fd")  # of distances that an evaluation may measure
+RateScale = float | tuple[float, ...]  # what is left of the learning rate: one factor of all grids, or one per grid
 # {"swd": {size: sliced Wasserstein distance}, "fd": {its name: Frechet distance}} of fresh samples to held-out images;
 # {} where there was no evaluation.
 Measured = dict[str, dict[str, float]]
@@ -59,8 +60,21 @@ class Progress:
 
     update: int = 0  # updates done
     num_retries: int = 0  # how often it went back after diverging
-    rate_scale: float = 1.0  # what is left of the learning rate after that
+    rate_scale: RateScale = 1.0  # what is left of the learning rate after that
     seconds: float = 0.0  # spent in updates, over all restarts
+    retries_in_a_row: tuple[int, ...] = ()  # those of the last trouble, of each grid; (): none
+    diverged_at: int = 0  # the update of the last divergence
+    went_back_to: int = 0  # updates done in the checkpoint that it went back to then
+
+    def __post_init__(self):
+        for name in ("rate_scale", "retries_in_a_row"):
+            if isinstance(value := getattr(self, name), list):  # as JSON has a tuple
+                object.__setattr__(self, name, tuple(value))
+
+
+def scale_in_words(scale: RateScale) -> str:
+    """ "0.5", or "1,1,0.5" of three grids, as --rate-scale takes it."""
+    return f"{scale:g}" if isinstance(scale, int | float) else ",".join(f"{value:g}" for value in scale)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,18 @@ def prune(store: Store, keep: int, *, keep_best: int = 0, metric: str = "swd", u
     checkpoint.discard_left_overs(store)
 
 
+def discard_after(store: Store, update: int, *, metric: str) -> None:
+    """Delete the checkpoints of more updates: a run that diverged after them goes on from this one.
+
+    Not the best by the metric, nor those of earlier ends. Raises OSError.
+    """
+    found = scores(store, metric)
+    kept = {*_of_earlier_ends(store), *([min(found, key=found.__getitem__)] if found else [])}
+    for name in checkpoint.names(store):
+        if checkpoint.update_of(name) > update and name not in kept:
+            checkpoint.discard(store, f"{FOLDER}/{name}")
+
+
 def best(store: Store, metric: str, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
     """The checkpoint of the smallest score that is whole; None if none is. Damaged ones are skipped with a warning."""
     found = scores(store, metric)
@@ -73,11 +85,40 @@ def best(store: Store, metric: str, warn: Callable[[str], None] = _logger.warnin
     return None
 
 
+def clearly_best(store: Store, metric: str, *, end: str) -> str | None:
+    """The name of the best checkpoint, if the one at the end of the run is worse by more than the spreads of both.
+
+    A spread is the standard deviation over draws; of a checkpoint that does not say its own, that of the end.
+    """
+    found = scores(store, metric)
+    best_name = min(found, key=found.__getitem__, default=end)
+    if end not in found or best_name == end:
+        return None
+    of_end = _score_of(store, end, metric, spread=True) or 0.0
+    of_best = _score_of(store, best_name, metric, spread=True)
+    margin = of_end + (of_end if of_best is None else of_best)
+    return best_name if found[end] - found[best_name] > (margin if math.isfinite(margin) else 0.0) else None
+
+
+def ended_with(store: Store) -> str:
+    """The name of the checkpoint that a finished run ended with, where its result says so; else "newest"."""
+    try:
+        result = strict_json.loads(store.read("result.json")) if store.exists("result.json") else {}
+        name, update = result["ended_with"]["checkpoint"], result["update"]
+    except (OSError, ValueError, KeyError, TypeError):  # an older version, or a damaged one, of which `verify` says so
+        return "newest"
+    names = checkpoint.names(store)
+    goes_on = any(checkpoint.update_of(other) > update for other in names)
+    return name if name in names and not goes_on else "newest"
+
+
 def find(store: Store, which: str, *, metric: str) -> Checkpoint | None:
-    """The newest checkpoint, the best, or that of an update ("update_000200" or "200").
+    """The checkpoint that a run ended with, the newest, the best, or that of an update ("update_000200" or "200").
 
     None if none is whole yet. Raises UserError if the one asked for is not there or is damaged.
     """
+    if which == "end":
+        which = ended_with(store)
     if which == "newest":
         return checkpoint.newest(store)
     names = checkpoint.names(store)
@@ -85,13 +126,13 @@ def find(store: Store, which: str, *, metric: str) -> Checkpoint | None:
         if names and not scores(store, metric):
             raise UserError(
                 f"No checkpoint of the run {store.location} has a score yet, so none is the best: set evaluate.every "
-                "to a multiple of checkpoint.every, or take the newest."
+                "for that, or take the newest."
             )
         return best(store, metric)
     name = checkpoint.name_of(int(which)) if which.isdecimal() else which
     if name not in names:
         raise UserError(
-            f"There is no checkpoint {which!r} of the run {store.location}; give newest, best"
+            f"There is no checkpoint {which!r} of the run {store.location}; give end, newest, best"
             f"{''.join(f', {known}' for known in names)}."
         )
     try:
@@ -108,8 +149,9 @@ def _of_earlier_ends(store: Store) -> list[str]:
     return [checkpoint.name_of(int(match[1])) for match in found if match]
 
 
-def _score_of(store: Store, name: str, metric: str) -> float | None:
+def _score_of(store: Store, name: str, metric: str, *, spread: bool = False) -> float | None:
+    family = f"{family_of(metric)}_spread" if spread else family_of(metric)
     try:
-        return score(strict_json.loads(store.read(f"{FOLDER}/{name}/state.json")).get(family_of(metric)), metric)
+        return score(strict_json.loads(store.read(f"{FOLDER}/{name}/state.json")).get(family), metric)
     except (OSError, ValueError, AttributeError):
         return None

@@ -41,7 +41,7 @@ class StartFrom:
     """Another run, whose weights a new one begins with."""
 
     run: str  # its folder
-    checkpoint: str = "newest"  # or best, or an update
+    checkpoint: str = "end"  # or best, or an update
     weights: Literal["ema", "raw"] = "ema"  # averaged over updates, or as the last update left them
 
     @staticmethod

@@ -33,6 +33,7 @@ class Saver:
         self._background = Background()
         self._update = 0  # of the checkpoint that is being written
         self._pause_s = 0.0
+        self.error: OSError | None = None  # what made the last write fail
         self._afterwards: OSError | None = None  # what went wrong once the checkpoint was safe
 
     def save(
@@ -58,6 +59,7 @@ class Saver:
         outcome = self._background.take(wait=wait)
         if outcome is None:
             return None
+        self.error = outcome.error
         if outcome.error:
             self._tell({"update": self._update, "event": self._failure(outcome.error)})
         else:

@@ -55,7 +55,7 @@ class Protocol:
     layers: Layers = "last"
     num_random: int = 3  # random networks
     classifiers: tuple[str, ...] = CLASSIFIERS
-    checkpoint: str = "newest"  # of the run; of others the newest
+    checkpoint: str = "end"  # of the run; of others the newest
     weights: Weights = "ema"
     data: str | None = None  # where the images of all runs are; None: at their data.path
     out: str | None = None  # the folder for results; None: the run's (record.results_of)

@@ -52,7 +52,7 @@ class InpaintRequest:
     num: int | None = None  # random ones of them; None: 1,000, or all of fewer
     against: tuple[str, ...] = ()  # other runs that fill the same
     seed: int = 0  # of masks and chains
-    checkpoint: str = "newest"
+    checkpoint: str = "end"
     weights: Weights = "ema"
     data: str | None = None  # where the run's own images are; None: at its data.path
     out: str | None = None  # the folder for results; None: the run's (record.results_of)

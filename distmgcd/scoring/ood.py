@@ -45,7 +45,7 @@ def tell_apart(
     split: str = "test",
     num: int = LARGEST_NUM,
     seed: int = 0,
-    checkpoint: str = "newest",
+    checkpoint: str = "end",
     weights: Weights = "ema",
     data: str | None = None,
     out: str | None = None,

@@ -31,7 +31,7 @@ class Request:
     features: str = DEFAULT
     download: bool = False
     seed: int = 0
-    checkpoint: str = "newest"
+    checkpoint: str = "end"
     weights: Weights = "ema"
     data: str | None = None  # where the run's images are; None: at its data.path
     out: str | None = None  # the folder for results; None: the run's (record.results_of)

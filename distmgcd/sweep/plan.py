@@ -24,6 +24,7 @@ SET_BY_SWEEP = {
     "evaluate.untrained": "itself: trials are compared with each other",
     "checkpoint.every": "budget.evaluations",
     "checkpoint.metric": "objective.metric",
+    "checkpoint.end_with": "itself: trials are compared at their ends",
     "watch.max_retries": "itself: a trial that diverges ends",
 }
 
@@ -104,6 +105,7 @@ class Sweep:
             "evaluate.untrained": False,
             "checkpoint.every": budget.every,
             "checkpoint.metric": self.objective,
+            "checkpoint.end_with": "newest",
             "watch.max_retries": 0,  # a trial that goes back trains with a rate that is not the one it stands for
         }
 

@@ -15,6 +15,7 @@ from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
 from distmgcd.core.networks import NETWORKS, ConvLayer
 from distmgcd.data import ImageSet, open_images, shard
+from distmgcd.runs.checkpoint import RateScale
 from distmgcd.training.worker import Worker
 
 
@@ -79,9 +80,10 @@ def _walker(speed: Speed) -> Walker:
     return walker_of(speed)
 
 
-def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
-    """rate_scale multiplies the learning rate of every grid: what roll-backs have left of it."""
+def make_method(config: Config, *, rate_scale: RateScale = 1.0) -> Method:
+    """rate_scale multiplies the learning rate of every grid, or of each grid its own: what roll-backs have left."""
     learning = config.learning
+    scales = rate_scale if isinstance(rate_scale, tuple) else (rate_scale,) * config.num_grids
     return Method(
         sizes=config.grids.sizes,
         langevin=make_langevin(config),
@@ -91,7 +93,9 @@ def make_method(config: Config, *, rate_scale: float = 1.0) -> Method:
         final_observed_noise=config.data.final_noise,
         num_updates=learning.num_updates,
         warmup=learning.warmup_updates,
-        learning_rate=[rate * rate_scale for rate in config.per_grid("learning.learning_rate")],
+        learning_rate=[
+            rate * scale for rate, scale in zip(config.per_grid("learning.learning_rate"), scales, strict=True)
+        ],
         final_rate=learning.final_rate,
         ema=learning.ema,
         clip_norm=config.per_grid("learning.clip_norm"),
@@ -113,6 +117,13 @@ def make_learner(config: Config, worker: Worker) -> Learner:
         worker.share(model)
         return Learner(model, model, betas=betas)
     return Learner(model, worker.wrap(model), betas=betas)
+
+
+def freeze(learner: Learner, rate_scale: RateScale) -> None:
+    """Grids whose rate is 0 keep their averaged weights for good."""
+    for grid, scale in enumerate(rate_scale if isinstance(rate_scale, tuple) else ()):
+        if scale == 0:
+            learner.model.grids[grid].load_state_dict(learner.ema.grids[grid].state_dict())
 
 
 def make_ahead(config: Config, learner: Learner) -> Ahead | None:

@@ -11,19 +11,16 @@ from distmgcd.config import Config
 from distmgcd.core.blocks import learn_in_blocks
 from distmgcd.core.learning import Learned, learn
 from distmgcd.data import batch_indices, shard
-from distmgcd.runs import checkpoint
-from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.log import make_record
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved
-from distmgcd.training.assemble import make_ahead, make_chains, make_learner, make_method
 from distmgcd.training.feed import Batch
 from distmgcd.training.how_long import announcement, seconds_left
-from distmgcd.training.origin import check_untrained
 from distmgcd.training.results import evaluate, finish
+from distmgcd.training.roll_back import go_back
 from distmgcd.training.state import Training, begin, leave, save, tell
 from distmgcd.training.stop import Request, Stopped
-from distmgcd.training.watch import Diverged, check_health
+from distmgcd.training.watch import Diverged, check_growth, check_health
 from distmgcd.training.worker import Worker
 
 
@@ -47,14 +44,14 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
                 advance(training)
                 training.pace.end_update()
                 done += 1
-                if done % logs == 0 or done % checkpoints == 0 or done == last:
+                evaluated = evaluations > 0 and done % evaluations == 0 and done < last
+                if evaluated or done % logs == 0 or done % checkpoints == 0 or done == last:
                     flush(training)  # before a checkpoint, so that only a healthy state is saved
             except Diverged as event:
                 go_back(training, event)
                 continue
-            evaluated = evaluations and done % evaluations == 0 and done < last
             found = evaluate(training) if evaluated else None
-            if done % checkpoints == 0 or done == last:
+            if evaluated or done % checkpoints == 0 or done == last:  # what was measured is kept if it is the best
                 save(training, found)
         return finish(training)
     finally:
@@ -157,43 +154,7 @@ def flush(training: Training) -> None:
         if event := announcement(config, done, training.pace):
             tell(training, event)
         training.saver.settle(wait=False)
-    check_health(metrics, first_update=done - num_pending + 1, sizes=config.grids.sizes, watch=config.watch)
-
-
-def go_back(training: Training, event: Diverged) -> None:
-    """Return to the newest good checkpoint with a smaller learning rate. Raises Diverged after too many times."""
-    config, watch = training.config, training.config.watch
-    num_retries = training.progress.num_retries + 1
-    rate_scale = training.progress.rate_scale * watch.rate_after_retry
-    if num_retries > watch.max_retries:
-        end = Diverged(
-            f"{event} It has done so {num_retries} times, the last with learning rates scaled by "
-            f"{training.progress.rate_scale:g}; lower langevin.step_size or learning.learning_rate, or raise "
-            "data.noise."
-        )
-        if training.log:
-            tell(training, {"diverged": str(end)})
-        raise end
-    if training.saver:
-        training.saver.settle()
-    training.worker.mean(torch.zeros(1, device=training.worker.device))  # all wait for that: they read what it wrote
-    found = checkpoint.to_go_on_from(training.run.store)
-    training.chains = make_chains(config, training.worker, num_images=len(training.images))
-    if found:
-        checkpoint.restore(training.learner, found)
-        if training.chains:
-            training.chains.load(found.chains())
-    else:
-        check_untrained(training.run)
-        training.learner = make_learner(config, training.worker)
-        training.ahead = make_ahead(config, training.learner)
-    seconds = training.progress.seconds
-    training.progress = replace(
-        found.progress if found else Progress(), num_retries=num_retries, rate_scale=rate_scale, seconds=seconds
-    )
-    training.method = make_method(config, rate_scale=rate_scale)
-    if training.log:
-        training.log.go_back(training.progress.update)
-        where = f"the checkpoint of update {found.progress.update}" if found else "the start"
-        text = f"{event} Going back to {where} with the learning rates scaled by {rate_scale:g}."
-        tell(training, {"event": text, "rate_scale": rate_scale})
+    first, bounds = done - num_pending + 1, {"sizes": config.grids.sizes, "watch": config.watch}
+    check_health(metrics, first_update=first, **bounds)
+    training.past.add(metrics, first_update=first)
+    check_growth(training.past, update=done, **bounds)

@@ -23,12 +23,12 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, strict_json
-from distmgcd.runs.checkpoint import Progress
+from distmgcd.runs.checkpoint import Progress, RateScale, scale_in_words
 from distmgcd.runs.run import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 from distmgcd.terminal import time_in_words
 from distmgcd.training import loop, state
-from distmgcd.training.assemble import make_method
+from distmgcd.training.assemble import freeze, make_method
 from distmgcd.training.assess import start_distribution
 from distmgcd.training.chain_steps import GridChains, record_chains, worst
 from distmgcd.training.origin import read_origin
@@ -52,7 +52,7 @@ class Replay:
     run: str
     update: int  # from 1, as the log counts
     checkpoint: int  # updates done in the checkpoint that was loaded; 0: the run's start
-    rate_scale: float  # of the learning rates, as it was before this update
+    rate_scale: RateScale  # of the learning rates, as it was before this update
     images: list[int]  # where each stands in the training set
     grids: list[GridChains] = field(repr=False)  # coarse to fine
     notes: list[str]  # what a user should know, one sentence each
@@ -69,7 +69,7 @@ def replay(
     update: int,
     images: Images = None,
     alone: bool = False,
-    rate_scale: float | None = None,
+    rate_scale: RateScale | None = None,
     data: str | None = None,
     device: torch.device | str | None = None,
     show: Tell = lambda _: None,
@@ -79,9 +79,10 @@ def replay(
     update: from 1, as the log and messages count; the chains are those of the weights before it. images: where they
     stand in the training set; None takes those of the batch whose last step drifted most. alone: walk these chains
     only, not the whole batch: faster, and the same up to rounding, for a convolution may sum in another order.
-    rate_scale: of the learning rates, where a run that diverged went over these updates more than once; None is the
-    first time. data: where the run's images are on this machine, in place of its data.path. device: None takes a GPU
-    where there is one. show is called with every note at once, and with a line of progress now and then.
+    rate_scale: of the learning rates, of all grids or of each, where a run that diverged went over these updates more
+    than once; None is the first time. data: where the run's images are on this machine, in place of its data.path.
+    device: None takes a GPU where there is one. show is called with every note at once, and with a line of progress
+    now and then.
     """
     opened, notes = Run.open(run), []
 
@@ -96,6 +97,7 @@ def replay(
         )
     config = with_data(opened.config(), data)
     _check_update(update, opened, config)
+    _check_rate_scale(rate_scale, config)
     if alone:
         _check_alone(images, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -131,7 +133,7 @@ def replay(
 
 
 def _at_checkpoint(
-    run: Run, config: Config, update: int, *, rate_scale: float | None, device: torch.device, tell: Tell
+    run: Run, config: Config, update: int, *, rate_scale: RateScale | None, device: torch.device, tell: Tell
 ) -> Training:
     """The run in this process at its newest whole checkpoint of at most so many updates, or at its start."""
     found = checkpoint.newest(run.store, warn=tell, at_most=update)
@@ -151,7 +153,7 @@ def _at_checkpoint(
 
 
 def _tell_what_follows(
-    run: Run, config: Config, progress: Progress, update: int, rate_scale: float | None, tell: Tell
+    run: Run, config: Config, progress: Progress, update: int, rate_scale: RateScale | None, tell: Tell
 ) -> None:
     first, block_size = progress.update + 1, config.learning.block_size
     if config.network.norm == "batch" and not block_size:
@@ -174,18 +176,19 @@ def _tell_what_follows(
     if others and rate_scale is None:
         tell(
             f"The run diverged and went over these updates again with the learning rates scaled by "
-            f"{' and '.join(f'{scale:g}' for scale in dict.fromkeys(others))}; this is the first time, with "
-            f"{progress.rate_scale:g}, and --rate-scale shows another."
+            f"{' and '.join(map(scale_in_words, dict.fromkeys(others)))}; this is the first time, with "
+            f"{scale_in_words(progress.rate_scale)}, and --rate-scale shows another."
         )
 
 
-def _go_over(training: Training, update: int, rates: dict[int, float], show: Tell) -> None:
+def _go_over(training: Training, update: int, rates: dict[int, RateScale], show: Tell) -> None:
     """Do the updates again until so many are done. rates: {updates done: what the learning rates are scaled by}."""
     shown = time.monotonic()
     training.pace.start()
     while (done := training.progress.update) < update:
         if done in rates:
             training.method = make_method(training.config, rate_scale=rates[done])
+            freeze(training.learner, rates[done])
             training.progress = replace(training.progress, rate_scale=rates[done])
         loop.advance(training)
         training.pace.end_update()
@@ -196,7 +199,7 @@ def _go_over(training: Training, update: int, rates: dict[int, float], show: Tel
             show(f"update {done + 1}/{update}  {time_in_words(seconds_left)} left")
 
 
-def _rates(store: Store) -> list[tuple[int, float]]:
+def _rates(store: Store) -> list[tuple[int, RateScale]]:
     """(updates done, what the learning rates were scaled by from there on), in the order in which it was set."""
     if not store.exists(f"log/{METRICS_FILE}"):
         return []
@@ -207,16 +210,25 @@ def _rates(store: Store) -> list[tuple[int, float]]:
         except ValueError:  # the last line of a process that was killed
             continue
         if "rate_scale" in entry:
-            found.append((entry["update"], entry["rate_scale"]))
+            scale = entry["rate_scale"]
+            found.append((entry["update"], tuple(scale) if isinstance(scale, list) else scale))
     return found
 
 
-def _rates_after(update: int, store: Store) -> dict[int, float]:
+def _rates_after(update: int, store: Store) -> dict[int, RateScale]:
     """{updates done: rate scale} past a checkpoint of so many: where the run went back to ones that are gone now."""
     return {at: scale for at, scale in _rates(store) if at > update}
 
 
 # What a user can get wrong
+
+
+def _check_rate_scale(scale: RateScale | None, config: Config) -> None:
+    if isinstance(scale, tuple) and len(scale) != config.num_grids:
+        raise UserError(
+            f"--rate-scale must be one number or one per grid, of which there are {config.num_grids}, but is "
+            f"{scale_in_words(scale)}; a run's messages name it."
+        )
 
 
 def _check_update(update: int, run: Run, config: Config) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -12,7 +13,8 @@ from distmgcd.config import Config
 from distmgcd.core.chains import bank
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
-from distmgcd.runs import strict_json
+from distmgcd.runs import checkpoint, retention, strict_json
+from distmgcd.runs.checkpoint import DamagedCheckpoint
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.assemble import make_model
@@ -35,17 +37,23 @@ SHEET_SIZE = 64
 _PYRAMID_COLUMNS = 12
 
 
-def evaluate(training: Training) -> Measured | None:
-    """Distances of fresh samples to held-out images, on rank 0; a sheet of them in the log."""
+def evaluate(training: Training, *, best: bool = False) -> Measured | None:
+    """Distances of fresh samples to held-out images, on rank 0; a sheet of them in the log.
+
+    best: of the weights of an earlier update, which are no part of the log.
+    """
     training.worker.busy("an evaluation")
     announce(training, _what_is_measured(training))
     draws = sample(training, training.learner.ema)
     found = _measure(_finest(draws), training) if draws is not None else None
     if found is None:
         return None
-    tell(training, _record_of(found))
+    if not best:
+        tell(training, _record_of(found))
     try:
-        training.log.write_picture(write_sheets(training.run, draws[0]), training.progress.update)
+        sheet = write_sheets(training.run, draws[0])
+        if not best:
+            training.log.write_picture(sheet, training.progress.update)
     except OSError as error:
         tell(training, {"event": f"samples.png and pyramid.png could not be written ({reason_of(error)})."})
     return found
@@ -80,6 +88,9 @@ def finish(training: Training) -> dict[str, Any]:
     config, worker = training.config, training.worker
     found = evaluate(training)
     save(training, found)  # again, with its score: it was saved before, for an evaluation takes a while
+    newest, best = found, take_best(training)
+    if best:
+        found = evaluate(training, best=True)
     worker.busy("an evaluation of what samples are seen beside")
     announce(training, _what_is_beside(config))
     untrained = sample(training, make_model(config).to(worker.device)) if config.evaluate.untrained else None
@@ -89,7 +100,8 @@ def finish(training: Training) -> dict[str, Any]:
     if worker.rank != 0 and not training.frechet:
         return {}
     others = _others(training, chains, untrained)
-    measured = {name: _measure(sets, training) for name, sets in others}
+    measured = {"newest": newest} if best else {}
+    measured |= {name: _measure(sets, training) for name, sets in others}
     if worker.rank != 0:
         return {}
     records = {name: _record_of(one) for name, one in {"samples": found, **measured}.items()}
@@ -97,14 +109,60 @@ def finish(training: Training) -> dict[str, Any]:
         "update": training.progress.update,
         "seconds": training.progress.seconds,
         "num_retries": training.progress.num_retries,
+        **({"ended_with": {"checkpoint": best, "metric": config.checkpoint.metric}} if best else {}),
         **origin_in_result(training.run),
         "speed": training.speed,
         **{key: {name: record[key] for name, record in records.items()} for key in records["samples"]},
         "protocol": protocol(config, training.images, training.held_out)
-        | ({"fd": training.frechet.protocol()} if training.frechet else {}),
+        | ({"fd": training.frechet.protocol()} if training.frechet else {})
+        | ({"chosen": _how_chosen(training, best)} if best else {}),
     }
     conclude(training, result)
     return result
+
+
+def take_best(training: Training) -> str | None:
+    """Put the best checkpoint's averaged weights and persistent chains in place of the last update's, if it is clearly
+    better and the config wants to end with it; returns its name. All workers call it.
+    """
+    settings, store = training.config.checkpoint, training.run.store
+    if settings.end_with == "newest":
+        return None
+    if training.saver:
+        training.saver.settle()
+    training.worker.mean(torch.zeros(1, device=training.worker.device))  # all wait for that: they read what it wrote
+    name = retention.clearly_best(store, settings.metric, end=checkpoint.name_of(training.progress.update))
+    try:
+        found = checkpoint.read(store, name) if name else None
+    except DamagedCheckpoint as error:
+        announce(training, f"The best checkpoint, {name}, is damaged ({error}); the run ends with the newest.")
+        return None
+    if found is None:
+        return None
+    checkpoint.load_weights(training.learner.ema, found, "ema.safetensors")
+    if training.chains:
+        training.chains.load(found.chains())
+    if training.log:
+        tell(training, {"event": _best_in_words(training, name)})
+    return name
+
+
+def _best_in_words(training: Training, name: str) -> str:
+    metric, last = training.config.checkpoint.metric, training.progress.update
+    found = retention.scores(training.run.store, metric)
+    return (
+        f"The model of update {checkpoint.update_of(name)} is clearly better than that of the last update {last} "
+        f"({metric} {found[name]:.4g} against {found[checkpoint.name_of(last)]:.4g}), so the run ends with it "
+        "(checkpoint.end_with=best): load, sample and evaluate take it, and --checkpoint newest takes the last."
+    )
+
+
+def _how_chosen(training: Training, name: str) -> str:
+    return (
+        f"the samples are of update {checkpoint.update_of(name)}, the best of the run's evaluations by "
+        f"{training.config.checkpoint.metric} against the same held-out images, which flatters them a little; newest: "
+        "those of the last update, which nobody chose"
+    )
 
 
 def _what_is_measured(training: Training) -> str:
@@ -155,7 +213,8 @@ def _others(
 def conclude(training: Training, result: dict[str, Any]) -> None:
     """Write result.json, after the last checkpoint: a run that has it is finished. Raises NotSaved."""
     store = training.run.store
-    if error := training.saver.settle():
+    training.saver.settle()
+    if error := training.saver.error:
         raise not_saved("has come to its end", "its last checkpoint", error, store) from error
     try:
         training.log.copy_to(store)

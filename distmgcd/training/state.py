@@ -16,12 +16,13 @@ from distmgcd.core.learning import Learner, Method
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
 from distmgcd.runs import checkpoint
-from distmgcd.runs.checkpoint import Checkpoint, Progress
+from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale
 from distmgcd.runs.identity import data_record, read_data_record, write_data_record
 from distmgcd.runs.log import Log, going_on, open_log
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import Saver, reason_of
 from distmgcd.training.assemble import (
+    freeze,
     make_ahead,
     make_blocks,
     make_chains,
@@ -36,6 +37,7 @@ from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
 from distmgcd.training.origin import check_untrained, read_origin
 from distmgcd.training.pace import Pace
 from distmgcd.training.speed import SpeedInUse, change_of_speed, first_line, speed_in_use
+from distmgcd.training.watch import Past
 from distmgcd.training.worker import Worker
 
 BATCH_NORM = (
@@ -65,6 +67,7 @@ class Training:
     frechet: FrechetDistance | None = None  # if evaluate.features asks for it
     log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
+    past: Past = field(default_factory=lambda: Past(warmup=0))  # of its metrics, since this process began
     log_refused: bool = False  # the user was told that the disk takes no more of the log
     # The metrics [G, M] of every update since the last record, on the device.
     pending: list[Tensor] = field(default_factory=list)
@@ -103,7 +106,7 @@ def at(
     images: ImageSet,
     held_out: ImageSet,
     starts: StartDistribution,
-    rate_scale: float | None = None,
+    rate_scale: RateScale | None = None,
 ) -> Training:
     """The run as a checkpoint has it, or untrained. rate_scale: of the learning rates, if not the checkpoint's.
 
@@ -119,6 +122,7 @@ def at(
     progress = found.progress if found else Progress()
     if rate_scale is not None:
         progress = replace(progress, rate_scale=rate_scale)
+        freeze(learner, rate_scale)
     return Training(
         config=config,
         worker=worker,
@@ -134,6 +138,7 @@ def at(
         blocks=make_blocks(config, worker),
         chains=chains,
         speed=speed_in_use(config, worker),
+        past=Past(warmup=config.learning.warmup_updates),
         saved=progress,
     )
 
@@ -191,6 +196,7 @@ def save(training: Training, found: Mapping[str, Distances] | None = None) -> No
     chains = training.chains and training.chains.state()
     if training.saver:
         measured = {family: distances.mean for family, distances in (found or {}).items()}
+        measured |= {f"{family}_spread": distances.spread for family, distances in (found or {}).items()}
         how = {"measured": measured, "chains": chains, "speed": training.speed}
         training.saver.save(training.learner, training.starts, training.progress, **how)
 

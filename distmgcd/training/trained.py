@@ -78,14 +78,15 @@ class TrainedModel:
 def load(
     run: str,
     *,
-    which: str = "newest",
+    which: str = "end",
     device: torch.device | str | None = None,
     weights: Weights = "ema",
     data: str | None = None,
 ) -> TrainedModel:
     """Load a run by the path of its folder (a local path, s3://, ...), an exported one, or `pretrained:NAME`.
 
-    which: "newest", "best" (by checkpoint.metric), or the checkpoint of an update, "update_000200" or "200".
+    which: "end", the checkpoint that a finished run ended with (checkpoint.end_with), which is the newest of any other;
+    "newest"; "best" (by checkpoint.metric); or the checkpoint of an update, "update_000200" or "200".
     device: None takes a GPU where there is one. data: where the run's images are, for what is measured against them;
     None: at its data.path. Raises UserError if there is no such good checkpoint.
     """

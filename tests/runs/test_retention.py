@@ -53,7 +53,8 @@ def test_the_newest_and_the_best_stay(tmp_path: Path, measured, changes: tuple, 
     if "checkpoint.metric=swd/8" in changes:
         run = str(tmp_path / "run")
         assert distmgcd.load(run, which="best", device="cpu").update == 3
-        assert distmgcd.load(run, device="cpu").update == 8
+        assert distmgcd.load(run, device="cpu").update == 3, "what the run ended with"
+        assert distmgcd.load(run, which="newest", device="cpu").update == 8
         assert distmgcd.load(run, which="7", device="cpu").update == 7
         assert distmgcd.load(run, which="update_000007", device="cpu").update == 7
 
@@ -123,7 +124,7 @@ def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(command, tmp
     with pytest.raises(Stopped):
         debug(tmp_path, show=stop_after(5))
     run = str(tmp_path / "run")
-    for which, words in (("3", "give newest, best, update_000002, update_000004"), ("best", "set evaluate.every")):
+    for which, words in (("3", "give end, newest, best, update_000002, update_000004"), ("best", "set evaluate.every")):
         status, _, err = command("sample", run, "--checkpoint", which, "--out", tmp_path / "x.png", "--cpu")
         assert status == 2 and words in err and err.count("\n") == 1
     status, out, _ = command("sample", run, "--num", 1, "--checkpoint", "2", "--out", tmp_path / "x.png", "--cpu")
@@ -141,3 +142,73 @@ def test_where_all_are_damaged_load_says_so(tmp_path: Path):
 def test_a_metric_that_is_none_is_a_mistake():
     with pytest.raises(UserError, match="checkpoint.metric must be one of swd, swd/2, swd/8, fd, but is 'swd/4'"):
         tiny_config("checkpoint.metric=swd/4")
+
+
+# What a finished run ends with
+
+
+def of_end(folder: Path) -> tuple[dict, int]:
+    """Its result, and the update of the model that load takes."""
+    result = json.loads((folder / "run" / "result.json").read_text())
+    return result, distmgcd.load(str(folder / "run"), device="cpu").update
+
+
+def test_a_run_ends_with_its_best_model_and_says_so(tmp_path: Path, measured):
+    debug(tmp_path, *CHANGES, "checkpoint.metric=swd/8", "evaluate.untrained=false")
+    result, update = of_end(tmp_path)
+    assert update == 3 and result["ended_with"] == {"checkpoint": "update_000003", "metric": "swd/8"}
+    assert result["swd"]["newest"]["8"] == SCORES[8] and result["swd"]["samples"]["8"] != SCORES[8]
+    assert "of update 3, the best of the run's evaluations by swd/8" in result["protocol"]["chosen"]
+    (said,) = [r["event"] for r in records_of(tmp_path) if "clearly better" in r.get("event", "")]
+    assert said.startswith("The model of update 3 is clearly better than that of the last update 8 (swd/8 0.1 against")
+    evaluations = [r["update"] for r in records_of(tmp_path) if "swd" in r]
+    assert evaluations == list(range(1, 9)), "the log has what was measured at each update, and nothing twice"
+
+
+def test_a_finished_run_shows_the_samples_of_the_model_that_it_ended_with(tmp_path: Path, measured):
+    debug(tmp_path, *CHANGES, "checkpoint.metric=swd/8", "evaluate.untrained=false")
+    from distmgcd.evaluate.sheet import save_sheet
+
+    save_sheet(distmgcd.load(str(tmp_path / "run"), device="cpu").sample(8, seed=1), tmp_path / "again.png")
+    assert (tmp_path / "run" / "samples.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+
+
+def test_a_run_that_is_to_end_with_its_newest_does(tmp_path: Path, measured):
+    debug(tmp_path, *CHANGES, "checkpoint.metric=swd/8", "checkpoint.end_with=newest", "evaluate.untrained=false")
+    result, update = of_end(tmp_path)
+    assert update == 8 and "ended_with" not in result and "newest" not in result["swd"]
+
+
+@pytest.mark.parametrize(("changes", "update"), [((), 8), (("learning.num_updates=9",), 9)])
+def test_runs_without_that_record_and_runs_that_go_on_give_their_newest(
+    tmp_path: Path, measured, changes: tuple, update: int
+):
+    debug(tmp_path, *CHANGES, "checkpoint.metric=swd/8", "evaluate.untrained=false")
+    file = tmp_path / "run" / "result.json"
+    if changes:  # trained further, and cut before its new end
+        with pytest.raises(Stopped):
+            debug(tmp_path, *CHANGES, "checkpoint.metric=swd/8", "learning.num_updates=10", show=stop_after(10))
+    else:  # of an older version
+        file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "ended_with"}))
+    assert distmgcd.load(str(tmp_path / "run"), device="cpu").update == update
+
+
+@pytest.mark.parametrize(
+    ("spreads", "expected"),
+    [((0.05, 0.05), "update_000003"), ((0.3, 0.2), None), ((None, 0.1), "update_000003"), ((None, 0.3), None)],
+)
+def test_the_best_is_clearly_better_beyond_the_spreads_of_both(tmp_path: Path, spreads: tuple, expected: str | None):
+    """A checkpoint of an older version does not say its spread; that of the end stands for it."""
+    for update, swd, spread in ((3, 0.1, spreads[0]), (8, 0.55, spreads[1])):
+        folder = tmp_path / "checkpoints" / f"update_{update:06d}"
+        folder.mkdir(parents=True)
+        state = {"swd": {"8": swd}} | ({} if spread is None else {"swd_spread": {"8": spread}})
+        (folder / "state.json").write_text(json.dumps(state))
+    assert retention.clearly_best(Store(str(tmp_path)), "swd", end="update_000008") == expected
+    assert retention.clearly_best(Store(str(tmp_path)), "swd", end="update_000003") is None
+    assert retention.clearly_best(Store(str(tmp_path)), "swd", end="update_000009") is None, "it was not measured"
+
+
+def test_what_was_evaluated_between_two_checkpoints_is_kept_if_it_is_the_best(tmp_path: Path, measured):
+    debug(tmp_path, *CHANGES, "checkpoint.every=8", "checkpoint.keep=1", "checkpoint.metric=swd/8")
+    assert kept(tmp_path) == [3, 8]

@@ -10,7 +10,7 @@ from distmgcd.config import Watch
 from distmgcd.core.learning import METRICS
 from distmgcd.runs import checkpoint
 from distmgcd.runs.run import Run
-from distmgcd.training import loop, state
+from distmgcd.training import loop, roll_back, state
 from distmgcd.training.state import Training
 from distmgcd.training.watch import Diverged, check_health
 
@@ -82,9 +82,11 @@ def test_a_step_size_that_no_rate_can_mend_is_given_up_with_advice(tmp_path: Pat
         debug(tmp_path, *WILD, "watch.max_retries=2")
     text = str(end.value)
     assert "Grid 8x8 diverged at update 1" in text and "bound 1;" in text
-    assert "done so 3 times" in text and "scaled by 0.25" in text and "lower langevin.step_size" in text
+    assert "done so 3 times in a row" in text and "scaled by 1,0.25" in text and "lower langevin.step_size" in text
     one, two = events_of(tmp_path)
-    assert "Going back to the start with the learning rates scaled by 0.5." in one and "scaled by 0.25." in two
+    assert (
+        "Going back to the start with the learning rate of grid 8x8 scaled by 0.5." in one and "scaled by 0.25." in two
+    )
     assert not (tmp_path / "run" / "checkpoints").exists() and not (tmp_path / "run" / "result.json").exists()
 
 
@@ -93,17 +95,18 @@ def test_a_rate_that_is_too_large_is_lowered_until_the_run_holds(tmp_path: Path)
     result = debug(
         tmp_path, "learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3", show=shown.append
     )
-    (event,) = events_of(tmp_path)
-    assert "bound 3" in event and "scaled by 0.0001" in event and event in [record.get("event") for record in shown]
-    assert result["num_retries"] == 1 and result["update"] == 6
+    events = events_of(tmp_path)  # one per grid: each has its own rate
+    assert [f"of grid {size}x{size} scaled by 0.0001" in event for size, event in zip((2, 8), events, strict=True)]
+    assert all("bound 3" in event and event in [record.get("event") for record in shown] for event in events)
+    assert result["num_retries"] == 2 and result["update"] == 6
     progress = checkpoint.newest(Run.open(str(tmp_path / "run")).store).progress
-    assert progress.rate_scale == 1e-4 and progress.num_retries == 1
+    assert progress.rate_scale == (1e-4, 1e-4) and progress.num_retries == 2
 
 
 def test_a_run_that_goes_on_keeps_its_lowered_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rates = []
-    make_method = loop.make_method
-    for module in (state, loop):  # at the start, and after going back
+    make_method = roll_back.make_method
+    for module in (state, roll_back):  # at the start, and after going back
         monkeypatch.setattr(
             module,
             "make_method",
@@ -113,18 +116,18 @@ def test_a_run_that_goes_on_keeps_its_lowered_rate(tmp_path: Path, monkeypatch: 
     debug(tmp_path, *changes)
     (tmp_path / "run" / "result.json").unlink()
     debug(tmp_path, *changes)
-    assert rates == [1.0, 1e-4, 1e-4]
+    assert len(rates) == 4 and rates[0] == 1.0 and rates[2] == rates[3] == (1e-4, 1e-4)
 
 
 @pytest.fixture
 def cosmic_ray(monkeypatch: pytest.MonkeyPatch):
-    """Make weights NaN before the given update, once."""
+    """Make weights NaN before the given update, once or more often."""
 
-    def strike(update: int) -> None:
+    def strike(update: int, times: int = 1) -> None:
         learn, struck = loop.learn, []
 
         def learn_struck(learner, pixels, indices, at, method, **how):
-            if at == update and not struck:
+            if at == update and len(struck) < times:
                 struck.append(at)
                 with torch.no_grad():
                     next(learner.model.grids[1].parameters()).fill_(float("nan"))
@@ -152,6 +155,32 @@ def test_a_nan_is_rolled_back_to_the_last_healthy_checkpoint(tmp_path: Path, cos
     (event,) = events_of(tmp_path)
     assert "Grid 8x8 diverged at update 6: energy gap nan" in event and "back to the checkpoint of update 4" in event
     assert result["num_retries"] == 1 and result["update"] == 6
+
+
+def test_trouble_that_comes_again_goes_back_to_an_earlier_checkpoint(tmp_path: Path, cosmic_ray):
+    cosmic_ray(5, times=3)
+    result = debug(tmp_path, "checkpoint.every=1", "checkpoint.keep=3")
+    events = events_of(tmp_path)
+    assert "to the checkpoint of update 5 with the learning rate of grid 8x8 scaled by 0.5." in events[0]
+    assert "to the earlier checkpoint of update 4 with" in events[1] and "scaled by 0.25." in events[1]
+    assert "to the earlier checkpoint of update 3 with" in events[2] and "scaled by 0.125." in events[2]
+    assert result["num_retries"] == 3
+    store = Run.open(str(tmp_path / "run")).store
+    assert checkpoint.names(store) == ["update_000004", "update_000005", "update_000006"]
+    progress = checkpoint.newest(store).progress  # of the last try: what was saved in the others is gone
+    assert progress.rate_scale == (1.0, 0.125) and progress.retries_in_a_row == (0, 3)
+
+
+def test_where_no_earlier_checkpoint_is_left_the_same_one_has_to_do(tmp_path: Path, cosmic_ray):
+    cosmic_ray(4, times=2)
+    debug(tmp_path, "checkpoint.keep=1")
+    assert all("to the checkpoint of update 4 with" in event for event in events_of(tmp_path))
+
+
+def test_what_is_given_up_names_the_best_checkpoint(tmp_path: Path, cosmic_ray):
+    cosmic_ray(5, times=99)
+    with pytest.raises(Diverged, match="Its best model, of update [24], is kept: --checkpoint best shows it."):
+        debug(tmp_path, "evaluate.every=2", "evaluate.num_draws=1", "watch.max_retries=1")
 
 
 def test_tensorboard_shows_every_update_once_after_a_roll_back(tmp_path: Path, cosmic_ray):
@@ -182,3 +211,27 @@ def test_before_the_first_checkpoint_a_run_goes_back_to_its_start(tmp_path: Path
     struck, calm = state_of(tmp_path), state_of(tmp_path, "calm")
     for name, value in calm.items():
         torch.testing.assert_close(struck[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_that_smaller_rates_do_not_help_is_frozen_and_the_others_learn_on(tmp_path: Path, cosmic_ray):
+    cosmic_ray(5, times=2)
+    result = debug(tmp_path, "watch.max_retries=1", "checkpoint.every=1", "checkpoint.keep=9")
+    _, event = events_of(tmp_path)
+    assert "the earlier checkpoint of update 4: smaller rates did not help, so grid 8x8 is frozen" in event
+    assert result["update"] == 6 and result["num_retries"] == 2
+    before, after = (state_of(tmp_path, checkpoint_name=f"update_00000{update}") for update in (4, 6))
+    for name, value in after.items():
+        file, _, key = name.partition("/")
+        if file in ("model", "ema"):
+            frozen = key.startswith("grids.1.")
+            assert torch.equal(value, before[f"ema/{key}"]) if frozen else True
+            assert frozen or file == "ema" or not torch.equal(value, before[name])
+
+
+def test_a_frozen_grid_stays_frozen_when_a_run_goes_on(tmp_path: Path, cosmic_ray):
+    cosmic_ray(5, times=2)
+    debug(tmp_path, "watch.max_retries=1", "checkpoint.every=1", "checkpoint.keep=9")
+    debug(tmp_path, "watch.max_retries=1", "checkpoint.every=1", "checkpoint.keep=9", "learning.num_updates=8")
+    before, after = (state_of(tmp_path, checkpoint_name=f"update_00000{update}") for update in (6, 8))
+    frozen = [name for name in after if name.startswith("model/grids.1.")]
+    assert frozen and all(torch.equal(before[name], after[name]) for name in frozen)

@@ -134,7 +134,7 @@ def test_a_roll_back_that_finds_no_checkpoint_does_not_go_back_to_random_weights
 
 def test_roll_backs_before_the_first_checkpoint_go_back_to_these_weights(first: Path, tmp_path: Path):
     changes = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3", "checkpoint.every=6")
-    assert start(tmp_path, str(first), *changes)["num_retries"] == 1
+    assert start(tmp_path, str(first), *changes)["num_retries"] == 2
     events = [record["event"] for record in records_of(tmp_path) if "event" in record]
     assert "Going back to the checkpoint of update 0" in events[1]
 

@@ -183,13 +183,19 @@ def test_a_run_that_went_back_shows_its_first_try_and_by_the_rate_any_other(tmp_
     wild = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3", "log.every=3")
     with captured_ends() as ends:
         debug(tmp_path, *wild, "checkpoint.every=3")
-    first, second = ends[3]
+    first, second, third = ends[3]  # the grids diverge one after the other, and each has its own rate
     found = again(tmp_path / "run", 3, images="all")
     assert_ends_are(found, first)
-    assert found.rate_scale == 1 and "again with the learning rates scaled by 0.0001" in found.notes[-1]
-    found = again(tmp_path / "run", 3, images="all", rate_scale=1e-4)
-    assert_ends_are(found, second)
-    assert found.rate_scale == 1e-4 and len(found.notes) == 1
+    assert (
+        found.rate_scale == 1
+        and "again with the learning rates scaled by 0.0001,1 and 0.0001,0.0001;" in found.notes[-1]
+    )
+    for scale, ends_then in (((1e-4, 1.0), second), ((1e-4, 1e-4), third), (1e-4, third)):
+        found = again(tmp_path / "run", 3, images="all", rate_scale=scale)
+        assert_ends_are(found, ends_then)
+        assert found.rate_scale == scale and len(found.notes) == 1
+    with pytest.raises(UserError, match="must be one number or one per grid, of which there are 2, but is 1,1,0.5"):
+        again(tmp_path / "run", 3, images="all", rate_scale=(1.0, 1.0, 0.5))
     assert_ends_are(again(tmp_path / "run", 5, images="all"), ends[5][0])  # with the rate that the checkpoint holds
 
 
@@ -210,7 +216,7 @@ def test_a_rate_that_was_lowered_at_a_checkpoint_that_is_gone_is_lowered_there_a
         debug(tmp_path, "checkpoint.keep=1", "learning.learning_rate=0.01")
     found = again(tmp_path / "run", 6, images="all")
     assert_ends_are(found, ends[6][0])
-    assert found.rate_scale == 0.5 and found.checkpoint == 0
+    assert found.rate_scale == (0.5, 1.0) and found.checkpoint == 0
 
 
 def test_the_update_that_a_message_names_is_the_one_that_is_replayed(tmp_path: Path):

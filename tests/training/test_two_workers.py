@@ -9,6 +9,7 @@ import torch
 import torch.multiprocessing as mp
 from tiny_runs import debug, records_of, result_of, state_of, tiny_config
 
+from distmgcd.runs import checkpoint
 from distmgcd.runs.run import Run
 from distmgcd.training.stop import Request
 from distmgcd.training.worker import LocalWorker
@@ -17,16 +18,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 from two_workers import frechet, run_rank  # noqa: E402
 
 CHANGES = ("data.flip=true", "checkpoint.keep=10")
+BEST = ("learning.learning_rate=3", "learning.warmup=5", "learning.ema=0", "evaluate.every=2", "evaluate.num_draws=1",
+        "evaluate.num_samples=64", "watch.max_gap=1e9", "watch.max_drift=1e9")  # fmt: skip
 WILD = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3")
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of two workers: run; wild, which diverges once; after, the first with gradients averaged after all chains;
-    cut, the first gone on with from update 2."""
+    """Runs of two workers: run; wild, which diverges once per grid; best, whose end is worse than what came before;
+    after, the first with gradients averaged after all chains; cut, the first gone on with from update 2."""
     folder = tmp_path_factory.mktemp("two")
     Run.at(str(folder), "run").claim(tiny_config(*CHANGES))
     Run.at(str(folder), "wild").claim(tiny_config(*WILD))
+    Run.at(str(folder), "best").claim(tiny_config(*BEST))
     Run.at(str(folder), "after").claim(tiny_config(*CHANGES, "speed.overlap=false"))
     mp.spawn(run_rank, args=(2, str(folder)), nprocs=2)
     return folder
@@ -92,7 +96,7 @@ def test_what_is_asked_after_between_two_updates_is_not_lost(two: Path):
 
 def test_only_the_first_worker_has_a_result_to_return(two: Path):
     results = [json.loads((two / f"results{rank}.json").read_text()) for rank in range(2)]
-    assert results[0]["run"] == result_of(two) and results[1] == {"run": {}, "wild": {}, "after": {}, "cut": {}}
+    assert results[0]["run"] == result_of(two) and results[1] == dict.fromkeys(results[0], {})
 
 
 def test_a_run_is_the_same_whether_gradients_are_averaged_beside_the_chains_or_after_them(two: Path):
@@ -110,7 +114,7 @@ def test_workers_share_the_weights_of_the_first(two: Path):
 
 def test_two_workers_go_back_together(one: Path, two: Path):
     ours, theirs = (result_of(folder, "wild") for folder in (two, one))
-    assert ours["num_retries"] == theirs["num_retries"] == 1
+    assert ours["num_retries"] == theirs["num_retries"] == 2
     events = [[r["update"] for r in records_of(folder, "wild") if "event" in r] for folder in (two, one)]
     assert events[0] == events[1]
 
@@ -119,3 +123,12 @@ def test_two_workers_go_on_bit_for_bit(two: Path):
     ours, theirs = state_of(two, "cut"), state_of(two)
     assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
     assert [r["update"] for r in records_of(two, "cut") if "grids" in r] == list(range(1, 7))
+
+
+def test_two_workers_end_with_the_best_model_together(two: Path):
+    result, best = result_of(two, "best"), Run.open(str(two / "best")).store
+    name = result["ended_with"]["checkpoint"]
+    assert name != "update_000006" and result["update"] == 6
+    measured = checkpoint.read(best, name).measured["swd"]  # by both of them, as it was trained
+    assert result["swd"]["samples"] == pytest.approx(measured, rel=1e-4), "each drew its share from the same weights"
+    assert sum(result["swd"]["newest"].values()) > sum(measured.values())

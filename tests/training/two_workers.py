@@ -40,7 +40,7 @@ def everything(folder: Path, rank: int) -> None:
     torch.save(collectives(worker), folder / f"collectives{rank}.pt")
     results = {
         name: loop.train(Run.open(str(folder / name)).config(), worker, Run.open(str(folder / name)))
-        for name in ("run", "wild", "after")
+        for name in ("run", "wild", "after", "best")
     }
     torch.save(samples(worker, folder / "run"), folder / f"samples{rank}.pt")
     torch.save(frechet(worker), folder / f"frechet{rank}.pt")
