@@ -29,6 +29,13 @@ def _start(config: "Config") -> None:
             f"start.kind=single learns the finest grid only, but grids.sizes {show(config.grids.sizes)} has "
             f"{config.num_grids}; set 'grids.sizes=[{config.image_size}]', and one network for it."
         )
+    if config.start.kind != "persistent":
+        for key in ("fresh_updates", "renewed"):
+            if getattr(config.start, key):
+                raise ValueError(
+                    f"start.{key} is about persistent chains, but start.kind is {config.start.kind}; leave start.{key} "
+                    "out, or set start.kind=persistent."
+                )
 
 
 def _blocks(config: "Config") -> None:

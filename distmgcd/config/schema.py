@@ -120,6 +120,11 @@ class Start(Section):
     data: at the training image itself, contrastive divergence (CD-K).
     persistent: where the chain of this image ended when it last ran (PCD); a run keeps one for every image.
     noise: at uniform noise in [-1, 1], anew at every update (short-run)."""
+    fresh_updates: Whole = 0
+    """Persistent chains begin anew at each of the first so many updates: those that an untrained model began may stay
+    far from the data for good. learning.warmup is a good choice."""
+    renewed: Fraction = 0.0
+    """The fraction of persistent chains that begin anew, drawn at every update; Du and Mordatch 2019 take 0.05."""
     samples: Literal["climb", "noise"] | None = None
     """Where samples drawn after training start, for which there is no image. climb: at 1x1 versions drawn from their
     distribution. noise: at uniform noise, at every grid. null: noise for a model that was trained from noise, else

@@ -10,14 +10,38 @@ to whoever has the image in this update, and gets them back. So a run may go on 
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from distmgcd.core.noise import Purpose, random_words, uniform
 from distmgcd.core.synthesis import PreviousEnds
 
 # From the values [n_r, ...] of every rank and the numbers n_r: those of all ranks, one after the other.
 Gather = Callable[[Tensor, Sequence[int]], Tensor]
+
+
+class Renewal(NamedTuple):
+    """Which persistent chains begin anew, as chains of images that have none yet: a function of (seed, image, update).
+
+    A chain that an untrained model began may stay far from the data for good, so a bank needs chains begun later, as
+    the buffer of Du and Mordatch 2019 ("Implicit generation and modeling with energy based models", section 3.2) does.
+    """
+
+    seed: int = 0
+    fraction: float = 0.0  # of the chains at every update
+    fresh_updates: int = 0  # all of them in so many updates at first
+
+    def anew(self, images: Tensor, update: int) -> Tensor:
+        """bool [B] for images int64 [B]."""
+        if update < self.fresh_updates:
+            return torch.ones_like(images, dtype=torch.bool)
+        if self.fraction == 0.0:
+            return torch.zeros_like(images, dtype=torch.bool)
+        step = torch.zeros(1, dtype=torch.int64, device=images.device)
+        words = random_words(images, step, 1, seed=self.seed, purpose=Purpose.RENEWAL, update=update)
+        return uniform(words[0, :, 0]) < self.fraction
 
 
 def bank(state: dict[str, Tensor], *, channels: int, size: int) -> Tensor:
@@ -39,20 +63,21 @@ class Chains:
         rank: int,
         world_size: int,
         gather: Gather,
+        renewal: Renewal | None = None,
         device: torch.device | str = "cpu",
     ):
         self._bounds = [num_images * r // world_size for r in range(world_size + 1)]
         self._shapes = [(channels, size, size) for size in sizes]
-        self._rank, self._gather = rank, gather
+        self._rank, self._gather, self._renewal = rank, gather, renewal or Renewal()
         num_kept = self._bounds[rank + 1] - self._bounds[rank]
         num_pixels = sum(channels * size * size for size in sizes)
         self._ends = torch.zeros(num_kept, num_pixels, device=device)  # all grids of an image in one row
         self._walked = torch.zeros(num_kept, dtype=torch.bool, device=device)
 
-    def recall(self, batch: Tensor, share: slice) -> PreviousEnds:
-        """Where the chains of this worker's share of a batch ended; all workers call it.
+    def recall(self, batch: Tensor, share: slice, update: int) -> PreviousEnds:
+        """Where the chains of this worker's share of a batch ended, but of those that begin anew; all workers call it.
 
-        batch: int64 [B], the images of the global batch, on the CPU and the same in every worker.
+        batch: int64 [B], the images of the global batch, on the CPU and the same in every worker. update: from 0.
         """
         kept_by = [self._positions(batch, rank) for rank in range(self._world_size)]
         mine = self._places(batch, kept_by[self._rank])
@@ -60,7 +85,8 @@ class Chains:
         gathered = self._gather(rows, [len(positions) for positions in kept_by])
         back = torch.cat(kept_by).argsort()[share].to(gathered.device)  # from the order of keepers to that of the batch
         rows = gathered[back]
-        return PreviousEnds(self._grids_of(rows[:, :-1]), rows[:, -1] > 0)
+        anew = self._renewal.anew(batch[share], update).to(rows.device)
+        return PreviousEnds(self._grids_of(rows[:, :-1]), (rows[:, -1] > 0) & ~anew)
 
     def keep(self, batch: Tensor, shares: Sequence[slice], synthesised: Sequence[Tensor]) -> None:
         """Take back the chains of the images that this worker keeps; all workers call it, with G of [b, C, s, s] each.

@@ -50,6 +50,7 @@ class Purpose(IntEnum):
     INPAINT_MASK = 9  # which are hidden of images that are filled after training
     INPAINT_CHAIN = 10  # Langevin noise of what fills them
     INPAINT_NOISE_START = 11  # noise that it starts from
+    RENEWAL = 12  # which persistent chains begin anew
 
 
 def philox(

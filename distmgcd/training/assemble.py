@@ -8,7 +8,7 @@ import torch
 from distmgcd.config import Config
 from distmgcd.core.ahead import Ahead
 from distmgcd.core.blocks import Blocks
-from distmgcd.core.chains import Chains
+from distmgcd.core.chains import Chains, Renewal
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.fast import Speed, Walker, walker_of
 from distmgcd.core.langevin import Langevin
@@ -164,6 +164,7 @@ def make_chains(config: Config, worker: Worker, *, num_images: int) -> Chains | 
         rank=worker.rank,
         world_size=worker.world_size,
         gather=worker.gather,
+        renewal=Renewal(config.seed, config.start.renewed, config.start.fresh_updates),
         device=worker.device,
     )
 

@@ -78,7 +78,7 @@ def learn_one_batch(training: Training, weight: float) -> Learned:
     batch, shares = global_batch(training, update), shares_of(training)
     mine = shares[training.worker.rank]
     pixels, indices = training.feed.read(batch[mine])
-    previous = chains and chains.recall(batch, mine)
+    previous = chains and chains.recall(batch, mine, update)
     if training.blocks:
         learned = learn_in_blocks(
             training.learner, pixels, indices, update, method, blocks=training.blocks, previous=previous

@@ -111,7 +111,7 @@ def replay(
     _tell_what_follows(opened, config, training.progress, update - 1, rate_scale, tell)
     rates = _rates_after(start, opened.store) if rate_scale is None else {}
     _go_over(training, update - 1, rates, show)
-    previous = training.chains and training.chains.recall(batch, slice(0, len(batch)))
+    previous = training.chains and training.chains.recall(batch, slice(0, len(batch)), update - 1)
     if alone:
         pixels, indices, previous = pixels[rows], indices[rows], previous and previous.at(rows)
         rows = torch.arange(len(rows), device=device)

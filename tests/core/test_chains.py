@@ -9,7 +9,7 @@ import torch
 from small_models import METHOD, random_pixels, small_learner
 from torch import Tensor
 
-from distmgcd.core.chains import Chains, bank
+from distmgcd.core.chains import Chains, Renewal, bank
 from distmgcd.core.learning import learn, sample_pairs
 from distmgcd.core.synthesis import ChainNoise, synthesise
 
@@ -57,9 +57,9 @@ def test_every_image_gets_its_own_chain_back(num_workers: int):
 
     def work(rank: int, gather: Callable) -> None:
         chains, shares = make(rank, num_workers, gather), shares_of(num_workers)
-        assert not chains.recall(BATCH, shares[rank]).walked.any()
+        assert not chains.recall(BATCH, shares[rank], 0).walked.any()
         chains.keep(BATCH, shares, ends_of(BATCH[shares[rank]], 0.5))
-        found = chains.recall(other, shares[rank])
+        found = chains.recall(other, shares[rank], 0)
         mine = other[shares[rank]]
         assert found.walked.tolist() == [int(image) in BATCH.tolist() for image in mine]
         for images, expected in zip(found.images, ends_of(mine, 0.5), strict=True):
@@ -82,7 +82,7 @@ def test_what_four_workers_kept_three_go_on_with():
         chains = make(rank, 3, gather)
         chains.load(states[0])
         share = shares_of(3)[rank]
-        found = chains.recall(BATCH, share)
+        found = chains.recall(BATCH, share, 0)
         assert found.walked.all()
         assert torch.equal(found.images[1], ends_of(BATCH[share], 0.25)[1])
 
@@ -96,15 +96,40 @@ def test_the_bank_is_the_finest_grid_of_the_chains_that_were_walked():
     assert torch.equal(bank(chains.state(), channels=1, size=4), fine[BATCH.argsort()])
 
 
+def test_chains_begin_anew_at_first_and_a_fraction_of_them_later():
+    images, renewal = torch.arange(4000), Renewal(seed=3, fraction=0.25, fresh_updates=2)
+    first, second = (renewal.anew(images, update) for update in (2, 3))
+    assert renewal.anew(images, 0).all() and renewal.anew(images, 1).all()
+    assert abs(first.float().mean() - 0.25) < 0.03  # four standard deviations
+    assert abs((first & second).float().mean() - 0.0625) < 0.016  # other ones at every update
+    assert torch.equal(renewal.anew(images[100:200], 2), first[100:200])  # whoever asks
+    assert not Renewal().anew(images, 0).any()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+def test_what_begins_anew_is_forgotten_on_any_number_of_workers(num_workers: int):
+    renewal = Renewal(fraction=0.5)
+
+    def work(rank: int, gather: Callable) -> Tensor:
+        chains = Chains(NUM_IMAGES, 1, SIZES, rank=rank, world_size=num_workers, gather=gather, renewal=renewal)
+        share = shares_of(num_workers)[rank]
+        chains.keep(BATCH, shares_of(num_workers), ends_of(BATCH[share]))
+        return chains.recall(BATCH, share, 5).walked
+
+    walked = torch.cat(of_workers(num_workers, work))
+    assert torch.equal(walked, ~renewal.anew(BATCH, 5))
+    assert 0 < walked.sum() < 6
+
+
 def test_a_chain_goes_on_where_it_ended_and_an_unwalked_one_climbs():
     learner = small_learner()
     pixels, indices = random_pixels(4)
     chains = Chains(1000, 1, METHOD.sizes, rank=0, world_size=1, gather=lambda values, counts: values)
     whole = slice(0, 4)
-    first = learn(learner, pixels, indices, 0, METHOD, previous=chains.recall(indices, whole)).synthesised
+    first = learn(learner, pixels, indices, 0, METHOD, previous=chains.recall(indices, whole, 0)).synthesised
     chains.keep(indices[:2], [slice(0, 2)], [images[:2] for images in first])
 
-    previous = chains.recall(indices, whole)
+    previous = chains.recall(indices, whole, 0)
     found = sample_pairs(learner.model, pixels, indices, 1, METHOD, previous).synthesised
     fresh = sample_pairs(learner.model, pixels, indices, 1, METHOD).synthesised
     torch.testing.assert_close(found[0][2:], fresh[0][2:])
@@ -117,7 +142,7 @@ def test_a_chain_goes_on_where_it_ended_and_an_unwalked_one_climbs():
         noise,
         sizes=METHOD.sizes,
         langevin=METHOD.langevin,
-        start=chains.recall(indices[:2], slice(0, 2)).start,
+        start=chains.recall(indices[:2], slice(0, 2), 0).start,
     ).images
     for images, expected in zip(found, by_hand, strict=True):
         torch.testing.assert_close(images[:2], expected)

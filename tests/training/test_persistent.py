@@ -13,7 +13,13 @@ from distmgcd.runs.run import Run
 from distmgcd.training import loop
 
 # 43 images, so 5 updates an epoch: every image is visited two or three times.
-CHANGES = ("start.kind=persistent", "data.validation=0.97", "learning.num_updates=12", "checkpoint.keep=20")
+CHANGES = (
+    "start.kind=persistent",
+    "start.renewed=0.3",
+    "data.validation=0.97",
+    "learning.num_updates=12",
+    "checkpoint.keep=20",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def test_a_run_that_was_cut_ends_with_the_same_weights_and_chains(run: Path, tmp
 
 
 def test_chains_of_a_second_visit_go_on_so_the_run_is_another_than_without(run: Path, tmp_path: Path):
-    debug(tmp_path, *CHANGES[1:])
+    debug(tmp_path, *CHANGES[2:])
     name = "model/grids.1.network.0.weight"
     for update, same in (("update_000004", True), ("update_000012", False)):
         ours, theirs = (state_of(folder, checkpoint_name=update)[name] for folder in (tmp_path, run))
