@@ -253,6 +253,13 @@ def test_chains_walk_ahead_of_no_update_that_must_have_ended(against: str):
     assert "speed.ahead=true walks chains of the next batch" in text and against.split("=")[0] in text
 
 
+@pytest.mark.parametrize("change", ["start.renewed=0.1", "start.fresh_updates=5"])
+def test_only_persistent_chains_begin_anew(change: str):
+    text = sentence("start.kind=data", change)
+    assert f"{change.split('=')[0]} is about persistent chains" in text and "set start.kind=persistent" in text
+    assert tiny_config("start.kind=persistent", change)
+
+
 # Reading and writing
 
 
