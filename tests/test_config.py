@@ -345,7 +345,7 @@ def test_falling_noise_falls_over_the_whole_climb_or_over_the_grids_that_ask_for
     assert cooling("langevin.noise=[constant, falling]") == [(1.0, 1.0), (0.25, 0.0)]
 
 
-def test_the_noise_of_samples_has_a_factor_of_its_own_at_every_grid():
-    config = tiny_config("langevin.temperature=[4.0,1.0]", "langevin.sample_noise=[0.5,0]")
-    assert [settings.temperature for settings in make_langevin(config)] == [4.0, 1.0]
-    assert [settings.temperature for settings in make_sampling_langevin(config)] == [1.0, 0.0]
+def test_the_noise_of_samples_has_a_factor_of_its_own_at_the_finest_grid():
+    config = tiny_config("langevin.temperature=[1.0,4.0]", "langevin.sample_noise=0.5")
+    assert [settings.temperature for settings in make_langevin(config)] == [1.0, 4.0]
+    assert [settings.temperature for settings in make_sampling_langevin(config)] == [1.0, 1.0]

@@ -101,9 +101,9 @@ class LangevinSettings(Section):
     noise: Schedule | tuple[Schedule, ...] = "constant"
     """constant: noise of the same deviation at every step. falling: it falls linearly, from s sqrt(T) at the first step
     of the coarsest grid to 0 at the last step of the finest one, so that samples carry no grain of it."""
-    sample_noise: Level | tuple[Level, ...] = 1.0
-    """A factor on the noise of the chains of samples, not of training; one value for all grids, or one per grid. 0 at
-    the finest grid removes the grain that its noise leaves in pictures."""
+    sample_noise: Level = 1.0
+    """A factor on the noise of the finest grid's chains when samples are drawn; training keeps its own. 0 removes the
+    grain that this noise leaves in pictures. Coarser grids keep theirs: samples have their variety from it."""
     clamp: Clamp | tuple[Clamp, ...] = "end"
     """Keep pixels in [-1, 1]: never (none), after the chain (end), or at every step (step)."""
     reference_sigma: SizeOrInf | tuple[SizeOrInf, ...] = math.inf

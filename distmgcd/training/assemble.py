@@ -57,12 +57,9 @@ def make_langevin(config: Config) -> list[Langevin]:
 
 
 def make_sampling_langevin(config: Config) -> list[Langevin]:
-    """How the chains of samples move: as those of training, their noise times langevin.sample_noise."""
-    factors = config.per_grid("langevin.sample_noise")
-    return [
-        of_grid._replace(temperature=of_grid.temperature * factor**2)
-        for of_grid, factor in zip(make_langevin(config), factors, strict=True)
-    ]
+    """How the chains of samples move: as those of training, the finest grid's noise times langevin.sample_noise."""
+    *coarse, finest = make_langevin(config)
+    return [*coarse, finest._replace(temperature=finest.temperature * config.langevin.sample_noise**2)]
 
 
 def make_walker(config: Config) -> Walker:

@@ -110,8 +110,8 @@ def start_distribution(images: ImageSet, *, rows_at_once: int = 1024) -> StartDi
 
 
 def _of_noise(config: Config) -> str:
-    factors = config.per_grid("langevin.sample_noise")
-    return "" if set(factors) == {1.0} else f", noise times {factors}"
+    factor = config.langevin.sample_noise
+    return "" if factor == 1.0 else f", the noise of the finest grid times {factor:g}"
 
 
 def protocol(config: Config, images: ImageSet, held_out: ImageSet) -> dict[str, str]:

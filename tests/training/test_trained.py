@@ -70,7 +70,9 @@ def test_the_averaged_weights_draw_the_samples(trained, run: Path):
 def test_samples_are_drawn_with_their_own_noise(trained):
     quiet = trained.config.langevin.model_copy(update={"sample_noise": 0.0})
     model = replace(trained, config=trained.config.model_copy(update={"langevin": quiet}))
-    still = trained.config.langevin.model_copy(update={"temperature": 0.0})
+    still = trained.config.langevin.model_copy(
+        update={"temperature": (trained.config.per_grid("langevin.temperature")[0], 0.0)}
+    )
     expected = replace(trained, config=trained.config.model_copy(update={"langevin": still}))
     assert torch.equal(model.sample(4), expected.sample(4))
     assert not torch.equal(model.sample(4), trained.sample(4))
