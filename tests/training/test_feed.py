@@ -57,7 +57,7 @@ class Counting(Feed):
 
 
 def test_a_run_that_reads_ahead_and_goes_back_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    wild = ("learning.learning_rate=100", "watch.rate_after_retry=1e-4", "watch.max_gap=3")
+    wild = ("learning.learning_rate=[1e-3, 100]", "watch.rate_after_retry=1e-4", "watch.max_gap=3")
     debug(tmp_path, *wild, name="plain")
     monkeypatch.setattr(state, "Feed", partial(Counting, ahead=True))
     debug(tmp_path, *wild, name="ahead")
