@@ -77,6 +77,11 @@ def scale_in_words(scale: RateScale) -> str:
     return f"{scale:g}" if isinstance(scale, int | float) else ",".join(f"{value:g}" for value in scale)
 
 
+def frozen_grids(scale: RateScale) -> list[int]:
+    """The grids that learn no more, coarse to fine."""
+    return [grid for grid, value in enumerate(scale if isinstance(scale, tuple) else ()) if value == 0]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint in memory, its checksums verified."""
