@@ -77,6 +77,11 @@ def scale_in_words(scale: RateScale) -> str:
     return f"{scale:g}" if isinstance(scale, int | float) else ",".join(f"{value:g}" for value in scale)
 
 
+def frozen_grids(scale: RateScale) -> list[int]:
+    """The grids that learn no more, coarse to fine."""
+    return [grid for grid, value in enumerate(scale if isinstance(scale, tuple) else ()) if value == 0]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint in memory, its checksums verified."""
@@ -259,6 +264,21 @@ def names(store: Store) -> list[str]:
     return sorted(filter(_NAME.fullmatch, store.names(FOLDER)), key=update_of)
 
 
+def by_time(store: Store) -> list[str]:
+    """The names in the order of writing, oldest first.
+
+    A run that went back may have left a checkpoint of more updates, the best one, say: it is not of the run as it is
+    now, whose checkpoints count more roll-backs. One that cannot be read counts as many as those of fewer updates.
+    """
+    retries, most = {}, 0
+    for name in names(store):
+        retries[name] = most
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            retries[name] = int(strict_json.loads(store.read(f"{FOLDER}/{name}/state.json"))["progress"]["num_retries"])
+        most = max(most, retries[name])
+    return sorted(retries, key=retries.__getitem__)
+
+
 def newest(
     store: Store, warn: Callable[[str], None] = _logger.warning, *, at_most: float = math.inf
 ) -> Checkpoint | None:
@@ -266,7 +286,7 @@ def newest(
 
     Each damaged one is skipped with a warning.
     """
-    for name in reversed([name for name in names(store) if update_of(name) <= at_most]):
+    for name in reversed([name for name in by_time(store) if update_of(name) <= at_most]):
         try:
             return read(store, name)
         except DamagedCheckpoint as error:

@@ -37,7 +37,7 @@ def scores(store: Store, metric: str) -> dict[str, float]:
 
 
 def newest_score(store: Store, metric: str) -> float | None:
-    for name in reversed(checkpoint.names(store)):
+    for name in reversed(checkpoint.by_time(store)):
         if (value := _score_of(store, name, metric)) is not None:
             return value
     return None
@@ -48,8 +48,8 @@ def prune(store: Store, keep: int, *, keep_best: int = 0, metric: str = "swd", u
 
     That of update 0, of a run that started from another one's weights, and those of earlier ends always stay.
 
-    update: of the checkpoint just written. Later ones are damaged, or we would have gone on from them: they do not
-    count, and stay until they are written anew.
+    update: of the checkpoint just written. Later ones are damaged, or of before a roll-back, or we would have gone
+    on from them: they do not count, and stay until they are written anew.
     """
     names = [name for name in checkpoint.names(store) if update is None or checkpoint.update_of(name) <= update]
     kept = {*names[-keep:], checkpoint.name_of(0), *_of_earlier_ends(store)}

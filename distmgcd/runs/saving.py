@@ -83,7 +83,7 @@ class Saver:
 
     def _failure(self, error: OSError) -> str:
         try:
-            names = checkpoint.names(self._store)
+            names = checkpoint.by_time(self._store)
         except OSError:
             names = []
         before = f"the checkpoint of update {checkpoint.update_of(names[-1])}" if names else "the start"

@@ -15,7 +15,7 @@ from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
 from distmgcd.core.networks import NETWORKS, ConvLayer
 from distmgcd.data import ImageSet, open_images, shard
-from distmgcd.runs.checkpoint import RateScale
+from distmgcd.runs.checkpoint import RateScale, frozen_grids
 from distmgcd.training.worker import Worker
 
 
@@ -118,9 +118,8 @@ def make_learner(config: Config, worker: Worker) -> Learner:
 
 def freeze(learner: Learner, rate_scale: RateScale) -> None:
     """Grids whose rate is 0 keep their averaged weights for good."""
-    for grid, scale in enumerate(rate_scale if isinstance(rate_scale, tuple) else ()):
-        if scale == 0:
-            learner.model.grids[grid].load_state_dict(learner.ema.grids[grid].state_dict())
+    for grid in frozen_grids(rate_scale):
+        learner.model.grids[grid].load_state_dict(learner.ema.grids[grid].state_dict())
 
 
 def make_ahead(config: Config, learner: Learner) -> Ahead | None:

@@ -11,6 +11,7 @@ from distmgcd.config import Config
 from distmgcd.core.blocks import learn_in_blocks
 from distmgcd.core.learning import Learned, learn
 from distmgcd.data import batch_indices, shard
+from distmgcd.runs.checkpoint import frozen_grids
 from distmgcd.runs.log import make_record
 from distmgcd.runs.run import Run
 from distmgcd.runs.saving import not_saved
@@ -154,7 +155,8 @@ def flush(training: Training) -> None:
         if event := announcement(config, done, training.pace):
             tell(training, event)
         training.saver.settle(wait=False)
-    first, bounds = done - num_pending + 1, {"sizes": config.grids.sizes, "watch": config.watch}
+    frozen = frozen_grids(training.progress.rate_scale)
+    first, bounds = done - num_pending + 1, {"sizes": config.grids.sizes, "watch": config.watch, "frozen": frozen}
     check_health(metrics, first_update=first, **bounds)
     training.past.add(metrics, first_update=first)
     check_growth(training.past, update=done, **bounds)

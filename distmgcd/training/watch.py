@@ -66,16 +66,21 @@ class Past:
         return torch.stack([row for _, row in self._rows]) if enough else None
 
 
-def check_health(metrics: Tensor, *, first_update: int, sizes: Sequence[int], watch: Watch) -> None:
+def check_health(
+    metrics: Tensor, *, first_update: int, sizes: Sequence[int], watch: Watch, frozen: Sequence[int] = ()
+) -> None:
     """Raise Diverged if any update of a log interval skipped a grid, or a grid's gap or drift left the bounds.
 
     metrics: [N, G, len(METRICS)], means over all workers, so that all of them decide alike. first_update: the number
-    of the first of them, from 1, as the log counts updates.
+    of the first of them, from 1, as the log counts updates. frozen: grids that learn no more. Their gap has no bound,
+    for no update can steepen their energies or mend them; finite chains are all that the finer grids need of them.
     """
     columns = _columns(metrics)
     gap, drift = columns["gap"], columns["drift"]
     bad = (columns["skipped"] > 0) | ~torch.isfinite(gap) | ~torch.isfinite(drift) | (drift > watch.max_drift)
-    bad |= (gap.mean(0).abs() > watch.max_gap).expand_as(bad)
+    far = gap.mean(0).abs() > watch.max_gap
+    far[list(frozen)] = False
+    bad |= far.expand_as(bad)
     if not bad.any():
         return
     row, grid = (int(i) for i in bad.nonzero()[0])
@@ -90,15 +95,16 @@ def check_health(metrics: Tensor, *, first_update: int, sizes: Sequence[int], wa
     )
 
 
-def check_growth(past: Past, *, update: int, sizes: Sequence[int], watch: Watch) -> None:
+def check_growth(past: Past, *, update: int, sizes: Sequence[int], watch: Watch, frozen: Sequence[int] = ()) -> None:
     """Raise Diverged if a grid runs away by its own past. update: the last one of it.
 
-    Not where a run may not go back: then nothing is gained by noticing it early.
+    Not where a run may not go back: then nothing is gained by noticing it early. Nor a frozen grid, which cannot.
     """
     if not (watch.by_history and watch.max_retries) or (rows := past.rows()) is None:
         return
     for sign in signs_of_trouble(rows, least_swing=_LEAST_SWING * watch.max_gap):
-        raise _diverged(sign.text, size=sizes[sign.grid], update=update, grid=sign.grid)
+        if sign.grid not in frozen:
+            raise _diverged(sign.text, size=sizes[sign.grid], update=update, grid=sign.grid)
 
 
 class Sign(NamedTuple):

@@ -160,6 +160,18 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before_with_a_warning(
     assert "update_000002 is damaged" in record.getMessage() and record.levelname == "WARNING"
 
 
+def test_after_a_roll_back_the_newest_is_that_of_the_run_as_it_is_now(store: Store, caplog: pytest.LogCaptureFixture):
+    """The best one is kept, though the run went back beyond it: to go on from it would undo the roll-back."""
+    for update, num_retries in ((5, 0), (20, 0), (15, 2), (17, 2)):
+        checkpoint.save(store, new_learner(), STARTS, Progress(update=update, num_retries=num_retries))
+    assert [checkpoint.update_of(name) for name in checkpoint.by_time(store)] == [5, 20, 15, 17]
+    assert checkpoint.to_go_on_from(store).progress.update == checkpoint.newest(store).progress.update == 17
+    assert checkpoint.newest(store, at_most=16).progress.update == 15
+    store.write("checkpoints/update_000017/state.json", b"")
+    assert checkpoint.newest(store).progress.update == 15
+    assert "update_000017 is damaged" in caplog.text
+
+
 def test_where_every_checkpoint_is_damaged_there_is_none(tmp_path: Path):
     store = Store(str(tmp_path))
     saved(store, 1, 2)

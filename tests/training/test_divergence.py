@@ -62,6 +62,16 @@ def test_what_leaves_the_bounds_is_told_by_grid_update_and_number(bad: dict, wor
     assert words in str(event.value)
 
 
+def test_a_frozen_grid_may_have_any_gap_but_its_chains_must_be_finite():
+    far = metrics(energy_observed=(2, 1, -1000.0))
+    check_health(far, first_update=100, sizes=(4, 16), watch=Watch(), frozen=(1,))
+    with pytest.raises(Diverged):
+        check_health(far, first_update=100, sizes=(4, 16), watch=Watch(), frozen=(0,))
+    for bad in ({"energy_observed": (2, 1, float("nan"))}, {"drift_squared": (2, 1, 2.25)}, {"skipped": (2, 1, 1.0)}):
+        with pytest.raises(Diverged, match="Grid 16x16"):
+            check_health(metrics(**bad), first_update=100, sizes=(4, 16), watch=Watch(), frozen=(1,))
+
+
 def test_a_gap_is_judged_by_its_mean_over_the_interval():
     check(metrics(energy_observed=(2, 1, 60.0)))
     with pytest.raises(Diverged, match="bound 1"):

@@ -55,6 +55,15 @@ def test_a_grid_that_runs_away_is_noticed_before_it_leaves_the_absolute_bounds(l
     assert text.startswith(f"Grid 4x4 diverged at update {update}: mean energy gap -0.") and "its usual swing" in text
 
 
+def test_a_frozen_grid_is_no_alarm():
+    gaps, drifts = torch.tensor(RUN_AWAY).repeat_interleave(10, 0).unbind(-1)
+    past = Past(warmup=0)
+    past.add(rows(gaps, drifts * NOISE), first_update=1)
+    with pytest.raises(Diverged):
+        check_growth(past, update=len(gaps), sizes=(4,), watch=Watch())
+    check_growth(past, update=len(gaps), sizes=(4,), watch=Watch(), frozen=(0,))
+
+
 @pytest.mark.parametrize("log_every", [1, 10])
 @pytest.mark.parametrize(
     ("gap", "drift"),
