@@ -272,11 +272,16 @@ def by_time(store: Store) -> list[str]:
     """
     retries, most = {}, 0
     for name in names(store):
-        retries[name] = most
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            retries[name] = int(strict_json.loads(store.read(f"{FOLDER}/{name}/state.json"))["progress"]["num_retries"])
+        retries[name] = num_retries_of(store, name, default=most)
         most = max(most, retries[name])
     return sorted(retries, key=retries.__getitem__)
+
+
+def num_retries_of(store: Store, name: str, *, default: int = 0) -> int:
+    """How often the run had gone back when it wrote a checkpoint; the default if that cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(strict_json.loads(store.read(f"{FOLDER}/{name}/state.json"))["progress"]["num_retries"])
+    return default
 
 
 def newest(

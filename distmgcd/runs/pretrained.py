@@ -26,4 +26,4 @@ def folder_of(location: str) -> str:
     if name in names():
         return str(FOLDER / name)
     known = ", ".join(names()) or "none, for this copy of distmgcd brings no models"
-    raise UserError(f"There is no pretrained model {name!r}{suggest(name, names())}; there are {known}.")
+    raise UserError(f"There is no pretrained model {name!r}{suggest(name, names())}; those there are: {known}.")

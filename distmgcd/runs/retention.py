@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, strict_json
-from distmgcd.runs.checkpoint import FOLDER, Checkpoint, DamagedCheckpoint
+from distmgcd.runs.checkpoint import FOLDER, Checkpoint, DamagedCheckpoint, Measured, Progress
 from distmgcd.runs.store import Store
 
 _logger = logging.getLogger(__name__)
@@ -60,6 +60,24 @@ def prune(store: Store, keep: int, *, keep_best: int = 0, metric: str = "swd", u
         if name not in kept:
             checkpoint.discard(store, f"{FOLDER}/{name}")
     checkpoint.discard_left_overs(store)
+
+
+def stays(store: Store, progress: Progress, measured: Measured, *, keep_best: int, metric: str) -> bool:
+    """Whether the checkpoint of this update that the run wrote before it went back is not to be written over.
+
+    So it is if it belongs to an earlier end of the run, and if it is one of the best and what would be written in its
+    place is no better or was not measured.
+    """
+    name = checkpoint.name_of(progress.update)
+    if name not in checkpoint.names(store) or checkpoint.num_retries_of(store, name) >= progress.num_retries:
+        return False
+    found = scores(store, metric)
+    if name in _of_earlier_ends(store):
+        return True
+    if name not in sorted(found, key=found.__getitem__)[:keep_best]:
+        return False
+    new = score(measured.get(family_of(metric)), metric)
+    return new is None or new >= found[name]
 
 
 def discard_after(store: Store, update: int, *, metric: str) -> None:

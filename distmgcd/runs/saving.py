@@ -46,9 +46,21 @@ class Saver:
         chains: dict[str, Tensor] | None = None,
         speed: Mapping[str, Any] | None = None,
     ) -> None:
-        """Copy the state and have it written, after what is still being written."""
+        """Copy the state and have it written, after what is still being written.
+
+        Not over a checkpoint from before the run went back that is to stay (retention.stays).
+        """
         start = time.perf_counter()
         self.settle()
+        how = {"keep_best": self._settings.keep_best, "metric": self._settings.metric}
+        if retention.stays(self._store, progress, measured or {}, **how):
+            self._tell(
+                {
+                    "event": f"The checkpoint of update {progress.update} stays as it was before the run went back: it "
+                    "is the best, or that of an earlier end. The next one saves the run as it is now."
+                }
+            )
+            return
         snapshot = checkpoint.snapshot(learner, starts, progress, measured=measured, chains=chains, speed=speed)
         self._update = progress.update
         self._background.submit(lambda: self._write(snapshot))

@@ -21,6 +21,7 @@ from distmgcd.training.origin import check_untrained
 from distmgcd.training.state import Training, tell
 from distmgcd.training.watch import Diverged
 
+_LEAST_LEFT = 0.5  # of the updates of a checkpoint that proved to be ill: going further back costs more than it mends
 _CHECKPOINTS = 4  # a divergence before the last one was left so many checkpoints behind is the same trouble again
 
 
@@ -72,11 +73,14 @@ def is_again(progress: Progress, update: int, *, every: int) -> bool:
 def find_healthy(store: Store, *, before: int | None) -> Checkpoint | None:
     """The newest good checkpoint, or the newest of fewer updates than the one that proved to be ill; None: the start.
 
-    Where there is none of fewer, the ill one has to do, with a smaller rate.
+    Where there is none of fewer, or only one of far fewer (old checkpoints are deleted, but the best), the ill one has
+    to do, with a smaller rate.
     """
     if not before:  # the start, which is never ill
         return checkpoint.to_go_on_from(store)
     earlier = checkpoint.newest(store, at_most=before - 1)
+    if earlier and earlier.progress.update < _LEAST_LEFT * before:
+        earlier = None
     return earlier or checkpoint.newest(store, at_most=before) or checkpoint.to_go_on_from(store)
 
 

@@ -62,7 +62,9 @@ def test_the_wheel_has_all_their_files():
 
 
 def test_a_name_that_there_is_not_lists_those_there_are(command):
-    with pytest.raises(UserError, match=r"no pretrained model 'digts' \(did you mean 'digits'\?\); there are .*digits"):
+    with pytest.raises(
+        UserError, match=r"no pretrained model 'digts' \(did you mean 'digits'\?\); those there are: .*digits"
+    ):
         distmgcd.load("pretrained:digts")
     for name in ("", "../presets", "digits/checkpoints"):
         with pytest.raises(UserError, match="There is no pretrained model"):

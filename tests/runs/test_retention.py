@@ -59,6 +59,21 @@ def test_the_newest_and_the_best_stay(tmp_path: Path, measured, changes: tuple, 
         assert distmgcd.load(run, which="update_000007", device="cpu").update == 7
 
 
+def test_only_what_is_older_than_a_roll_back_and_worth_it_is_not_written_over(tmp_path: Path, measured):
+    debug(tmp_path, *CHANGES, "checkpoint.keep=9")
+    store = Run.open(str(tmp_path / "run")).store
+
+    def stays(update: int, new: float | None, *, num_retries: int = 1, keep_best: int = 1) -> bool:
+        progress, found = checkpoint.Progress(update, num_retries), {"swd": {"8": new}} if new else {}
+        return retention.stays(store, progress, found, keep_best=keep_best, metric="swd/8")
+
+    assert stays(3, 0.3) and stays(3, None) and not stays(3, 0.05)
+    assert not stays(3, 0.3, num_retries=0) and not stays(3, 0.3, keep_best=0)
+    assert not stays(5, 0.3) and stays(5, 0.3, keep_best=2)
+    store.write("result_000007.json", b"{}")
+    assert stays(7, 0.01)
+
+
 def test_checkpoints_carry_the_distances_that_the_log_states(tmp_path: Path):
     debug(tmp_path, "evaluate.every=4", "checkpoint.keep=9")
     store = Run.open(str(tmp_path / "run")).store

@@ -10,7 +10,8 @@ from distmgcd.config import Watch
 from distmgcd.core.learning import METRICS
 from distmgcd.runs import checkpoint
 from distmgcd.runs.run import Run
-from distmgcd.training import loop, roll_back, state
+from distmgcd.training import loop, results, roll_back, state
+from distmgcd.training.assess import Distances
 from distmgcd.training.state import Training
 from distmgcd.training.watch import Diverged, check_health
 
@@ -185,6 +186,45 @@ def test_where_no_earlier_checkpoint_is_left_the_same_one_has_to_do(tmp_path: Pa
     cosmic_ray(4, times=2)
     debug(tmp_path, "checkpoint.keep=1")
     assert all("to the checkpoint of update 4 with" in event for event in events_of(tmp_path))
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch):
+    """Evaluations find these distances, one after the other, and the last one again and again."""
+
+    def give(*values: float) -> None:
+        left = list(values)
+
+        def made_up(samples, held_out, config) -> Distances:
+            value = left.pop(0) if len(left) > 1 else left[0]
+            return Distances({"8": value}, {"8": 0.0})
+
+        monkeypatch.setattr(results, "distances", made_up)
+
+    return give
+
+
+def test_a_run_does_not_go_back_as_far_as_its_best_checkpoint_where_that_costs_most_of_it(
+    tmp_path: Path, cosmic_ray, scores
+):
+    cosmic_ray(7, times=2)
+    scores(0.1, 0.5)  # the checkpoint of update 1 is the best, and the only old one that is left
+    debug(tmp_path, "learning.num_updates=8", "checkpoint.every=1", "checkpoint.keep=1", "evaluate.every=1")
+    assert all("to the checkpoint of update 7 with" in event for event in events_of(tmp_path)[:2])
+
+
+@pytest.mark.parametrize(("second", "stays"), [(0.5, True), (0.05, False)])
+def test_the_best_checkpoint_is_not_written_over_by_a_worse_one_after_a_roll_back(
+    tmp_path: Path, cosmic_ray, scores, second: float, stays: bool
+):
+    cosmic_ray(5, times=2)  # back to 4, then to 2; so 4 is passed again
+    scores(0.1, second, 0.9)
+    debug(tmp_path, "checkpoint.every=2", "evaluate.every=4")
+    events = events_of(tmp_path)
+    assert "to the earlier checkpoint of update 2 with" in events[1]
+    best = checkpoint.read(Run.open(str(tmp_path / "run")).store, "update_000004")
+    assert best.measured["swd"]["8"] == (0.1 if stays else second)
+    assert ("The checkpoint of update 4 stays as it was" in events[2]) == stays
 
 
 def test_what_is_given_up_names_the_best_checkpoint(tmp_path: Path, cosmic_ray):
