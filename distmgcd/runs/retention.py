@@ -68,12 +68,14 @@ def stays(store: Store, progress: Progress, measured: Measured, *, keep_best: in
     So it is if it belongs to an earlier end of the run, and if it is one of the best and what would be written in its
     place is no better or was not measured.
     """
+    if progress.num_retries == 0:  # of most runs, which look at nothing for it
+        return False
     name = checkpoint.name_of(progress.update)
     if name not in checkpoint.names(store) or checkpoint.num_retries_of(store, name) >= progress.num_retries:
         return False
-    found = scores(store, metric)
     if name in _of_earlier_ends(store):
         return True
+    found = scores(store, metric)
     if name not in sorted(found, key=found.__getitem__)[:keep_best]:
         return False
     new = score(measured.get(family_of(metric)), metric)

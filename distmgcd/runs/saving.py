@@ -34,6 +34,7 @@ class Saver:
         self._update = 0  # of the checkpoint that is being written
         self._pause_s = 0.0
         self.error: OSError | None = None  # what made the last write fail
+        self._stays = False  # the checkpoint that was to be written over
         self._afterwards: OSError | None = None  # what went wrong once the checkpoint was safe
 
     def save(
@@ -52,15 +53,6 @@ class Saver:
         """
         start = time.perf_counter()
         self.settle()
-        how = {"keep_best": self._settings.keep_best, "metric": self._settings.metric}
-        if retention.stays(self._store, progress, measured or {}, **how):
-            self._tell(
-                {
-                    "event": f"The checkpoint of update {progress.update} stays as it was before the run went back: it "
-                    "is the best, or that of an earlier end. The next one saves the run as it is now."
-                }
-            )
-            return
         snapshot = checkpoint.snapshot(learner, starts, progress, measured=measured, chains=chains, speed=speed)
         self._update = progress.update
         self._background.submit(lambda: self._write(snapshot))
@@ -74,6 +66,12 @@ class Saver:
         self.error = outcome.error
         if outcome.error:
             self._tell({"update": self._update, "event": self._failure(outcome.error)})
+        elif self._stays:
+            text = (
+                f"The checkpoint of update {self._update} stays as it was before the run went back: it is the best, or "
+                "that of an earlier end. The next one saves the run as it is now."
+            )
+            self._tell({"event": text})
         else:
             times = {"pause_s": self._pause_s, "write_s": outcome.seconds}
             self._tell({"update": self._update, "checkpoint": times})
@@ -84,6 +82,10 @@ class Saver:
 
     def _write(self, snapshot: Snapshot) -> None:
         settings, update = self._settings, snapshot.progress.update
+        how = {"keep_best": settings.keep_best, "metric": settings.metric}
+        self._stays = retention.stays(self._store, snapshot.progress, snapshot.measured, **how)
+        if self._stays:
+            return
         checkpoint.write(self._store, snapshot)
         try:
             retention.prune(

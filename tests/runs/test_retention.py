@@ -74,6 +74,21 @@ def test_only_what_is_older_than_a_roll_back_and_worth_it_is_not_written_over(tm
     assert stays(7, 0.01)
 
 
+def test_a_store_that_is_out_of_reach_for_a_while_costs_a_checkpoint_and_not_the_run(tmp_path: Path, monkeypatch):
+    stays, asked = retention.stays, []
+
+    def out_of_reach_at_first(*args, **how) -> bool:
+        asked.append(args)
+        if len(asked) == 1:
+            raise OSError("gone")
+        return stays(*args, **how)
+
+    monkeypatch.setattr(retention, "stays", out_of_reach_at_first)
+    result = debug(tmp_path)
+    assert result["update"] == 6 and len(asked) > 1
+    assert any("could not be written (gone)" in record.get("event", "") for record in records_of(tmp_path))
+
+
 def test_checkpoints_carry_the_distances_that_the_log_states(tmp_path: Path):
     debug(tmp_path, "evaluate.every=4", "checkpoint.keep=9")
     store = Run.open(str(tmp_path / "run")).store
