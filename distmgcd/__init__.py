@@ -32,18 +32,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "StartFrom": "distmgcd.runs.run",
+    "StartFrom": "distmgcd.runs.run_folder",
     "UserError": "distmgcd.errors",
-    "debug": "distmgcd.launch",
-    "evaluate_run": "distmgcd.scoring.processes",
-    "export_run": "distmgcd.export.run",
-    "inpaint_run": "distmgcd.scoring.inpainting",
-    "load": "distmgcd.training.trained",
+    "debug": "distmgcd.launch.start_run",
+    "evaluate_run": "distmgcd.evaluation.processes",
+    "export_run": "distmgcd.export.export_run",
+    "inpaint_run": "distmgcd.evaluation.inpainting.experiment",
+    "load": "distmgcd.models.trained_model",
     "load_config": "distmgcd.config",
     "read_sweep": "distmgcd.sweep.file",
-    "replay": "distmgcd.training.replay",
-    "train": "distmgcd.launch",
-    "tune": "distmgcd.tuning",
+    "replay": "distmgcd.training.replay.replay_update",
+    "train": "distmgcd.launch.start_run",
+    "tune": "distmgcd.launch.start_sweep",
 }
 
 

@@ -29,7 +29,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     for name in ("ray", "ray.train"):  # the latter is found without the former once it is loaded
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "distmgcd.on_ray.train", raising=False)
+    monkeypatch.delitem(sys.modules, "distmgcd.on_ray.train.driver", raising=False)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["distmgcd", *map(str, arguments)])

@@ -15,8 +15,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from distmgcd import launch
 from distmgcd.config import load_config
+from distmgcd.launch import start_run
 
 CHANGES = (
     "learning.num_updates=20000",
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         run = Path(arguments[0]) / "endurance"
         config = load_config("digits", [*CHANGES, *arguments[1:]])
-        launch.debug(config, storage_path=arguments[0], name="endurance", show=print_record)
+        start_run.debug(config, storage_path=arguments[0], name="endurance", show=print_record)
     records = [json.loads(line) for line in (run / "log" / "metrics.jsonl").read_text().splitlines()]
     plot(records).save(run / "endurance.png")
     print(f"{summary(records)}\n{run / 'endurance.png'}")

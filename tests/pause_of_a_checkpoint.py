@@ -14,12 +14,12 @@ import torch
 from distmgcd.config import load_config
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
+from distmgcd.models.assemble import make_learner
 from distmgcd.runs import checkpoint
 from distmgcd.runs.background import Background
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.store import Store
-from distmgcd.training.assemble import make_learner
-from distmgcd.training.worker import LocalWorker
+from distmgcd.workers.collectives import LocalWorker
 
 
 def learner_of(preset: str) -> Learner:

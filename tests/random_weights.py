@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from distmgcd.evaluate.efficientnet import EfficientNetLite0
+from distmgcd.evaluation.features.efficientnet import EfficientNetLite0
 
 
 def write_efficientnet(file: Path) -> Path:

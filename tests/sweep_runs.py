@@ -10,8 +10,8 @@ import torch
 from ray_runs import COMMAND, left_of
 from tiny_runs import TINY, state_of
 
-from distmgcd import launch
-from distmgcd.runs.run import Run
+from distmgcd.launch import start_run
+from distmgcd.runs.run_folder import Run
 
 HEAD = f"base: {TINY}\nsettings: {{learning.global_batch_size: 64, langevin.num_steps: 10}}\n"
 
@@ -56,7 +56,7 @@ def process_of(trial: Path) -> int:
 
 def train_alone(trial: Path, folder: Path) -> None:
     """The config of a trial, trained in this process without a break."""
-    launch.debug(Run.open(str(trial)).config(), storage_path=str(folder), name="alone", use_gpu=False)
+    start_run.debug(Run.open(str(trial)).config(), storage_path=str(folder), name="alone", use_gpu=False)
 
 
 def is_same_bit_for_bit(trial: Path, other: Path) -> bool:

@@ -20,16 +20,18 @@ LADDER = (
     {"errors"},
     {"environment", "terminal"},
     {"core"},
-    {"config", "data", "num_workers", "pack"},
-    {"evaluate"},
+    {"config", "data"},
+    {"workers"},
     {"runs"},
+    {"models"},
+    {"evaluation"},
     {"training"},
-    {"scoring", "sweep"},
+    {"sweep"},
     {"on_ray"},
     {"launch"},
-    {"tuning", "comparison"},
-    {"bench", "display", "evaluation_report", "classification_report", "replay_report"},
-    {"sweep_display", "export"},
+    {"comparison"},
+    {"report"},
+    {"bench", "export"},
     {"cli"},
 )
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names}
@@ -77,7 +79,7 @@ def imports_of(file: Path) -> Iterator[tuple[str, bool, int]]:
 
 
 def part_of(file: Path) -> str:
-    """core for distmgcd/core/noise.py, launch for distmgcd/launch.py."""
+    """core for distmgcd/core/noise.py, launch for distmgcd/launch/start_run.py."""
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 

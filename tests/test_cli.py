@@ -15,12 +15,12 @@ import yaml
 from PIL import Image
 from tiny_runs import TINY, debug, tiny_config
 
-from distmgcd import launch
 from distmgcd.cli.common import app
 from distmgcd.config import load_config, make_config
 from distmgcd.errors import RunFailed
-from distmgcd.runs.run import Run
-from distmgcd.training.watch import Diverged
+from distmgcd.launch import start_run
+from distmgcd.runs.run_folder import Run
+from distmgcd.training.divergence import Diverged
 
 
 @pytest.fixture
@@ -182,15 +182,15 @@ def test_without_a_wish_gpus_are_used_where_there_is_one_for_every_worker(monkey
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for num_gpus, expected in ((0, False), (1, False), (2, True)):
         monkeypatch.setattr(torch.cuda, "device_count", lambda num_gpus=num_gpus: num_gpus)
-        assert launch.check_gpus(None, 2) is expected
-    assert launch.check_gpus(False, 2) is False
+        assert start_run.check_gpus(None, 2) is expected
+    assert start_run.check_gpus(False, 2) is False
 
 
 def test_a_run_that_diverges_for_good_is_one_sentence_and_status_1(command, tmp_path: Path, monkeypatch):
     def diverge(*_: object, **__: object) -> None:
         raise Diverged("Grid 8x8 diverged.")
 
-    monkeypatch.setattr(launch, "debug", diverge)
+    monkeypatch.setattr(start_run, "debug", diverge)
     status, out, err = command("debug", TINY, "--storage-path", tmp_path)
     assert (status, err) == (1, "distmgcd: Grid 8x8 diverged.\n") and out.count("\n") == 1
 
@@ -199,7 +199,7 @@ def test_a_run_whose_workers_failed_for_good_is_told_with_status_1(command, tmp_
     def fail(*_: object, **__: object) -> None:
         raise RunFailed("Rank 1 died.")
 
-    monkeypatch.setattr(launch, "train", fail)
+    monkeypatch.setattr(start_run, "train", fail)
     status, out, err = command("train", TINY, "--storage-path", tmp_path, "--cpu")
     assert (status, err) == (1, "distmgcd: Rank 1 died.\n") and out.count("\n") == 1
 
@@ -208,7 +208,7 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(command, tmp_path: Path, mo
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launch, "debug", interrupt)
+    monkeypatch.setattr(start_run, "debug", interrupt)
     status, _, err = command("debug", TINY, "--storage-path", tmp_path)
     assert status == 130 and "goes on" in err
 
@@ -372,7 +372,7 @@ def test_a_mistake_in_a_sweep_file_is_one_sentence_with_its_line_and_status_2(co
     ],
 )
 def test_a_sweep_that_cannot_start_says_so_before_anything_does(command, tmp_path: Path, monkeypatch, arguments, said):
-    monkeypatch.setattr("distmgcd.tuning.usable_cpus", lambda: 4)
+    monkeypatch.setattr("distmgcd.launch.start_sweep.usable_cpus", lambda: 4)
     file = tmp_path / "try.yaml"
     file.write_text(
         f"base: {TINY}\nbudget: {{updates: 6, samples: 8}}\nspace: {{data.noise: {{uniform: [0.1, 0.2]}}}}\n"

@@ -13,7 +13,7 @@ from distmgcd.config import PAPER_LAYERS, Config, load_config, make_config, pres
 from distmgcd.config.paths import annotation_of
 from distmgcd.config.words import type_of
 from distmgcd.errors import UserError
-from distmgcd.training.assemble import make_langevin, make_sampling_langevin
+from distmgcd.models.assemble import make_langevin, make_sampling_langevin
 
 MINIMAL = {"data": {"path": "sklearn:digits", "channels": 1}, "grids": {"sizes": [2, 8]}}
 

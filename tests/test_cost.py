@@ -11,8 +11,8 @@ from distmgcd.config.cost import gradient_evaluation_cost, multiply_adds, run_co
 from distmgcd.config.cost_words import cost_line, in_words
 from distmgcd.core.learning import learn
 from distmgcd.core.synthesis import StartDistribution, draw_samples
-from distmgcd.training.assemble import make_langevin, make_learner, make_method
-from distmgcd.training.worker import LocalWorker
+from distmgcd.models.assemble import make_langevin, make_learner, make_method
+from distmgcd.workers.collectives import LocalWorker
 
 
 class Counted(TorchDispatchMode):

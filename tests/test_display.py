@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from distmgcd.display import Display, line_of, lines_of_runs, table_of, unseen
+from distmgcd.cli.terminal.run_display import Display, line_of, lines_of_runs, table_of, unseen
 from distmgcd.runs.listing import Summary
 from distmgcd.terminal import time_in_words
 

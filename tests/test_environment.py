@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from distmgcd import environment
-from distmgcd.data.cache_folder import default_cache_dir
+from distmgcd.data.cache.folder import default_cache_dir
 from distmgcd.environment import absolute, cpus_of_cgroup, joins_ray, ray_address, threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
-from distmgcd.training.worker import choose_device
+from distmgcd.workers.collectives import choose_device
 
 V1 = "5:memory:/jobs/a\n4:cpu,cpuacct:/jobs/a\n0::/\n"
 V2 = "0::/jobs/a\n"
@@ -62,7 +62,7 @@ def test_nobody_else_counts_the_cpus_of_the_machine():
 def test_torch_has_no_more_threads_than_cpus(monkeypatch: pytest.MonkeyPatch, asked: str | None, expected: int):
     before = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS") if asked is None else monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    monkeypatch.setattr("distmgcd.training.worker.usable_cpus", lambda: 2)
+    monkeypatch.setattr("distmgcd.workers.collectives.usable_cpus", lambda: 2)
     try:
         torch.set_num_threads(3)
         choose_device(False)

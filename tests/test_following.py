@@ -4,9 +4,9 @@ import json
 import time
 from pathlib import Path
 
-from distmgcd.launch import _following
+from distmgcd.launch.start_run import _following
 from distmgcd.runs.log import Log
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 
 
 def until(shown: list[int], number: int) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from distmgcd.errors import UserError
-from distmgcd.num_workers import bounds, cpus_for_each, parse_workers
+from distmgcd.workers.num_workers import bounds, cpus_for_each, parse_workers
 
 
 def test_a_number_is_so_many_and_a_range_is_from_few_to_many():

@@ -8,7 +8,7 @@ import pytest
 
 import distmgcd
 from distmgcd.errors import UserError
-from distmgcd.pack import check_size, files_to_send, pip_environment, write_package
+from distmgcd.on_ray.jobs.pack import check_size, files_to_send, pip_environment, write_package
 
 
 def write(folder: Path, *names: str) -> None:

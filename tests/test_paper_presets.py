@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distmgcd import launch
 from distmgcd.config import flatten, load_config
 from distmgcd.data import import_images
+from distmgcd.launch import start_run
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 
 PAPER = ("paper-celeba64", "paper-places", "paper-cifar10", "paper-svhn", "paper-lsun")
 DIFFERENCES = {
@@ -75,6 +75,6 @@ def test_their_step_is_the_authors_in_pixels_of_0_to_255():
 @pytest.mark.parametrize("name", ["paper-celeba64", "paper-code"])
 def test_they_run_to_a_checkpoint(name: str, pictures: Path, tmp_path: Path):
     config = load_config(name, [f"data.path={pictures}", *SMALL])
-    result = launch.debug(config, storage_path=str(tmp_path), name="run", use_gpu=False)
+    result = start_run.debug(config, storage_path=str(tmp_path), name="run", use_gpu=False)
     assert (result["update"], result["num_retries"]) == (1, 0)
     assert checkpoint.names(Run.open(str(tmp_path / "run")).store) == ["update_000001"]

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from distmgcd.cli.terminal.sweep_display import SweepDisplay, knobs_in_words, lines_of_result
 from distmgcd.sweep.trial import Trial
-from distmgcd.sweep_display import SweepDisplay, knobs_in_words, lines_of_result
 
 KNOBS = {"langevin.step_size": [1.0, 0.123456], "langevin.num_steps": 5}
 GOOD = Trial(

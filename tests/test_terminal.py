@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from distmgcd.display import Display
-from distmgcd.sweep_display import SweepDisplay
+from distmgcd.cli.terminal.run_display import Display
+from distmgcd.cli.terminal.sweep_display import SweepDisplay
 from distmgcd.terminal import hours_in_words, width_of, wrapped
 
 SENTENCE = "There is no run at runs/some-thing; `distmgcd train` prints the path of the run it made, and so on."

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from distmgcd import launch
 from distmgcd.config import Config, load_config
+from distmgcd.launch import start_run
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 
 TINY = Path(__file__).parent / "tiny.yaml"
 TENSOR_FILES = ("model", "ema", "optimizer", "starts")
@@ -21,7 +21,7 @@ def tiny_config(*changes: str) -> Config:
 
 def debug(folder: Path, *changes: str, name: str = "run", show: Any = None) -> dict[str, Any]:
     """Train the tiny config in this process, or go on with it; returns its result."""
-    return launch.debug(tiny_config(*changes), storage_path=str(folder), name=name, use_gpu=False, show=show)
+    return start_run.debug(tiny_config(*changes), storage_path=str(folder), name=name, use_gpu=False, show=show)
 
 
 def state_of(folder: Path, name: str = "run", *, checkpoint_name: str | None = None) -> dict[str, Tensor]:

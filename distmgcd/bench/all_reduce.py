@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from distmgcd.bench.timing import wait
 from distmgcd.bench.update_time import Link
-from distmgcd.training.ranks import be_one_of_many
+from distmgcd.workers.end_rank import be_one_of_many
 
 _SMALL = 4  # bytes: all latency
 _NUM_TIMES = 30

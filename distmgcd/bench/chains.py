@@ -20,12 +20,12 @@ from distmgcd.bench.peers import drive
 from distmgcd.bench.timing import Contender
 from distmgcd.config import Config
 from distmgcd.config.cost import multiply_adds
-from distmgcd.core.devices import fp32_products
 from distmgcd.core.energy import ConvEnergy, frozen
-from distmgcd.core.fast import Speed, Walker, walker_of
+from distmgcd.core.execution.devices import fp32_products
+from distmgcd.core.execution.executors import Speed, Walker, walker_of
 from distmgcd.core.langevin import Langevin, run_chain
 from distmgcd.core.synthesis import ChainNoise
-from distmgcd.training.assemble import make_langevin, make_model
+from distmgcd.models.assemble import make_langevin, make_model
 
 _LEAST_STEPS = 3  # of a measured chain whose steps are slow
 PEERS_BATCH_ON_CPU = 32  # at most, beside other libraries

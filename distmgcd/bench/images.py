@@ -4,7 +4,7 @@ import numpy as np
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.training.assemble import open_training_images
+from distmgcd.models.assemble import open_training_images
 
 
 def training_pixels(config: Config) -> tuple[np.ndarray, str | None]:

@@ -10,7 +10,7 @@ import torch
 
 import distmgcd
 from distmgcd.bench.timing import NUM_ROUNDS, SECONDS_EACH, Task, seconds
-from distmgcd.core.devices import fp32_products
+from distmgcd.core.execution.devices import fp32_products
 from distmgcd.environment import usable_cpus
 
 PEER_PACKAGES = ("ebmkit", "torchebm")

@@ -16,8 +16,8 @@ from distmgcd.bench.images import training_pixels
 from distmgcd.bench.updates import Batch
 from distmgcd.config import Config, load_config, to_yaml
 from distmgcd.core.learning import learn
-from distmgcd.training.assemble import make_learner, make_method
-from distmgcd.training.worker import LocalWorker
+from distmgcd.models.assemble import make_learner, make_method
+from distmgcd.workers.collectives import LocalWorker
 
 
 def bench_memory(config: Config, device: torch.device) -> dict[str, int]:

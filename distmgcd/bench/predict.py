@@ -26,11 +26,11 @@ from distmgcd.bench.updates import Batch
 from distmgcd.config import Config
 from distmgcd.config.cost import multiply_adds
 from distmgcd.core.energy import MultiGridEnergy
-from distmgcd.core.overlap import LEAST_BYTES
+from distmgcd.core.parallel.overlap import LEAST_BYTES
 from distmgcd.data import check_shares
 from distmgcd.errors import UserError
-from distmgcd.training.assemble import make_learner, make_method, make_model, open_training_images, overlaps
-from distmgcd.training.worker import LocalWorker, choose_device
+from distmgcd.models.assemble import make_learner, make_method, make_model, open_training_images, overlaps
+from distmgcd.workers.collectives import LocalWorker, choose_device
 
 WORKERS = (8, 16, 32, 64, 128, 256, 512, 1024)
 SHOWS = 0.05  # communication shows where it is more than this part of an update

@@ -23,8 +23,8 @@ from distmgcd.bench.phases import Around, Clock, learn_by_phase
 from distmgcd.bench.updates import Batch
 from distmgcd.config import Config
 from distmgcd.core.learning import learn
-from distmgcd.training.assemble import make_learner, make_method
-from distmgcd.training.worker import LocalWorker, choose_device
+from distmgcd.models.assemble import make_learner, make_method
+from distmgcd.workers.collectives import LocalWorker, choose_device
 
 NUM_ROUNDS = 5
 NUM_PROFILED = 3

@@ -17,11 +17,11 @@ from typing import Any
 from distmgcd.bench.machine import describe
 from distmgcd.config import Config, to_yaml
 from distmgcd.data import check_shares
-from distmgcd.launch import train
+from distmgcd.launch.start_run import train
+from distmgcd.models.assemble import overlaps
 from distmgcd.runs import strict_json
-from distmgcd.runs.run import METRICS_FILE, Run
-from distmgcd.training.assemble import overlaps
-from distmgcd.training.worker import choose_device
+from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.workers.collectives import choose_device
 
 
 def bench_scaling(

@@ -10,7 +10,7 @@ from distmgcd.bench.targets import targets_of
 from distmgcd.bench.updates import bench_blocks, bench_updates
 from distmgcd.bench.whole_loop import bench_ray
 from distmgcd.config import Config
-from distmgcd.training.worker import choose_device
+from distmgcd.workers.collectives import choose_device
 
 
 def bench(config: Config, *, use_gpu: bool | None = None, num_workers: int = 0) -> dict[str, Any]:

@@ -8,7 +8,7 @@ With b = ceil(B / W) images a worker (the largest share: all wait for it), grids
     m_g(W) = 2 ceil(log2 W) L + 2 (W - 1) / W  D_g / R        averaging D_g bytes of gradient; m_g(1) = 0
 
     without overlap:   t = sum_g (s_g + l_g) + r + sum_g m_g  speed.overlap=false; DDP's messages are counted as ours
-    with overlap (core/overlap.py; grids that share a message are one g here):
+    with overlap (core/parallel/overlap.py; grids that share a message are one g here):
                        C_g = C_(g-1) + s_g + l_g              when grid g's gradient is there
                        E_g = max(C_g, E_(g-1)) + m_g          when it is averaged: one at a time, beside finer grids
                        t   = max(C_G, E_G) + r
@@ -28,7 +28,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distmgcd.core.overlap import messages
+from distmgcd.core.parallel.overlap import messages
 
 ASSUMPTIONS = (
     "workers do not slow each other down: no shared caches, memory or power, no stragglers",

@@ -13,16 +13,16 @@ from distmgcd.bench.chains import textbook_chain
 from distmgcd.bench.machine import eager_precision
 from distmgcd.config import Config
 from distmgcd.config.rules import against_ahead
-from distmgcd.core.blocks import learn_in_blocks
-from distmgcd.core.devices import fp32_products
 from distmgcd.core.energy import MultiGridEnergy, frozen
+from distmgcd.core.execution.devices import fp32_products
 from distmgcd.core.grids import expand, pyramid
 from distmgcd.core.langevin import chain_end
 from distmgcd.core.learning import Learner, Method, learn
+from distmgcd.core.parallel.blocks import learn_in_blocks
 from distmgcd.core.synthesis import ChainNoise, synthesise
 from distmgcd.data import batch_indices
-from distmgcd.training.assemble import make_ahead, make_blocks, make_learner, make_method
-from distmgcd.training.worker import LocalWorker
+from distmgcd.models.assemble import make_ahead, make_blocks, make_learner, make_method
+from distmgcd.workers.collectives import LocalWorker
 
 _LONGEST_FOR_BLOCKS = 5.0  # seconds of an update; blocks take six times as many updates
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distmgcd.bench.scaling import loop_only, median_rate
 from distmgcd.config import Config
-from distmgcd.launch import debug, train
+from distmgcd.launch.start_run import debug, train
 
 
 def bench_ray(config: Config, *, use_gpu: bool, num_workers: int, num_rounds: int = 3) -> dict[str, float]:

@@ -24,15 +24,15 @@ def compare(
     storage_path: Annotated[str, typer.Option(help="The folder of all comparisons.")] = "comparisons",
 ) -> None:
     """Compare methods: tune each as hard, train each at the same cost, measure all alike; write a table and a sheet."""
-    from distmgcd.comparison.file import read_plan
+    from distmgcd.comparison.read_plan import read_plan
 
     plan = read_plan(*split(settings))
-    from distmgcd.comparison.run import compare as run_plan
-    from distmgcd.comparison.scoring import Runs
-    from distmgcd.display import Display
-    from distmgcd.runs.run import check_place
+    from distmgcd.cli.terminal.run_display import Display
+    from distmgcd.comparison.run_comparison import compare as run_plan
+    from distmgcd.comparison.score_run import Runs
+    from distmgcd.runs.run_folder import check_place
     from distmgcd.runs.store import Store
-    from distmgcd.training.stop import Stopped, StopSignals
+    from distmgcd.workers.stop import Stopped, StopSignals
 
     check_place(storage_path, plan.name if name is None else name)
     folder = f"{storage_path.rstrip('/')}/{name or plan.name}"

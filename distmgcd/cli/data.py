@@ -10,7 +10,7 @@ from distmgcd.cli.common import app, say, writable
 from distmgcd.errors import UserError
 
 if TYPE_CHECKING:
-    from distmgcd.data.cache_entries import Entry
+    from distmgcd.data.cache.entries import Entry
 
 data_app = typer.Typer(help="Bring images into Parquet, and look at them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -84,7 +84,7 @@ def data_show(
     for note in found.notes:
         say(f"{'note:':<11}{note}")
     if out:
-        from distmgcd.evaluate.sheet import save_examples
+        from distmgcd.evaluation.pictures.sheet import save_examples
 
         if not found.examples:
             raise UserError(f"--out has nothing to show, for no image of {path!r} that was looked at can be decoded.")
@@ -106,9 +106,9 @@ def data_cache(
     ] = False,
 ) -> None:
     """List the decoded images that this machine keeps, or delete some, which are decoded again when they are needed."""
-    from distmgcd.data.cache_entries import chosen, entries
-    from distmgcd.data.cache_folder import default_cache_dir
-    from distmgcd.display import lines_of_cache, size_in_words
+    from distmgcd.cli.terminal.run_display import lines_of_cache, size_in_words
+    from distmgcd.data.cache.entries import chosen, entries
+    from distmgcd.data.cache.folder import default_cache_dir
 
     if delete and not names and older_than is None:
         raise UserError(
@@ -126,8 +126,8 @@ def data_cache(
 
 
 def _delete(folder: Path, found: "Sequence[Entry]") -> None:
-    from distmgcd.data.cache_entries import delete
-    from distmgcd.display import size_in_words
+    from distmgcd.cli.terminal.run_display import size_in_words
+    from distmgcd.data.cache.entries import delete
 
     freed = 0
     for entry in found:

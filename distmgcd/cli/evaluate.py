@@ -32,7 +32,7 @@ def evaluate(
     gpu: Gpu = None,
 ) -> None:
     """Measure a trained run: distances, precision and recall, nearest neighbours, diversity, long chains."""
-    from distmgcd.scoring.request import Request, parse_metrics, parse_steps
+    from distmgcd.evaluation.request import Request, parse_metrics, parse_steps
 
     request = Request(
         metrics=parse_metrics(metrics),
@@ -47,8 +47,8 @@ def evaluate(
         out=out,
     )
     say(f"Measuring {run}. Loading torch and the images ...")
-    from distmgcd.evaluation_report import line_of_file, tables_of, what_is_new
-    from distmgcd.scoring.processes import evaluate_run
+    from distmgcd.evaluation.processes import evaluate_run
+    from distmgcd.report.evaluation_tables import line_of_file, tables_of, what_is_new
 
     try:
         record = evaluate_run(run, request, num_workers=workers, use_gpu=gpu, tell=say)

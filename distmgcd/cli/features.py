@@ -31,8 +31,8 @@ def features(
 ) -> None:
     """Classify by a run's features and few labels: error beside raw pixels, random networks and other runs."""
     say(f"Classifying by the features of {run}. Loading torch and the images ...")
-    from distmgcd.classification_report import tables_of_errors
-    from distmgcd.scoring.classification import Protocol, classify_run, parse_classifiers, parse_labels
+    from distmgcd.evaluation.classification.experiment import Protocol, classify_run, parse_classifiers, parse_labels
+    from distmgcd.report.classification_tables import tables_of_errors
 
     protocol = Protocol(
         labels=parse_labels(labels),
@@ -73,8 +73,8 @@ def ood(
 ) -> None:
     """How well the energy of a run tells other images, noise and constant ones from held-out images (AUROC)."""
     say(f"Energies of {run}. Loading torch and the images ...")
-    from distmgcd.classification_report import table_of_ood
-    from distmgcd.scoring.ood import tell_apart
+    from distmgcd.evaluation.ood import tell_apart
+    from distmgcd.report.classification_tables import table_of_ood
 
     record = tell_apart(
         run,

@@ -43,8 +43,8 @@ def inpaint(
             "glob in quotes, such as 'photos/*.png'."
         )
     say(f"Filling hidden parts of images by {run}. Loading torch and the images ...")
-    from distmgcd.evaluation_report import line_of_file, table_of_inpainting, what_is_new
-    from distmgcd.scoring.inpainting import InpaintRequest, inpaint_run
+    from distmgcd.evaluation.inpainting.experiment import InpaintRequest, inpaint_run
+    from distmgcd.report.evaluation_tables import line_of_file, table_of_inpainting, what_is_new
 
     kinds = {} if mask is None else {"masks": tuple(dict.fromkeys(mask))}
     request = InpaintRequest(

@@ -44,8 +44,8 @@ def read_job_command(arguments: Sequence[str], *, folder: Path) -> JobCommand:
 def _read_train(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
     from distmgcd.config import files_of, load_config
     from distmgcd.data import check_shares
-    from distmgcd.num_workers import bounds, parse_workers
-    from distmgcd.runs.run import check_place
+    from distmgcd.runs.run_folder import check_place
+    from distmgcd.workers.num_workers import bounds, parse_workers
 
     source, overrides = split(params["settings"])
     config = load_config(source, overrides)
@@ -60,9 +60,9 @@ def _read_train(arguments: tuple[str, ...], params: dict[str, Any], folder: Path
 
 
 def _read_tune(arguments: tuple[str, ...], params: dict[str, Any], folder: Path) -> JobCommand:
-    from distmgcd.runs.run import check_place
+    from distmgcd.launch.start_sweep import check_shares_of_trials
+    from distmgcd.runs.run_folder import check_place
     from distmgcd.sweep.file import read_sweep, sweep_names
-    from distmgcd.tuning import check_shares_of_trials
 
     source, *overrides = params["settings"]
     sweep = read_sweep(source, overrides, num_trials=params["trials"])
@@ -112,7 +112,7 @@ _READERS: dict[str, Callable[[tuple[str, ...], dict[str, Any], Path], JobCommand
 
 def _with_file_inside(arguments: tuple[str, ...], source: str, name: str | None, folder: Path) -> JobCommand:
     """source: a preset, or a file, which the job finds by its path below the folder."""
-    from distmgcd.pack import name_inside
+    from distmgcd.on_ray.jobs.pack import name_inside
 
     name = Path(source).stem if name is None else name
     if Path(source).suffix not in (".yaml", ".yml"):

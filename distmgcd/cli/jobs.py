@@ -59,7 +59,7 @@ def submit(
         package, extra = None, {"image_uri": image} if image else {}
         if image is None:
             package, extra = _packed(folder, job.files, Path(scratch), code=not installed, dependencies=dependencies)
-        from distmgcd.on_ray.jobs import Jobs
+        from distmgcd.on_ray.jobs.client import Jobs
 
         cluster, since = Jobs(address), time.monotonic()
         sent = cluster.submit(
@@ -82,8 +82,8 @@ def submit(
 @jobs_app.command("list")
 def list_jobs(address: Address = HERE) -> None:
     """The jobs of a cluster, the newest first."""
-    from distmgcd.display import lines_of_jobs
-    from distmgcd.on_ray.jobs import Jobs
+    from distmgcd.cli.terminal.run_display import lines_of_jobs
+    from distmgcd.on_ray.jobs.client import Jobs
 
     found = Jobs(address).jobs()
     for line in lines_of_jobs(found) if found else [f"There are no jobs at {address}."]:
@@ -97,7 +97,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends, with its exit status.")] = False,
 ) -> None:
     """What a job has printed."""
-    from distmgcd.on_ray.jobs import Jobs
+    from distmgcd.on_ray.jobs.client import Jobs
 
     cluster = Jobs(address)
     job = cluster.find(job)
@@ -110,7 +110,7 @@ def logs(
 @jobs_app.command("stop")
 def stop(job: JobId, address: Address = HERE) -> None:
     """Ask a job to stop: a run finishes its update and saves, and the same command goes on from there."""
-    from distmgcd.on_ray.jobs import Jobs
+    from distmgcd.on_ray.jobs.client import Jobs
 
     cluster = Jobs(address)
     job = cluster.find(job)
@@ -176,7 +176,7 @@ def _packed(
     folder: Path, named: tuple[str, ...], scratch: Path, *, code: bool, dependencies: bool
 ) -> tuple[Path | None, dict[str, Any]]:
     """The package to send, if any, and what the cluster is to install beside it."""
-    from distmgcd.pack import files_to_send, pip_environment, write_package
+    from distmgcd.on_ray.jobs.pack import files_to_send, pip_environment, write_package
 
     files = files_to_send(folder, named, with_package=code)
     environment = pip_environment(files) if dependencies else {}

@@ -16,7 +16,7 @@ def export(
 ) -> None:
     """Write a trained model as a small folder to give away: averaged weights in half precision, and a card."""
     say(f"Exporting {run}. Loading torch ...")
-    from distmgcd.export.run import export_run
+    from distmgcd.export.export_run import export_run
 
     done = export_run(run, out, which=checkpoint, tell=say)
     say(f"{done.title}\nWritten to {done.folder} ({done.num_bytes / 1e6:.2f} MB, update {done.update:,}).")
@@ -29,7 +29,7 @@ def pretrained(
 ) -> None:
     """List the models that come with the package; every command that reads a run takes pretrained:NAME."""
     from distmgcd.runs.pretrained import PREFIX, names
-    from distmgcd.runs.run import CARD_FILE, Run
+    from distmgcd.runs.run_folder import CARD_FILE, Run
 
     if name is not None:
         typer.echo(Run.open(f"{PREFIX}{name.removeprefix(PREFIX)}").store.read(CARD_FILE).decode(), nl=False)

@@ -33,11 +33,11 @@ def sample(
             f"--out must end in .png, .npz or .parquet, but is {str(out)!r}; try {out.with_suffix('.png')}."
         )
     say(f"{'Reading persistent chains' if bank else f'Drawing {num} samples'} of {run} ...")
-    from distmgcd.data.samples import write_npz, write_parquet
-    from distmgcd.evaluate.sheet import save_sheet, to_levels
-    from distmgcd.runs.run import Run
-    from distmgcd.training.trained import load
-    from distmgcd.training.worker import choose_device
+    from distmgcd.data.sample_files import write_npz, write_parquet
+    from distmgcd.evaluation.pictures.sheet import save_sheet, to_levels
+    from distmgcd.models.trained_model import load
+    from distmgcd.runs.run_folder import Run
+    from distmgcd.workers.collectives import choose_device
 
     trained = load(run, which=checkpoint, device=choose_device(gpu))
     if title := Run.open(run).title():
@@ -68,7 +68,7 @@ def runs(
     path: Annotated[str, typer.Argument(help="Their folder, or that of one run: a local path or a URI.")] = "runs",
 ) -> None:
     """List the runs under a storage path: state, update, distance, size, when last written."""
-    from distmgcd.display import lines_of_runs
+    from distmgcd.cli.terminal.run_display import lines_of_runs
     from distmgcd.runs.listing import summaries
 
     if found := summaries(path):

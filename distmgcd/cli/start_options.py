@@ -7,7 +7,7 @@ import typer
 from distmgcd.errors import UserError
 
 if TYPE_CHECKING:
-    from distmgcd.runs.run import StartFrom
+    from distmgcd.runs.run_folder import StartFrom
 
 _PANEL = "Start from another run"
 
@@ -41,6 +41,6 @@ def start_from(run: str | None, checkpoint: str | None, weights: Literal["ema", 
                     f"{option} says how to start from a run, but --from names no run; give --from RUN, too."
                 )
         return None
-    from distmgcd.runs.run import StartFrom
+    from distmgcd.runs.run_folder import StartFrom
 
     return StartFrom(run, checkpoint or "end", weights or "ema")

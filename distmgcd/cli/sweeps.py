@@ -44,10 +44,10 @@ def tune(
         f"Sweep {folder}: {sweep.num_trials} trials of at most {sweep.budget.updates} updates, {cost} multiply-adds "
         "for the settings of the first, on Ray. Loading torch and the images ..."
     )
-    from distmgcd import tuning
-    from distmgcd.sweep.books import SweepStopped
-    from distmgcd.sweep_display import SweepDisplay, lines_of_result
-    from distmgcd.training.stop import StopSignals
+    from distmgcd.cli.terminal.sweep_display import SweepDisplay, lines_of_result
+    from distmgcd.launch import start_sweep
+    from distmgcd.sweep.sweep_state import SweepStopped
+    from distmgcd.workers.stop import StopSignals
 
     signals = StopSignals()
     asked = {
@@ -60,7 +60,7 @@ def tune(
     try:
         with signals:
             show = SweepDisplay(sweep.num_trials, objective=sweep.objective)
-            tuning.tune(sweep, storage_path=storage_path, name=name, show=show, stop=signals, **asked)
+            start_sweep.tune(sweep, storage_path=storage_path, name=name, show=show, stop=signals, **asked)
     except SweepStopped as event:
         fail(event, status=signals.status)
     except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def tune(
             "their newest checkpoints.",
             status=signals.status,
         )
-    for line in lines_of_result(*tuning.outcome(sweep, folder), folder):
+    for line in lines_of_result(*start_sweep.outcome(sweep, folder), folder):
         (say if line.endswith(".") else typer.echo)(line)  # sentences are wrapped, commands stay whole
 
 
@@ -77,7 +77,7 @@ def tune(
 def report(sweep: Annotated[str, typer.Argument(help="The folder of a sweep, as `distmgcd tune` printed it.")]) -> None:
     """Write report.html, best.yaml and best_samples.png of a sweep anew, and print its best trials."""
     from distmgcd.runs.store import Store
-    from distmgcd.sweep.gathering import write_report
+    from distmgcd.sweep.collect_killed import write_report
     from distmgcd.sweep.table import lines_of_files, table_of
 
     store = Store(sweep)

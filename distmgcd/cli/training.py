@@ -12,7 +12,7 @@ from distmgcd.cli.common import Gpu, Name, Settings, StoragePath, WaitForResourc
 
 if TYPE_CHECKING:
     from distmgcd.config import Config
-    from distmgcd.num_workers import NumWorkers
+    from distmgcd.workers.num_workers import NumWorkers
 
 
 @app.command()
@@ -33,7 +33,7 @@ def train(
     from_weights: starts.FromWeights = None,
 ) -> None:
     """Train on Ray: each worker runs the chains of its share of the images, gradients are averaged."""
-    from distmgcd.num_workers import parse_workers
+    from distmgcd.workers.num_workers import parse_workers
 
     source, overrides = split(settings)
     _run(
@@ -86,7 +86,7 @@ def debug(
         _run("debug", source, overrides, name=name, storage_path=storage_path, **how)
         return
     say(f"Replaying update {update} of {replay}. Loading torch and the images ...")
-    from distmgcd.replay_report import report
+    from distmgcd.report.replay_tables import report
 
     what["rate_scale"] = options.rate_scale_of(rate_scale)
     try:
@@ -97,10 +97,10 @@ def debug(
 
 def _run(how: str, source: str, overrides: list[str], *, name: str | None, storage_path: str, **launch: Any) -> None:
     from distmgcd.config import load_config
-    from distmgcd.training.stop import Stopped, StopSignals
+    from distmgcd.workers.stop import Stopped, StopSignals
 
     config = load_config(source, overrides)
-    from distmgcd.runs.run import Run
+    from distmgcd.runs.run_folder import Run
 
     name = Path(source).stem if name is None else name
     folder = f"{storage_path.rstrip('/')}/{name}"
@@ -115,7 +115,7 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
     except KeyboardInterrupt:
         again = "the same command goes on from the newest checkpoint, or from the beginning if there is none"
         fail(f"Stopped at once; {again}.", status=signals.status)
-    from distmgcd.display import table_of, unseen
+    from distmgcd.cli.terminal.run_display import table_of, unseen
 
     print_all(table_of(result))
     done = f"{result['update']} updates in {result['seconds']:.0f} s of training"
@@ -130,9 +130,9 @@ def _run(how: str, source: str, overrides: list[str], *, name: str | None, stora
 
 
 def _result(how: str, config: "Config", **launch: Any) -> dict[str, Any]:
-    from distmgcd import launch as launcher
-    from distmgcd.display import Display
-    from distmgcd.training.watch import Diverged
+    from distmgcd.cli.terminal.run_display import Display
+    from distmgcd.launch import start_run as launcher
+    from distmgcd.training.divergence import Diverged
 
     try:
         with Display() as show:

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distmgcd.comparison.plan import Plan
-from distmgcd.comparison.scoring import Runs, drawn
-from distmgcd.evaluate.strip import Row, Strip, save_strips
+from distmgcd.comparison.comparison_plan import Plan
+from distmgcd.comparison.score_run import Runs, drawn
+from distmgcd.evaluation.pictures.strip import Row, Strip, save_strips
+from distmgcd.models.assemble import open_held_out_images
+from distmgcd.models.sampling import as_floats
 from distmgcd.runs.store import Store
-from distmgcd.training.assemble import open_held_out_images
-from distmgcd.training.assess import as_floats
 
 NUM_PICTURES = 16
 _SEED = 1  # as of the first draw that is measured

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from distmgcd.comparison.plan import FARTHEST
+from distmgcd.comparison.comparison_plan import FARTHEST
 from distmgcd.config.cost_words import in_words
 from distmgcd.runs.retention import score
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from distmgcd.config.mistakes import unknown_key_sentence
+from distmgcd.config.messages import unknown_key_sentence
 from distmgcd.config.paths import annotation_of, plain, sections, setting_paths
 from distmgcd.config.schema import Config
 from distmgcd.config.words import rule_of, type_of

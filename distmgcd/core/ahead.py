@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.learning import Learned, Learner, Method, Pairs, begin_pairs, means_of, step_all, with_norms
-from distmgcd.core.overlap import End, start_averaging
+from distmgcd.core.parallel.overlap import End, start_averaging
 
 Read = Callable[[int], tuple[Tensor, Tensor]]  # of an update: its pixels, uint8 [B, C, S, S], and their indices [B]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy
-from distmgcd.core.fast import PLAIN, Walker
+from distmgcd.core.execution.executors import PLAIN, Walker
 from distmgcd.core.grids import pool, pyramid
 from distmgcd.core.langevin import Held, Langevin
 from distmgcd.core.noise import Purpose

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from distmgcd.core.energy import MultiGridEnergy
-from distmgcd.core.fast import PLAIN, Walker
+from distmgcd.core.execution.executors import PLAIN, Walker
 from distmgcd.core.grids import pyramid
 from distmgcd.core.inpainting import Known
 from distmgcd.core.langevin import Held, Langevin, StepInfo
 from distmgcd.core.masks import MaskKind, draw_masks
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
-from distmgcd.core.overlap import End, StartAverage, average_beside_chains, parts_of
+from distmgcd.core.parallel.overlap import End, StartAverage, average_beside_chains, parts_of
 from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, StartOfGrid, grid_by_grid, training_start
 
 # Of every grid at every update. All but the last two are means over images, so a mean over workers that is weighted by

@@ -19,7 +19,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from distmgcd.core.telling import first_line, say_once
+from distmgcd.core.execution.warn_once import first_line, say_once
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
@@ -147,7 +147,7 @@ def _kernels_for(images: Tensor) -> ModuleType | None:
 @cache
 def _kernels() -> ModuleType | None:
     try:
-        from distmgcd.core import noise_kernels
+        from distmgcd.core.execution import noise_kernels
 
         noise_kernels.normals(*torch.zeros(2, 1, dtype=torch.int64, device="cuda"), 1, seed=0, stream=0, update=0)
     except Exception as error:  # no Triton, no C compiler for its launcher, or whatever else it raises

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen
-from distmgcd.core.fast import PLAIN, Walker
+from distmgcd.core.execution.executors import PLAIN, Walker
 from distmgcd.core.grids import expand
 from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, cooled
 from distmgcd.core.noise import Purpose, normals, random_words, uniform

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from distmgcd.data import pixels
-from distmgcd.data.address import open_source
-from distmgcd.data.corrupt import SkippedRow
-from distmgcd.data.decoding import decode_rows
-from distmgcd.data.files import find_files
 from distmgcd.data.image_set import hash_of_pixels
-from distmgcd.data.noticed import Look, Noticed, look_at
-from distmgcd.data.source import NO_LABEL, Contents
+from distmgcd.data.notices import Look, Noticed, look_at
+from distmgcd.data.sources import pixels
+from distmgcd.data.sources.corrupt import SkippedRow
+from distmgcd.data.sources.decoding import decode_rows
+from distmgcd.data.sources.find_files import find_files
+from distmgcd.data.sources.open_source import open_source
+from distmgcd.data.sources.source import NO_LABEL, Contents
 
 # A few runs of rows rather than single rows all over: a Parquet file is read by row groups.
 _NUM_RUNS = 8

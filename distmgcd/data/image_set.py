@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from distmgcd.data.corrupt import SkippedRow
+from distmgcd.data.sources.corrupt import SkippedRow
 
 
 def hash_of_pixels(pixels: bytes) -> int:

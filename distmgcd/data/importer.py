@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from distmgcd.data import pixels
-from distmgcd.data.address import open_source
-from distmgcd.data.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
-from distmgcd.data.decoding import decode_rows
 from distmgcd.data.image_set import hash_of_pixels
-from distmgcd.data.noticed import Look, Noticed, look_at
-from distmgcd.data.source import NO_LABEL, Contents, Source
+from distmgcd.data.notices import Look, Noticed, look_at
+from distmgcd.data.sources import pixels
+from distmgcd.data.sources.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
+from distmgcd.data.sources.decoding import decode_rows
+from distmgcd.data.sources.open_source import open_source
+from distmgcd.data.sources.source import NO_LABEL, Contents, Source
 from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.config.cost import sample_cost, update_cost
-from distmgcd.evaluation_report import rows_of
 from distmgcd.export.command import command_of
+from distmgcd.report.evaluation_tables import rows_of
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.identity import DataRecord
 

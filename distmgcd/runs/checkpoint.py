@@ -6,7 +6,7 @@
                            they were measured here
         checksums.json     SHA-256 of each of the above, written last
 
-An exported model (export/run.py) has one checkpoint: averaged weights, starts and state.json, which says so.
+An exported model (export/export_run.py) has one checkpoint: averaged weights, starts and state.json, which says so.
 
 Nothing here is pickled, so loading runs no code. The newest good one is used; a damaged one is skipped
 with a warning. Which ones stay: see retention.py.

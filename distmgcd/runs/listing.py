@@ -9,7 +9,7 @@ import yaml
 from distmgcd.config import Config
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, lock, retention, strict_json
-from distmgcd.runs.run import METRICS_FILE, Run
+from distmgcd.runs.run_folder import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 
 _LOG_END = 2**18  # bytes of the log that are looked at

@@ -11,10 +11,10 @@ from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import METRICS
 from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
-from distmgcd.runs.board import Board
 from distmgcd.runs.pieces import Pieces
-from distmgcd.runs.run import METRICS_FILE, Run
+from distmgcd.runs.run_folder import METRICS_FILE, Run
 from distmgcd.runs.store import Store
+from distmgcd.runs.tensorboard_file import Board
 
 
 def make_record(

@@ -1,4 +1,4 @@
-"""Models that come with the package: distmgcd/pretrained/NAME, each an exported run (export/run.py), read only.
+"""Models that come with the package: distmgcd/pretrained/NAME, each an exported run (export/export_run.py), read only.
 
 Everything that takes the folder of a run takes `pretrained:NAME`; runs/store.py is the one place that looks it up here.
 """

@@ -9,15 +9,18 @@ from distmgcd.config import Config, to_yaml
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text
-from distmgcd.sweep.findings import Findings, changed
 from distmgcd.sweep.objective import objective_in_words
+from distmgcd.sweep.sweep_results import Findings, changed
 from distmgcd.sweep.trial import Trial
 
 BEST_FILE, SHEETS_FILE = "best.yaml", "best_samples.png"
 
 _WIDEST = 480  # pixels of one sheet beside the others
 _MARGIN, _LINE = 12, 18
-_PAGE, _TEXT = (38, 46, 70), (225, 225, 225)  # as evaluate/strip.py: a blue, so that the edges of grey pictures show
+_PAGE, _TEXT = (
+    (38, 46, 70),
+    (225, 225, 225),
+)  # as evaluation/pictures/strip.py: a blue, so that the edges of grey pictures show
 
 
 def write_best(store: Store, findings: Findings) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from distmgcd.config.marked_yaml import Marked, Place
 from distmgcd.errors import UserError
 from distmgcd.sweep.domains import Choice, Domain, PerGrid
-from distmgcd.sweep.marked import Marked, Place
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.space import ONE_OF, Knobs, draw, endless_domains, grid_points, inner, random_point
 

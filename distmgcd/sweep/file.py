@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from distmgcd.config import Config, check_changes, find_base, load_config, setting_paths, suggest_setting
+from distmgcd.config.marked_yaml import Marked, Place, read_marked
 from distmgcd.config.reading import PRESETS
 from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
-from distmgcd.evaluate.features import DEFAULT, NAMES
+from distmgcd.evaluation.features.networks import DEFAULT, NAMES
 from distmgcd.sweep import plan
 from distmgcd.sweep.check import check
 from distmgcd.sweep.domains import PerGrid, WrongDomain, is_domain, plain_number, read_domain
-from distmgcd.sweep.marked import Marked, Place, read_marked
 from distmgcd.sweep.objective import names as objective_names
 from distmgcd.sweep.plan import Budget, Scheduler, Sweep, flat_of, keys_of
 from distmgcd.sweep.space import ONE_OF, SIZES, Space, grid_points

@@ -15,10 +15,10 @@ from distmgcd.config import Config, flatten, make_config
 from distmgcd.errors import UserError
 from distmgcd.runs import lock, strict_json
 from distmgcd.runs.store import Store
-from distmgcd.sweep import parquet, ranking
+from distmgcd.sweep import ranking, results_parquet
 from distmgcd.sweep.best import write_best, write_sheets
-from distmgcd.sweep.findings import Findings, Sweep, changed, find
-from distmgcd.sweep.report import page
+from distmgcd.sweep.page.page import page
+from distmgcd.sweep.sweep_results import Findings, Sweep, changed, find
 from distmgcd.sweep.trial import Trial
 
 
@@ -54,7 +54,7 @@ def write_results(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> None:
         "distmgcd.version": distmgcd.__version__,
     }
     configs = {name: config.model_dump() for name, config in findings.configs.items()}
-    parquet.write_table(store, trials, facts=facts, configs=configs)
+    results_parquet.write_table(store, trials, facts=facts, configs=configs)
     _write_what_is_shown(store, findings)
 
 
@@ -73,17 +73,17 @@ def write_report(store: Store) -> Findings:
 
 def read_results(store: Store) -> list[Trial]:
     """The trials of a sweep. Raises UserError if it has no results."""
-    return parquet.read_table(store)[0]
+    return results_parquet.read_table(store)[0]
 
 
 def read_sweep(store: Store) -> tuple[RecordedSweep, list[Trial]]:
     """Raises UserError if there are no results."""
-    trials, facts, configs = parquet.read_table(store)
+    trials, facts, configs = results_parquet.read_table(store)
     try:
         return RecordedSweep(**strict_json.loads(facts["distmgcd.sweep"]), configs=configs), trials
     except (KeyError, ValueError, TypeError):
         raise UserError(
-            f"The file {store.path(parquet.FILE)} does not say of which sweep it is; give the folder of a sweep."
+            f"The file {store.path(results_parquet.FILE)} does not name its sweep; give the folder of a sweep."
         ) from None
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from distmgcd.errors import UserError
-from distmgcd.sweep.notes import Note
 from distmgcd.sweep.plan import Sweep, number_of
 from distmgcd.sweep.space import Knobs, draw
+from distmgcd.sweep.trial_files import Note
 
 _APART = 1_000_003  # seeds of sweeps that users number from 0 stay apart from those of their later starts
 _TRIES = 100  # to draw a point that makes a config

@@ -10,9 +10,9 @@ from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text, text_of
 from distmgcd.sweep.best import BEST_FILE, SHEETS_FILE
-from distmgcd.sweep.knob_axes import names_of
 from distmgcd.sweep.objective import label_of, objective_in_words
-from distmgcd.sweep.parquet import FILE
+from distmgcd.sweep.parameter_axes import names_of
+from distmgcd.sweep.results_parquet import FILE
 from distmgcd.sweep.trial import Trial
 
 _STYLES = {"diverged": "red", "failed": "magenta", "pruned": "yellow", "stopped": "yellow"}

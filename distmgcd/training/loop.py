@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from distmgcd.config import Config
-from distmgcd.core.blocks import learn_in_blocks
 from distmgcd.core.learning import Learned, learn
+from distmgcd.core.parallel.blocks import learn_in_blocks
 from distmgcd.data import batch_indices, shard
 from distmgcd.runs.checkpoint import frozen_grids
 from distmgcd.runs.log import make_record
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.saving import not_saved
+from distmgcd.training.divergence import Diverged, check_growth, check_health
 from distmgcd.training.feed import Batch
-from distmgcd.training.how_long import announcement, seconds_left
 from distmgcd.training.results import evaluate, finish
 from distmgcd.training.roll_back import go_back
 from distmgcd.training.state import Training, begin, leave, save, tell
-from distmgcd.training.stop import Request, Stopped
-from distmgcd.training.watch import Diverged, check_growth, check_health
-from distmgcd.training.worker import Worker
+from distmgcd.training.time_left import announcement, seconds_left
+from distmgcd.workers.collectives import Worker
+from distmgcd.workers.stop import Request, Stopped
 
 
 def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:

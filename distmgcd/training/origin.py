@@ -15,15 +15,15 @@ import torch
 from distmgcd.config import Config
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
+from distmgcd.models.assemble import make_chains, make_learner, make_model
+from distmgcd.models.sampling import start_distribution
+from distmgcd.models.trained_model import WEIGHT_FILES, Weights
 from distmgcd.runs import checkpoint, retention, strict_json
 from distmgcd.runs.checkpoint import Checkpoint, Progress
 from distmgcd.runs.identity import differences, settings_of
-from distmgcd.runs.run import Run, StartFrom
+from distmgcd.runs.run_folder import Run, StartFrom
 from distmgcd.runs.store import Store
-from distmgcd.training.assemble import make_chains, make_learner, make_model
-from distmgcd.training.assess import start_distribution
-from distmgcd.training.trained import WEIGHT_FILES, Weights
-from distmgcd.training.worker import LocalWorker
+from distmgcd.workers.collectives import LocalWorker
 
 FILE = "origin.json"
 _MUST_FIT = ("grids.", "network.", "data.channels")

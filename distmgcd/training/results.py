@@ -10,26 +10,26 @@ from PIL import Image
 from torch import Tensor
 
 from distmgcd.config import Config
-from distmgcd.core.chains import bank
 from distmgcd.core.energy import MultiGridEnergy
-from distmgcd.evaluate.sheet import save_pyramid_sheet, save_sheet
-from distmgcd.runs import checkpoint, retention, strict_json
-from distmgcd.runs.checkpoint import DamagedCheckpoint
-from distmgcd.runs.run import Run
-from distmgcd.runs.saving import not_saved, reason_of
-from distmgcd.training.assemble import make_model
-from distmgcd.training.assess import (
+from distmgcd.core.persistent import bank
+from distmgcd.evaluation.distances.sample_distance import (
     Distances,
     distances,
     draws_of_bank,
     draws_of_data,
     evaluation_seeds,
-    fresh_samples,
     protocol,
 )
+from distmgcd.evaluation.pictures.sheet import save_pyramid_sheet, save_sheet
+from distmgcd.models.assemble import make_model
+from distmgcd.models.sampling import fresh_samples
+from distmgcd.runs import checkpoint, retention, strict_json
+from distmgcd.runs.checkpoint import DamagedCheckpoint
+from distmgcd.runs.run_folder import Run
+from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.origin import origin_in_result
 from distmgcd.training.state import Training, announce, save, tell
-from distmgcd.training.stop import Stopped
+from distmgcd.workers.stop import Stopped
 
 Measured = dict[str, Distances]  # "swd" per grid, and "fd" if evaluate.features is set
 

@@ -13,13 +13,13 @@ from dataclasses import replace
 import torch
 
 from distmgcd.config import Config
+from distmgcd.models.assemble import freeze, make_ahead, make_chains, make_learner, make_method
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale, scale_in_words
 from distmgcd.runs.store import Store
-from distmgcd.training.assemble import freeze, make_ahead, make_chains, make_learner, make_method
+from distmgcd.training.divergence import Diverged
 from distmgcd.training.origin import check_untrained
 from distmgcd.training.state import Training, tell
-from distmgcd.training.watch import Diverged
 
 _LEAST_LEFT = 0.5  # of the updates of a checkpoint that proved to be ill: going further back costs more than it mends
 _CHECKPOINTS = 4  # a divergence before the last one was left so many checkpoints behind is the same trouble again

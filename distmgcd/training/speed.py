@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from distmgcd.config import Config
+from distmgcd.models.assemble import speed_of
 from distmgcd.runs import checkpoint
 from distmgcd.runs.checkpoint import Checkpoint
-from distmgcd.runs.run import METRICS_FILE, Run
-from distmgcd.training.assemble import speed_of
-from distmgcd.training.worker import Worker
+from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.workers.collectives import Worker
 
 SpeedInUse = Mapping[str, Any]
 

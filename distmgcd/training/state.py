@@ -10,18 +10,14 @@ from torch import Tensor
 
 from distmgcd.config import Config
 from distmgcd.core.ahead import Ahead
-from distmgcd.core.blocks import Blocks
-from distmgcd.core.chains import Chains
 from distmgcd.core.learning import Learner, Method
+from distmgcd.core.parallel.blocks import Blocks
+from distmgcd.core.persistent import Chains
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
-from distmgcd.runs import checkpoint
-from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale
-from distmgcd.runs.identity import data_record, read_data_record, write_data_record
-from distmgcd.runs.log import Log, going_on, open_log
-from distmgcd.runs.run import Run
-from distmgcd.runs.saving import Saver, reason_of
-from distmgcd.training.assemble import (
+from distmgcd.evaluation.distances.feature_distance import FrechetDistance, frechet_distance_of
+from distmgcd.evaluation.distances.sample_distance import Distances
+from distmgcd.models.assemble import (
     freeze,
     make_ahead,
     make_blocks,
@@ -31,14 +27,19 @@ from distmgcd.training.assemble import (
     open_held_out_images,
     open_training_images,
 )
-from distmgcd.training.assess import Distances, start_distribution
+from distmgcd.models.sampling import start_distribution
+from distmgcd.runs import checkpoint
+from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale
+from distmgcd.runs.identity import data_record, read_data_record, write_data_record
+from distmgcd.runs.log import Log, going_on, open_log
+from distmgcd.runs.run_folder import Run
+from distmgcd.runs.saving import Saver, reason_of
+from distmgcd.training.divergence import Past
 from distmgcd.training.feed import Feed
-from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
 from distmgcd.training.origin import check_untrained, read_origin
 from distmgcd.training.pace import Pace
 from distmgcd.training.speed import SpeedInUse, change_of_speed, first_line, speed_in_use
-from distmgcd.training.watch import Past
-from distmgcd.training.worker import Worker
+from distmgcd.workers.collectives import Worker
 
 BATCH_NORM = (
     "network.norm=batch couples the chains of a worker's share of the batch, so the model depends on the number of "

@@ -10,10 +10,10 @@ import sys
 
 import torch
 
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.training.loop import train
-from distmgcd.training.ranks import be_one_of_many
-from distmgcd.training.worker import ProcessGroupWorker
+from distmgcd.workers.collectives import ProcessGroupWorker
+from distmgcd.workers.end_rank import be_one_of_many
 
 
 def main(path: str) -> None:

@@ -8,11 +8,11 @@ import yaml
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
+from distmgcd.models.assemble import make_learner, make_model
 from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.checkpoint import Checkpoint, DamagedCheckpoint
-from distmgcd.runs.run import Run
-from distmgcd.training.assemble import make_learner, make_model
-from distmgcd.training.worker import LocalWorker
+from distmgcd.runs.run_folder import Run
+from distmgcd.workers.collectives import LocalWorker
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from distmgcd.bench.memory import most_resident
 from distmgcd.bench.targets import targets_of
 from distmgcd.config import load_config
 from distmgcd.config.cost import multiply_adds
-from distmgcd.core.fast import Speed
+from distmgcd.core.execution.executors import Speed
 from distmgcd.core.langevin import Langevin
-from distmgcd.training.assemble import make_model
+from distmgcd.models.assemble import make_model
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from distmgcd.bench.all_reduce import measure_link
 from distmgcd.bench.predict import TimedPhases, bench_predict, fit, gradient_bytes
 from distmgcd.bench.update_time import Link
 from distmgcd.errors import UserError
-from distmgcd.training.assemble import make_model
+from distmgcd.models.assemble import make_model
 
 PHASES = ("read", "observe", "chain 2x2", "noise 2x2", "chain 8x8", "noise 8x8", "gradient", "optimiser", "rest")
 

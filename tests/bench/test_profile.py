@@ -16,8 +16,8 @@ from distmgcd.bench.phases import Clock, learn_by_phase
 from distmgcd.bench.profile import no_phase
 from distmgcd.bench.updates import Batch
 from distmgcd.core.learning import learn
-from distmgcd.training.assemble import make_learner, make_method
-from distmgcd.training.worker import LocalWorker
+from distmgcd.models.assemble import make_learner, make_method
+from distmgcd.workers.collectives import LocalWorker
 
 CPU = torch.device("cpu")
 PHASES = ["read", "observe", "chain 2x2", "noise 2x2", "chain 8x8", "noise 8x8", "gradient", "optimiser", "rest"]

@@ -10,8 +10,8 @@ from manifests import CLUSTER, LAUNCHER_FILES, OVERLAYS, ROOT, TEXT_FILES, comma
 import distmgcd.cli  # noqa: F401  (it adds the commands)
 from distmgcd.cli.common import app, split
 from distmgcd.config import load_config
-from distmgcd.num_workers import parse_workers
 from distmgcd.sweep.file import read_sweep, sweep_names
+from distmgcd.workers.num_workers import parse_workers
 
 MANIFESTS = [
     *LAUNCHER_FILES,

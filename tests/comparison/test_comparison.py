@@ -8,29 +8,29 @@ import pytest
 from PIL import Image
 from tiny_runs import tiny_config
 
-from distmgcd import launch
-from distmgcd.comparison.file import read_plan
-from distmgcd.comparison.run import compare
-from distmgcd.comparison.scoring import Runs, name_of
+from distmgcd.comparison.read_plan import read_plan
+from distmgcd.comparison.run_comparison import compare
+from distmgcd.comparison.score_run import Runs, name_of
 from distmgcd.comparison.table import markdown
 from distmgcd.config import load_config
 from distmgcd.config.cost import update_cost
 from distmgcd.config.cost_words import in_words
 from distmgcd.errors import UserError
+from distmgcd.launch import start_run
 from distmgcd.runs.store import Store
-from distmgcd.training.stop import Stopped
+from distmgcd.workers.stop import Stopped
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of all runs that are trained, as they are."""
-    names, debug = [], launch.debug
+    names, debug = [], start_run.debug
 
     def watched(config, *, name, **how):
         names.append(name)
         return debug(config, name=name, **how)
 
-    monkeypatch.setattr(launch, "debug", watched)
+    monkeypatch.setattr(start_run, "debug", watched)
     return names
 
 

@@ -9,23 +9,24 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from distmgcd import launch
-from distmgcd.comparison import features as features_module
-from distmgcd.comparison.file import read_plan
-from distmgcd.comparison.plan import Plan
-from distmgcd.comparison.run import compare
-from distmgcd.comparison.scoring import Runs, drawn
+from distmgcd.comparison import final_features as features_module
+from distmgcd.comparison.comparison_plan import Plan
+from distmgcd.comparison.read_plan import read_plan
+from distmgcd.comparison.run_comparison import compare
+from distmgcd.comparison.score_run import Runs, drawn
 from distmgcd.comparison.table import markdown
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.evaluate.features import INCEPTION_FILE, FeatureNetwork, open_features
-from distmgcd.evaluate.frechet import frechet_distance, moments_of
-from distmgcd.evaluate.manifolds import precision_recall
-from distmgcd.evaluate.sheet import as_levels
+from distmgcd.evaluation.distances.frechet import frechet_distance, moments_of
+from distmgcd.evaluation.distances.precision_recall import precision_recall
+from distmgcd.evaluation.distances.sample_distance import draws_of_bank, draws_of_data
+from distmgcd.evaluation.features.networks import INCEPTION_FILE, FeatureNetwork, open_features
+from distmgcd.evaluation.pictures.sheet import as_levels
+from distmgcd.launch import start_run
+from distmgcd.models.assemble import open_held_out_images, open_training_images
+from distmgcd.models.sampling import as_floats
 from distmgcd.runs.store import Store
-from distmgcd.training.assemble import open_held_out_images, open_training_images
-from distmgcd.training.assess import as_floats, draws_of_bank, draws_of_data
-from distmgcd.training.stop import Stopped
+from distmgcd.workers.stop import Stopped
 
 NUM = 24
 ENOUGH = {"test": {"samples": NUM, "draws": 2}, "num_trials": 1, "sampling": [{"times": 2, "start": "noise"}]}
@@ -54,7 +55,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def no_more_training(monkeypatch: pytest.MonkeyPatch):
     """From the moment this is called, a run that is trained, or asked for its result, fails the test."""
-    return lambda: monkeypatch.setattr(launch, "debug", lambda config, *, name, **_: pytest.fail(f"{name} is trained"))
+    return lambda: monkeypatch.setattr(
+        start_run, "debug", lambda config, *, name, **_: pytest.fail(f"{name} is trained")
+    )
 
 
 def test_adding_features_to_a_finished_comparison_only_measures_its_final_runs(written, tmp_path, no_more_training):

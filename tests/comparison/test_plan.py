@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from small_plan import PLAN
 
-from distmgcd.comparison.file import plan_names, read_plan
-from distmgcd.comparison.plan import SET_BY_PLAN, Sampling
+from distmgcd.comparison.comparison_plan import SET_BY_PLAN, Sampling
+from distmgcd.comparison.read_plan import plan_names, read_plan
 from distmgcd.config.cost import update_cost
 from distmgcd.errors import UserError
 

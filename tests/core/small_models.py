@@ -10,7 +10,7 @@ from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
 from distmgcd.core.networks import ConvLayer, Head, convnet, residual
-from distmgcd.core.overlap import StartAverage
+from distmgcd.core.parallel.overlap import StartAverage
 
 LANGEVIN = Langevin(num_steps=4, step_size=0.5, temperature=1e-3, clamp="none")
 

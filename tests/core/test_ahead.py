@@ -8,7 +8,7 @@ from small_models import BETAS, method, random_pixels, small_learner, small_mode
 from torch import Tensor
 
 from distmgcd.core.ahead import Ahead
-from distmgcd.core.fast import PLAIN, FastWalker, Speed
+from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
 from distmgcd.core.langevin import run_chain
 from distmgcd.core.learning import Learner, Method, learn
 

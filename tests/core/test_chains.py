@@ -9,8 +9,8 @@ import torch
 from small_models import METHOD, random_pixels, small_learner
 from torch import Tensor
 
-from distmgcd.core.chains import Chains, Renewal, bank
 from distmgcd.core.learning import learn, sample_pairs
+from distmgcd.core.persistent import Chains, Renewal, bank
 from distmgcd.core.synthesis import ChainNoise, synthesise
 
 SIZES = (2, 4)

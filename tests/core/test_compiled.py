@@ -5,10 +5,10 @@ import torch
 from small_models import small_energy
 
 from distmgcd.core.energy import frozen
-from distmgcd.core.fast import PLAIN, FastWalker, Speed
+from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
+from distmgcd.core.execution.warn_once import say_once
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.noise import Purpose, normals
-from distmgcd.core.telling import say_once
 
 
 @pytest.mark.slow

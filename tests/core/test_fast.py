@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from distmgcd.config import PAPER_LAYERS
-from distmgcd.core import fast, tracing
-from distmgcd.core.captured import CapturedChain
 from distmgcd.core.energy import ConvEnergy, frozen
-from distmgcd.core.fast import PLAIN, FastWalker, Speed
+from distmgcd.core.execution import executors, traced
+from distmgcd.core.execution.captured import CapturedChain
+from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
+from distmgcd.core.execution.traced import TracedSlope
+from distmgcd.core.execution.warn_once import say_once
 from distmgcd.core.grids import expand
 from distmgcd.core.langevin import Langevin, run_chain
 from distmgcd.core.learning import learn
 from distmgcd.core.networks import ACTIVATIONS, ConvLayer, convnet
 from distmgcd.core.noise import Purpose, normals
 from distmgcd.core.synthesis import ChainNoise, climb, synthesise
-from distmgcd.core.telling import say_once
-from distmgcd.core.tracing import TracedSlope
 
 CPU = torch.device("cpu")
 CHAIN = Langevin(num_steps=15, step_size=0.5, temperature=1e-3, clamp="end")
@@ -44,7 +44,7 @@ def starts(size: int, channels: int = 1, num: int = 6) -> Tensor:
     return torch.rand(num, channels, size, size) * 2 - 1
 
 
-def chain(walker: fast.Walker, energy: nn.Module, x: Tensor, settings: Langevin = CHAIN) -> Tensor:
+def chain(walker: executors.Walker, energy: nn.Module, x: Tensor, settings: Langevin = CHAIN) -> Tensor:
     with frozen(energy):
         return walker.run_chain(energy, x, noise(x, settings.num_steps), settings)[0]
 
@@ -56,7 +56,7 @@ def exact_chain(energy: nn.Module, x: Tensor, settings: Langevin) -> Tensor:
         return run_chain(exact, x, (z.double() for z in noise(x, settings.num_steps)), settings)[0]
 
 
-def assert_same_chain(walker: fast.Walker, energy: nn.Module, x: Tensor, settings: Langevin = CHAIN) -> None:
+def assert_same_chain(walker: executors.Walker, energy: nn.Module, x: Tensor, settings: Langevin = CHAIN) -> None:
     """Up to rounding, which a chain may magnify: how much on this CPU is seen by how far plain is from fp64."""
     found, expected, exact = *(chain(w, energy, x, settings) for w in (walker, PLAIN)), exact_chain(energy, x, settings)
     of_plain, apart = (float((end - expected).norm() / expected.norm()) for end in (exact, found))
@@ -82,7 +82,7 @@ def test_so_it_is_with_the_networks_of_the_paper(size: int):
 
 @pytest.mark.parametrize("clamp", ["none", "end", "step"])
 def test_clamps_and_steps_are_those_of_the_plain_chain(monkeypatch: pytest.MonkeyPatch, clamp: str):
-    monkeypatch.setattr(tracing, "put_quick_forms", lambda *_: None)  # so that they are it bit for bit
+    monkeypatch.setattr(traced, "put_quick_forms", lambda *_: None)  # so that they are it bit for bit
     energy, x = small_energy(8), starts(8)
     hot = CHAIN._replace(temperature=0.5, clamp=clamp)
     with frozen(energy):
@@ -192,7 +192,7 @@ def test_a_captured_chain_is_the_plain_one_whatever_weights_and_numbers(clamp: s
 @pytest.fixture
 def as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Speed, "on", lambda self, device: self)
-    monkeypatch.setattr(fast, "CapturedChain", partial(CapturedChain, capture=lambda work: work))
+    monkeypatch.setattr(executors, "CapturedChain", partial(CapturedChain, capture=lambda work: work))
 
 
 def test_every_model_and_shape_has_a_capture_of_its_own_and_no_update_needs_another(as_if_on_a_gpu: None):
@@ -213,7 +213,7 @@ def test_where_a_capture_fails_chains_are_traced_and_that_is_said_once(
     def fails(*args: object) -> None:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(fast, "CapturedChain", fails)
+    monkeypatch.setattr(executors, "CapturedChain", fails)
     walker = FastWalker(Speed("captured", "fp32", False))
     for _ in range(2):
         assert_same_chain(walker, small_energy(4), starts(4))
@@ -274,7 +274,7 @@ def test_in_bf16_a_plain_step_is_the_traced_one_up_to_the_rounding_of_bf16(size:
     one, drifts = CHAIN._replace(num_steps=1), {}
     for speed in (Speed("plain", "bf16"), Speed("traced", "bf16"), Speed("plain", "fp32")):
         with frozen(energy):
-            x1, info = fast.walker_of(speed).run_chain(energy, x, noise(x, 1), one)
+            x1, info = executors.walker_of(speed).run_chain(energy, x, noise(x, 1), one)
         drifts[speed] = info.drift
         assert x1.dtype == info.drift.dtype == info.energy.dtype == torch.float32
     plain, traced, exact = drifts.values()
@@ -283,7 +283,7 @@ def test_in_bf16_a_plain_step_is_the_traced_one_up_to_the_rounding_of_bf16(size:
 
 
 def test_plain_chains_in_bf16_leave_the_weights_as_they_are_and_follow_them():
-    energy, x, walker = small_energy(8, norm="spectral"), starts(8), fast.walker_of(Speed("plain", "bf16"))
+    energy, x, walker = small_energy(8, norm="spectral"), starts(8), executors.walker_of(Speed("plain", "bf16"))
     before = {name: value.clone() for name, value in energy.state_dict().items()}
     first = chain(walker, energy, x)
     assert all(torch.equal(value, before[name]) for name, value in energy.state_dict().items())
@@ -298,10 +298,10 @@ def test_plain_chains_in_bf16_leave_the_weights_as_they_are_and_follow_them():
 @pytest.mark.parametrize("speed", [Speed("plain", "fp32"), Speed("plain", "bf16")], ids=str)
 def test_plain_chains_go_through_what_a_debugger_stops_in(speed: Speed, monkeypatch: pytest.MonkeyPatch):
     steps, forwards = [], []
-    step, forward = fast.langevin_step, ConvEnergy.forward
-    monkeypatch.setattr(fast, "langevin_step", lambda *args: steps.append(1) or step(*args))
+    step, forward = executors.langevin_step, ConvEnergy.forward
+    monkeypatch.setattr(executors, "langevin_step", lambda *args: steps.append(1) or step(*args))
     monkeypatch.setattr(ConvEnergy, "forward", lambda self, x: forwards.append(1) or forward(self, x))
-    chain(fast.walker_of(speed), small_energy(4), starts(4))
+    chain(executors.walker_of(speed), small_energy(4), starts(4))
     assert len(steps) == len(forwards) == CHAIN.num_steps
 
 
@@ -311,7 +311,7 @@ def test_in_bf16_chains_have_the_moments_of_fp32(trained: ConvEnergy):
     x = expand(starts(2, num=4000), 8)
     calm = chain(PLAIN, trained, x, settings._replace(temperature=0.0))
 
-    def departures(walker: fast.Walker, seed: int, settings: Langevin = settings) -> Tensor:
+    def departures(walker: executors.Walker, seed: int, settings: Langevin = settings) -> Tensor:
         z = normals(torch.arange(len(x)), (1, 8, 8), 15, seed=seed, purpose=Purpose.CHAIN)
         with frozen(trained):
             return walker.run_chain(trained, x, z, settings)[0] - calm

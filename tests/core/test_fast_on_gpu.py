@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_models import METHOD, method, random_pixels, small_learner, small_model
 
-from distmgcd.core.fast import PLAIN, FastWalker, Speed
+from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
 from distmgcd.core.inpainting import inpaint
 from distmgcd.core.learning import Learner, learn
 from distmgcd.core.masks import draw_masks

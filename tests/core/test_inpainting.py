@@ -8,16 +8,16 @@ import torch
 from small_models import LANGEVIN, METHOD, method, random_pixels, small_learner, small_model
 from torch import Tensor
 
-from distmgcd.core import fast
-from distmgcd.core.blocks import Blocks, learn_in_blocks
-from distmgcd.core.captured import CapturedChain
-from distmgcd.core.fast import PLAIN, FastWalker, Speed, Walker
+from distmgcd.core.execution import executors
+from distmgcd.core.execution.captured import CapturedChain
+from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed, Walker
 from distmgcd.core.grids import expand, pool, pyramid
 from distmgcd.core.inpainting import Known, inpaint
 from distmgcd.core.langevin import Held, Langevin, run_chain
 from distmgcd.core.learning import Pairs, learn, sample_pairs
 from distmgcd.core.masks import MASK_KINDS, draw_masks
 from distmgcd.core.noise import Purpose
+from distmgcd.core.parallel.blocks import Blocks, learn_in_blocks
 from distmgcd.core.synthesis import ChainNoise, climb, synthesise
 
 SIZES = METHOD.sizes
@@ -34,7 +34,7 @@ WALKERS = {
 def _as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work that is done again stands for a graph that is replayed."""
     monkeypatch.setattr(Speed, "on", lambda self, device: self)
-    monkeypatch.setattr(fast, "CapturedChain", partial(CapturedChain, capture=lambda work: work))
+    monkeypatch.setattr(executors, "CapturedChain", partial(CapturedChain, capture=lambda work: work))
 
 
 def fill(images: Tensor, hidden: Tensor, walker: Walker = PLAIN, **changes: object) -> list[Tensor]:

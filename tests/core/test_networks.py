@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, conv2d, silu
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from distmgcd.core.energy import frozen
-from distmgcd.core.fast import PLAIN, FastWalker, Speed
+from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.networks import ConvLayer, ResidualBlock, residual
 from distmgcd.core.noise import Purpose, normals

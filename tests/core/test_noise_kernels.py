@@ -15,7 +15,7 @@ SHAPES = {(1, 1, 1): 1, (1, 2, 2): 3, (3, 5, 7): 2, (3, 16, 16): 2}  # and how m
 
 
 def assert_same_draws(device: str) -> None:
-    from distmgcd.core import noise_kernels
+    from distmgcd.core.execution import noise_kernels
 
     images = torch.tensor([5, 2**31 + 4, 77, 1, 0])
     for shape, num_steps in SHAPES.items():
@@ -53,7 +53,7 @@ def test_kernels_can_be_built_for_gpus(capability: int):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from distmgcd.core import noise_kernels
+    from distmgcd.core.execution import noise_kernels
 
     scalars = {"seed": "i64", "stream": "i64", "update": "i32", "num_images": "i32", "num_blocks": "i32"}
     for kernel, out, last in (

@@ -5,11 +5,11 @@ import torch
 from small_models import method, random_pixels, small_learner, small_model, state_of
 from torch import Tensor
 
-from distmgcd.core import overlap
-from distmgcd.core.fast import PLAIN, FastWalker, Speed, Walker
+from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed, Walker
 from distmgcd.core.langevin import run_chain
 from distmgcd.core.learning import METRICS, Learner, learn
-from distmgcd.core.overlap import messages
+from distmgcd.core.parallel import overlap
+from distmgcd.core.parallel.overlap import messages
 from distmgcd.core.synthesis import PreviousEnds, StartKind
 
 PIXELS, INDICES = random_pixels(6)

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from distmgcd.core.dense import DenseConv
 from distmgcd.core.energy import ConvEnergy, frozen
-from distmgcd.core.fast import PLAIN, Speed, walker_of
-from distmgcd.core.image_conv import ImageConv
+from distmgcd.core.execution.conv_forms import channels_last_pays, quick_form
+from distmgcd.core.execution.executors import PLAIN, Speed, walker_of
+from distmgcd.core.execution.image_conv import ImageConv
+from distmgcd.core.execution.small_map_conv import DenseConv
+from distmgcd.core.execution.tap_conv import TapConv
+from distmgcd.core.execution.traced import quick_network
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.networks import ConvLayer, convnet
-from distmgcd.core.quick_convs import channels_last_pays, quick_form
-from distmgcd.core.taps import TapConv
-from distmgcd.core.tracing import quick_network
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FORMS = (DenseConv, ImageConv, TapConv)

@@ -7,11 +7,11 @@ import torch
 from small_models import small_energy
 from torch import Tensor, nn
 
-from distmgcd.core import tracing
 from distmgcd.core.energy import frozen
+from distmgcd.core.execution import traced
+from distmgcd.core.execution.traced import TracedSlope, record, split
 from distmgcd.core.langevin import slope
 from distmgcd.core.networks import ACTIVATIONS
-from distmgcd.core.tracing import TracedSlope, record, split
 
 NORMS = ("none", "layer", "spectral", "batch")
 
@@ -21,7 +21,7 @@ def images(size: int, channels: int = 1) -> Tensor:
     return torch.rand(6, channels, size, size) * 2 - 1
 
 
-def traced(energy: nn.Module, x: Tensor, **how: object) -> tuple[Tensor, Tensor]:
+def step_of_traced(energy: nn.Module, x: Tensor, **how: object) -> tuple[Tensor, Tensor]:
     with frozen(energy):
         found = TracedSlope(energy, x, **how)
         return found.step(x, *found.prepare(energy))
@@ -37,9 +37,9 @@ def plain(energy: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 def test_with_convolutions_as_they_are_it_is_that_of_autograd_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch, norm: str, activation: str
 ):
-    monkeypatch.setattr(tracing, "put_quick_forms", lambda *_: None)
+    monkeypatch.setattr(traced, "put_quick_forms", lambda *_: None)
     energy, x = small_energy(8, norm=norm, activation=activation, reference_sigma=2.0), images(8)
-    assert all(map(torch.equal, traced(energy, x), plain(energy, x)))
+    assert all(map(torch.equal, step_of_traced(energy, x), plain(energy, x)))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -47,21 +47,21 @@ def test_with_convolutions_as_they_are_it_is_that_of_autograd_bit_for_bit(
 @pytest.mark.parametrize("size", [2, 3, 4, 8])
 def test_with_convolutions_in_other_forms_it_is_that_of_autograd_up_to_rounding(size: int, norm: str, activation: str):
     energy, x = small_energy(size, 3, norm=norm, activation=activation, reference_sigma=2.0), images(size, 3)
-    for found, expected in zip(traced(energy, x), plain(energy, x), strict=True):
+    for found, expected in zip(step_of_traced(energy, x), plain(energy, x), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_channels_last_is_the_same_up_to_rounding(norm: str):
     energy, x = small_energy(8, norm=norm), images(8)
-    for found, expected in zip(traced(energy, x, channels_last=True), plain(energy, x), strict=True):
+    for found, expected in zip(step_of_traced(energy, x, channels_last=True), plain(energy, x), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_in_bf16_energy_and_gradient_are_fp32_and_near(norm: str):
     energy, x = small_energy(8, norm=norm, reference_sigma=2.0), images(8)
-    for found, expected in zip(traced(energy, x, dtype=torch.bfloat16), plain(energy, x), strict=True):
+    for found, expected in zip(step_of_traced(energy, x, dtype=torch.bfloat16), plain(energy, x), strict=True):
         assert found.dtype == torch.float32
         assert 0 < (found - expected).norm() < 0.03 * expected.norm()
 
@@ -89,7 +89,7 @@ def test_one_trace_serves_other_weights():
 def test_tracing_leaves_the_energy_as_it_was(norm: str):
     energy, x = small_energy(4, norm=norm), images(4)
     twin = deepcopy(energy)
-    traced(energy, x)
+    step_of_traced(energy, x)
     assert all(map(torch.equal, energy.state_dict().values(), twin.state_dict().values()))
     assert energy.state_dict().keys() == twin.state_dict().keys()
     optimizer = torch.optim.SGD(energy.parameters(), lr=0.1)

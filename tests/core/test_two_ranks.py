@@ -10,13 +10,13 @@ import torch.multiprocessing as mp
 from small_models import BETAS, method, random_pixels, small_learner, small_model
 from torch import Tensor
 
-from distmgcd.core import overlap
 from distmgcd.core.ahead import Ahead
 from distmgcd.core.langevin import run_chain
 from distmgcd.core.learning import METRICS, Learner, learn
-from distmgcd.training.ranks import be_one_of_many
-from distmgcd.training.watchdog import Watchdog
-from distmgcd.training.worker import ProcessGroupWorker
+from distmgcd.core.parallel import overlap
+from distmgcd.workers.collectives import ProcessGroupWorker
+from distmgcd.workers.end_rank import be_one_of_many
+from distmgcd.workers.watchdog import Watchdog
 
 NUM_UPDATES = 3
 NORMS = ("none", "layer", "spectral")

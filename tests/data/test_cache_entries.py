@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from small_images import png, random_images, write_encoded
 
-from distmgcd.data import cache as cache_module
-from distmgcd.data import cache_folder, open_images
-from distmgcd.data.cache_entries import chosen, delete, entries
-from distmgcd.data.cache_folder import lock_of, locked, only_user
+from distmgcd.data import open_images
+from distmgcd.data.cache import decoded as cache_module
+from distmgcd.data.cache import folder
+from distmgcd.data.cache.entries import chosen, delete, entries
+from distmgcd.data.cache.folder import lock_of, locked, only_user
 from distmgcd.errors import UserError
 
 IMAGES = random_images(20)
@@ -89,16 +90,16 @@ def test_what_is_being_built_is_kept(file: str, cache: Path):
 
 @pytest.mark.parametrize("rebuilt", [False, True])
 def test_what_is_deleted_while_it_is_opened_is_opened_again(file: str, cache: Path, monkeypatch, rebuilt: bool):
-    name, flock = open_split(file, cache).fingerprint, cache_folder.fcntl.flock
+    name, flock = open_split(file, cache).fingerprint, folder.fcntl.flock
 
     def flock_later(descriptor, kind: int) -> None:
-        monkeypatch.setattr(cache_folder.fcntl, "flock", flock)
-        assert kind == cache_folder.fcntl.LOCK_SH and delete(cache, name)
+        monkeypatch.setattr(folder.fcntl, "flock", flock)
+        assert kind == folder.fcntl.LOCK_SH and delete(cache, name)
         if rebuilt:
             open_split(file, cache)
         flock(descriptor, kind)
 
-    monkeypatch.setattr(cache_folder.fcntl, "flock", flock_later)
+    monkeypatch.setattr(folder.fcntl, "flock", flock_later)
     again = open_split(file, cache)
     np.testing.assert_array_equal(again.images, np.moveaxis(IMAGES[::2], 3, 1))
     assert again.labels.tolist() == list(range(0, 20, 2)) and not delete(cache, name)
@@ -133,7 +134,7 @@ def test_where_there_are_no_locks_entries_open_but_none_is_deleted(file: str, ca
     def flock(*_: object) -> None:
         raise OSError("No locks available")
 
-    monkeypatch.setattr(cache_folder.fcntl, "flock", flock)
+    monkeypatch.setattr(folder.fcntl, "flock", flock)
     assert len(open_split(file, cache)) == 10
     assert not delete(cache, name) and names_of(cache) == [name]
 

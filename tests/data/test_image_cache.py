@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from small_images import png, random_images, write_encoded
 
-from distmgcd.data import cache as cache_module
-from distmgcd.data import cache_writing, open_images
+from distmgcd.data import open_images
+from distmgcd.data.cache import decoded as cache_module
+from distmgcd.data.cache import writing
 from distmgcd.errors import UserError
 
 IMAGES = random_images(20)
@@ -63,7 +64,7 @@ def test_images_are_memory_mapped_and_nothing_can_be_written(file, cache):
 
 def test_a_second_opening_decodes_nothing(file, cache, num_builds, monkeypatch):
     open_train(file, cache)
-    monkeypatch.setattr("distmgcd.data.pixels.decode", None)
+    monkeypatch.setattr("distmgcd.data.sources.pixels.decode", None)
     start_seconds = time.monotonic()
     open_train(file, cache)
     assert time.monotonic() - start_seconds < 0.2
@@ -181,7 +182,7 @@ def test_a_split_whose_file_has_no_rows_is_refused(tmp_path, cache):
 def test_an_entry_without_rows_that_an_earlier_version_built_is_refused_too(tmp_path, cache, monkeypatch):
     file = write_encoded(tmp_path / "few.parquet", PNGS[:4], splits=["train"] * 4)
     with monkeypatch.context() as earlier, pytest.raises(UserError, match="not there as they were written"):
-        earlier.setattr(cache_writing, "rows_to_open", lambda *_, **__: np.array([], dtype=np.int64))
+        earlier.setattr(writing, "rows_to_open", lambda *_, **__: np.array([], dtype=np.int64))
         open_train(file, cache, part=(0.9, 1.0))
     assert len(list(cache.glob("*/entry.json"))) == 1
     with pytest.raises(UserError, match="are none"):

@@ -12,9 +12,9 @@ from pyarrow import fs
 from small_images import png, random_images, write_encoded
 
 from distmgcd.data import describe, open_images
-from distmgcd.data.address import open_source
-from distmgcd.data.files import Files
-from distmgcd.data.parquet import ParquetSource
+from distmgcd.data.sources.find_files import Files
+from distmgcd.data.sources.open_source import open_source
+from distmgcd.data.sources.parquet_file import ParquetSource
 from distmgcd.errors import UserError
 
 IMAGES = random_images(12)

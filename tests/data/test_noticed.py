@@ -7,8 +7,8 @@ from small_images import encoded, png, random_images, write_encoded
 
 from distmgcd.config import load_config
 from distmgcd.data import describe, import_images, notes_of, open_images
-from distmgcd.launch import claimed
-from distmgcd.training.assemble import open_held_out_images, open_training_images
+from distmgcd.launch.start_run import claimed
+from distmgcd.models.assemble import open_held_out_images, open_training_images
 
 PNGS = [png(image) for image in random_images(12, channels=1)]
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from small_images import encoded, png, random_images
 
-from distmgcd.data import pixels
-from distmgcd.data.corrupt import CorruptImage
+from distmgcd.data.sources import pixels
+from distmgcd.data.sources.corrupt import CorruptImage
 
 
 def test_a_png_gives_back_its_pixels():

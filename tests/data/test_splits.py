@@ -8,7 +8,7 @@ from PIL import Image
 from small_images import png, random_images, write_encoded
 
 from distmgcd.data import describe, open_images
-from distmgcd.data.splits import split_named, splits_of_files
+from distmgcd.data.sources.splits import split_named, splits_of_files
 from distmgcd.errors import UserError
 
 IMAGES = [png(image) for image in random_images(30)]

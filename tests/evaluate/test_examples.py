@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distmgcd.evaluate.sheet import GAP_LEVEL, save_examples
+from distmgcd.evaluation.pictures.sheet import GAP_LEVEL, save_examples
 
 
 def test_examples_of_different_sizes_and_colours_share_a_sheet_unchanged(tmp_path: Path):

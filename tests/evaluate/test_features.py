@@ -10,12 +10,12 @@ from sklearn.datasets import load_sample_image
 
 from distmgcd.core.grids import expand
 from distmgcd.errors import UserError
-from distmgcd.evaluate.diversity import mean_pairwise_distance
-from distmgcd.evaluate.efficientnet import EfficientNetLite0
-from distmgcd.evaluate.features import INCEPTION_FILE, FeatureNetwork, open_features
-from distmgcd.evaluate.frechet import frechet_distance, moments_of
-from distmgcd.evaluate.kernel import squared_mmd
-from distmgcd.evaluate.sheet import as_levels
+from distmgcd.evaluation.distances.diversity import mean_pairwise_distance
+from distmgcd.evaluation.distances.frechet import frechet_distance, moments_of
+from distmgcd.evaluation.distances.kernel import squared_mmd
+from distmgcd.evaluation.features.efficientnet import EfficientNetLite0
+from distmgcd.evaluation.features.networks import INCEPTION_FILE, FeatureNetwork, open_features
+from distmgcd.evaluation.pictures.sheet import as_levels
 
 OFFLINE = ("pixels", "random")
 NUM = 80  # images of a set
@@ -181,7 +181,7 @@ def test_inception_of_the_known_weights_is_called_by_its_name(inception_file: Pa
         def hexdigest() -> str:
             return "6726825d" + "0" * 56
 
-    monkeypatch.setattr("distmgcd.evaluate.features.hashlib.sha256", lambda _: Known)
+    monkeypatch.setattr("distmgcd.evaluation.features.networks.hashlib.sha256", lambda _: Known)
     network = open_features(str(inception_file))
     assert [network.measure(name) for name in ("FD", "KD", "IS", "PR")] == ["FID", "KID", "IS", "PR-Inception"]
 

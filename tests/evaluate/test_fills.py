@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from distmgcd.errors import UserError
-from distmgcd.evaluate.inpainting import biharmonic_fill, image_errors, mean_fill, score_fill
-from distmgcd.evaluate.mask_file import read_mask
+from distmgcd.evaluation.inpainting.errors import biharmonic_fill, image_errors, mean_fill, score_fill
+from distmgcd.evaluation.inpainting.mask_file import read_mask
 
 HIDDEN = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
 HIDDEN[0, :, 1:3, 1:3] = True

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from distmgcd.evaluate.features import open_features
-from distmgcd.evaluate.frechet import Moments, frechet_distance, moments_of
+from distmgcd.evaluation.distances.frechet import Moments, frechet_distance, moments_of
+from distmgcd.evaluation.features.networks import open_features
 
 
 def with_moments(mean: torch.Tensor, covariance: torch.Tensor, count: int = 1000) -> Moments:

@@ -11,8 +11,8 @@ from distmgcd.core.langevin import Langevin, run_chain
 from distmgcd.core.networks import ConvLayer, convnet
 from distmgcd.core.noise import Purpose
 from distmgcd.core.synthesis import ChainNoise
-from distmgcd.evaluate.long_chains import go_on
-from distmgcd.evaluate.mala import probe
+from distmgcd.evaluation.long_chains.drift import go_on
+from distmgcd.evaluation.long_chains.mala import probe
 
 SIZES = (2, 4)
 MULTIPLES = (1, 2, 5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distmgcd.evaluate.manifolds import precision_recall, radii_of
+from distmgcd.evaluation.distances.precision_recall import precision_recall, radii_of
 
 
 def grid(first: int, last: int) -> torch.Tensor:
@@ -38,12 +38,12 @@ def test_samples_of_data_and_as_much_else_recall_all_but_are_half_precise():
 
 
 def test_many_rows_are_gone_over_in_parts_alike(monkeypatch):
-    from distmgcd.evaluate import manifolds
+    from distmgcd.evaluation.distances import precision_recall
 
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(90, 3, generator=generator), torch.randn(70, 3, generator=generator) + 0.5
     whole = precision_recall(x, y)
-    monkeypatch.setattr(manifolds, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(precision_recall, "_ROWS_AT_ONCE", 7)
     assert precision_recall(x, y) == whole and 0 < whole.precision < 1
 
 

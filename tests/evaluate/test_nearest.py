@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from distmgcd.evaluate.diversity import mean_pairwise_distance
-from distmgcd.evaluate.nearest import Nearest, memorisation
+from distmgcd.evaluation.distances.diversity import mean_pairwise_distance
+from distmgcd.evaluation.neighbours.nearest import Nearest, memorisation
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -65,7 +65,7 @@ def test_copies_of_training_images_show_and_fresh_ones_do_not():
 
 
 def test_diversity_is_the_mean_over_pairs(monkeypatch):
-    from distmgcd.evaluate import diversity
+    from distmgcd.evaluation.distances import diversity
 
     x = random(30, 5)
     expected = float(torch.pdist(x.double()).mean())

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distmgcd.evaluate.sheet import GAP_LEVEL, save_pyramid_sheet, save_sheet, to_levels
+from distmgcd.evaluation.pictures.sheet import GAP_LEVEL, save_pyramid_sheet, save_sheet, to_levels
 
 
 def read(path) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distmgcd.evaluate.strip import (
+from distmgcd.evaluation.pictures.strip import (
     GAP,
     LINE_HEIGHT,
     MARGIN,

@@ -9,8 +9,8 @@ import torch
 from scipy.stats import wasserstein_distance
 
 from distmgcd.core.grids import expand, pool
-from distmgcd.evaluate import swd
-from distmgcd.evaluate.swd import (
+from distmgcd.evaluation.distances import swd
+from distmgcd.evaluation.distances.swd import (
     laplacian_distances,
     laplacian_pyramid,
     pixel_distances,

@@ -11,19 +11,19 @@ from PIL import Image
 from tiny_runs import debug, tiny_config
 
 import distmgcd
-from distmgcd import launch
 from distmgcd.config import load_config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.errors import UserError
+from distmgcd.evaluation.processes import evaluate_run
+from distmgcd.evaluation.request import Request
 from distmgcd.export.command import command_of
+from distmgcd.export.export_run import halved
 from distmgcd.export.public import public_text
-from distmgcd.export.run import halved
+from distmgcd.launch import start_run
+from distmgcd.models.trained_model import TrainedModel
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
-from distmgcd.scoring.processes import evaluate_run
-from distmgcd.scoring.request import Request
-from distmgcd.training.replay import replay
-from distmgcd.training.trained import TrainedModel
+from distmgcd.runs.run_folder import Run
+from distmgcd.training.replay.replay_update import replay
 
 NUM = 200
 
@@ -195,7 +195,9 @@ def test_verify_and_runs_find_it_whole(command, exported: Path):
 def test_a_new_run_starts_from_it(exported: Path, tmp_path: Path):
     data = str(Path("sklearn:digits"))
     changes = [f"data.path={data}", "langevin.num_steps=4"]
-    launch.debug(tiny_config(*changes), storage_path=str(tmp_path), name="new", use_gpu=False, start_from=str(exported))
+    start_run.debug(
+        tiny_config(*changes), storage_path=str(tmp_path), name="new", use_gpu=False, start_from=str(exported)
+    )
     first = checkpoint.read(Run.open(str(tmp_path / "new")).store, "update_000000").tensors("model.safetensors")
     given = checkpoint.newest(Run.open(str(exported)).store).tensors("ema.safetensors")
     assert all(torch.equal(first[name], value.float()) for name, value in given.items())

@@ -13,7 +13,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from distmgcd.on_ray.cluster import free_port  # noqa: E402
+from distmgcd.on_ray.cluster.connect import free_port  # noqa: E402
 
 
 def main() -> None:

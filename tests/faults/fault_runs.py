@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from ray_runs import finish, held, release, sabotaged, session, start, wait_until
 from tiny_runs import records_of, state_of, tiny_config
 
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 
 EVERY = 20  # updates between two checkpoints: what may be lost, and no more
 NUM_UPDATES = 140
@@ -28,8 +28,8 @@ def train_undisturbed(folder: Path, num_workers: int, *changes: str) -> Path:
 
 def _run_rank(rank: int, num_workers: int, folder: str) -> None:
     from distmgcd.training import loop
-    from distmgcd.training.ranks import be_one_of_many
-    from distmgcd.training.worker import ProcessGroupWorker
+    from distmgcd.workers.collectives import ProcessGroupWorker
+    from distmgcd.workers.end_rank import be_one_of_many
 
     torch.set_num_threads(1)
 

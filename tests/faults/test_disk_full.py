@@ -10,7 +10,7 @@ import pytest
 from tiny_runs import TINY, debug, records_of, state_of
 
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 
 # Checkpoints of about 0.6 MB, and enough updates that the disk can be filled in the middle.
 CHANGES = ("network.channels=[64,64]", "checkpoint.keep=2", "checkpoint.every=25", "learning.num_updates=500")

@@ -7,9 +7,9 @@ import pytest
 from tiny_runs import TINY
 
 from distmgcd.runs.store import Store
-from distmgcd.sweep.books import Books
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.room import Room
+from distmgcd.sweep.parallel_trials import Room
+from distmgcd.sweep.sweep_state import Books
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ space: {{langevin.step_size: {{grid: [0.5, 0.6, 0.7]}}}}
 def two_gpus() -> Iterator[None]:
     import ray
 
-    from distmgcd.on_ray.cluster import connected
+    from distmgcd.on_ray.cluster.connect import connected
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning, which is an error here
@@ -36,7 +36,7 @@ def two_gpus() -> Iterator[None]:
 
 
 def test_a_trial_that_trains_by_itself_has_a_gpu_of_its_own(tmp_path: Path, two_gpus: None, monkeypatch):
-    from distmgcd.on_ray import tune as tune_module
+    from distmgcd.on_ray.tune import driver as tune_module
 
     def run_trial(settings, *, sweep, location, room, board):
         import ray
@@ -72,8 +72,8 @@ def test_every_worker_of_a_trial_has_a_gpu_of_its_own_and_the_trial_itself_none(
     from ray.train import RunConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from distmgcd.on_ray.train import scaling_of
-    from distmgcd.on_ray.tune import resources_of
+    from distmgcd.on_ray.train.driver import scaling_of
+    from distmgcd.on_ray.tune.driver import resources_of
 
     def seen_by_workers() -> list[int]:
         def train() -> list[int]:

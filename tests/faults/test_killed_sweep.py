@@ -10,8 +10,8 @@ from sweep_runs import HEAD, finish_sweep, is_same_bit_for_bit, start_sweep, tra
 from tiny_runs import records_of
 
 from distmgcd.runs.store import Store
-from distmgcd.sweep.gathering import write_report
-from distmgcd.sweep.notes import read_notes
+from distmgcd.sweep.collect_killed import write_report
+from distmgcd.sweep.trial_files import read_notes
 
 pytestmark = pytest.mark.slow
 

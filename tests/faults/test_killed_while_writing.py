@@ -13,9 +13,9 @@ KILL = """
 import os, shutil, signal, sys
 from pathlib import Path
 import torch
-from distmgcd import launch
+from distmgcd.launch import start_run
 from distmgcd.config import load_config
-from distmgcd.runs import checkpoint, run as run_module
+from distmgcd.runs import checkpoint, run_folder as run_module
 from distmgcd.runs.store import Store
 
 torch.set_num_threads(1)

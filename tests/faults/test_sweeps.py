@@ -15,7 +15,7 @@ from sweep_runs import HEAD, Swept, finish_sweep, is_same_bit_for_bit, process_o
 from tiny_runs import records_of, state_of
 
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.training.verify import verify
 

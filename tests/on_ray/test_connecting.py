@@ -10,9 +10,9 @@ import pytest
 import ray
 
 from distmgcd.errors import UserError
-from distmgcd.on_ray import cluster, reach, temporary_folder
-from distmgcd.on_ray.cluster import connected
-from distmgcd.on_ray.temporary_folder import short_temporary_folder
+from distmgcd.on_ray.cluster import connect, reach, temporary_folder
+from distmgcd.on_ray.cluster.connect import connected
+from distmgcd.on_ray.cluster.temporary_folder import short_temporary_folder
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_whatever_ray_raises_as_it_starts_is_a_sentence(monkeypatch, address: st
         raise error
 
     monkeypatch.setenv("RAY_ADDRESS", address)
-    monkeypatch.setattr(cluster, "check_head", lambda _: None)
+    monkeypatch.setattr(connect, "check_head", lambda _: None)
     monkeypatch.setattr(ray, "init", fail)
     text = mistake_of_joining()
     assert text.startswith(said) and type(error).__name__ in text

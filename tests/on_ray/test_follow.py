@@ -12,11 +12,11 @@ from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 from tiny_runs import tiny_config
 
 from distmgcd.errors import RunFailed, UserError
-from distmgcd.on_ray import train
-from distmgcd.on_ray.failures import failures_told
-from distmgcd.on_ray.train import _follow
-from distmgcd.on_ray.tune import _fit as fit_sweep
-from distmgcd.runs.run import Run
+from distmgcd.on_ray.train import driver
+from distmgcd.on_ray.train.driver import _follow
+from distmgcd.on_ray.train.failures import failures_told
+from distmgcd.on_ray.tune.driver import _fit as fit_sweep
+from distmgcd.runs.run_folder import Run
 
 
 class Board:
@@ -122,13 +122,13 @@ def test_only_who_starts_a_trial_says_that_it_is_one(monkeypatch: pytest.MonkeyP
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(train, "node_cpus", lambda: [6])
-    monkeypatch.setattr(train, "wait_for_room", see_room)
-    monkeypatch.setattr(train, "check_nodes", lambda *_: None)
-    monkeypatch.setattr(train, "RunBoard", SimpleNamespace(new=lambda: SimpleNamespace(run="r", clear=lambda: None)))
-    monkeypatch.setattr(train, "_follow", lambda trainer, *_: trained.append(trainer.scaling_config) or "{}")
-    monkeypatch.setattr(train, "note_update", lambda _: None)
+    monkeypatch.setattr(driver, "node_cpus", lambda: [6])
+    monkeypatch.setattr(driver, "wait_for_room", see_room)
+    monkeypatch.setattr(driver, "check_nodes", lambda *_: None)
+    monkeypatch.setattr(driver, "RunBoard", SimpleNamespace(new=lambda: SimpleNamespace(run="r", clear=lambda: None)))
+    monkeypatch.setattr(driver, "_follow", lambda trainer, *_: trained.append(trainer.scaling_config) or "{}")
+    monkeypatch.setattr(driver, "note_update", lambda _: None)
     how = {"num_workers": 2, "use_gpu": False, "cpus_per_worker": 1 if is_trial else None, "is_trial": is_trial}
-    train.train_on_ray(tiny_config(), Run.at(str(tmp_path), "run"), **how)
-    assert asked == ([] if is_trial else [(2, {"CPU": 3}, train._PATIENCE)])
+    driver.train_on_ray(tiny_config(), Run.at(str(tmp_path), "run"), **how)
+    assert asked == ([] if is_trial else [(2, {"CPU": 3}, driver._PATIENCE)])
     assert trained[0].resources_per_worker == {"CPU": 1 if is_trial else 3}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distmgcd.errors import UserError
-from distmgcd.on_ray.jobs import Jobs
+from distmgcd.on_ray.jobs.client import Jobs
 
 
 class Head(ThreadingHTTPServer):
@@ -127,7 +127,7 @@ def test_what_a_job_prints_is_passed_on_once_however_often_the_connection_breaks
     head: Head, monkeypatch: pytest.MonkeyPatch, streams: list[list[str]]
 ):
     """streams: what comes over each connection until it breaks; then there are no more, but it can be asked."""
-    monkeypatch.setattr("distmgcd.on_ray.jobs._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("distmgcd.on_ray.jobs.client._SECONDS_BETWEEN_LOOKS", 0.01)
     head.logs = ["one\ntwo\nthree\n"]
     cluster, written, left = Jobs(head.address), [], list(streams)
 

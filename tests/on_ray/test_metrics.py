@@ -13,8 +13,8 @@ RECORD = {
 CODE = """
     import json, sys, time, urllib.request
     import ray
-    from distmgcd.on_ray.cluster import connected
-    from distmgcd.on_ray.metrics import Meter
+    from distmgcd.on_ray.cluster.connect import connected
+    from distmgcd.on_ray.cluster.metrics import Meter
 
     record = json.loads(sys.argv[1])
     with connected(num_cpus=1, log_to_driver=False):

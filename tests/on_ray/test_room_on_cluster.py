@@ -6,9 +6,9 @@ import pytest
 from ray.core.generated import autoscaler_pb2
 
 from distmgcd.errors import UserError
-from distmgcd.on_ray import room
-from distmgcd.on_ray.room import num_once_grown, num_that_fit, wait_for_room
-from distmgcd.training.stop import Stopped
+from distmgcd.on_ray.cluster import resources
+from distmgcd.on_ray.cluster.resources import num_once_grown, num_that_fit, wait_for_room
+from distmgcd.workers.stop import Stopped
 
 NODES = [{"memory": 1.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0, "GPU": 4.0}, {"CPU": 16.0}]
 
@@ -23,8 +23,8 @@ def test_each_worker_lies_on_one_node(each: dict[str, float], expected: int):
 
 def groups(*found: tuple[dict[str, int], int]) -> autoscaler_pb2.ClusterConfig:
     config = autoscaler_pb2.ClusterConfig()
-    for resources, most in found:
-        config.node_group_configs.add(resources=resources, max_count=most)
+    for each, most in found:
+        config.node_group_configs.add(resources=each, max_count=most)
     return config
 
 
@@ -39,8 +39,8 @@ def groups(*found: tuple[dict[str, int], int]) -> autoscaler_pb2.ClusterConfig:
     ],
 )
 def test_what_an_autoscaler_may_add_counts(monkeypatch: pytest.MonkeyPatch, config, has_autoscaler: bool, expected):
-    monkeypatch.setattr(room.state, "get_cluster_config", lambda: config)
-    monkeypatch.setattr(room, "_has_autoscaler", lambda: has_autoscaler)
+    monkeypatch.setattr(resources.state, "get_cluster_config", lambda: config)
+    monkeypatch.setattr(resources, "_has_autoscaler", lambda: has_autoscaler)
     assert num_once_grown({"CPU": 1, "GPU": 1}) == expected
 
 
@@ -48,11 +48,11 @@ def test_what_an_autoscaler_may_add_counts(monkeypatch: pytest.MonkeyPatch, conf
 def one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """One node with one CPU, which something else uses, and nobody who adds nodes."""
     group = SimpleNamespace(wait=lambda seconds: False)
-    monkeypatch.setattr(room, "_nodes", lambda: [{"CPU": 1.0}])
-    monkeypatch.setattr(room, "num_once_grown", lambda each: 0)
-    monkeypatch.setattr(room, "placement_group", lambda *_, **__: group)
-    monkeypatch.setattr(room, "remove_placement_group", lambda _: None)
-    monkeypatch.setattr(room.ray, "available_resources", lambda: {})
+    monkeypatch.setattr(resources, "_nodes", lambda: [{"CPU": 1.0}])
+    monkeypatch.setattr(resources, "num_once_grown", lambda each: 0)
+    monkeypatch.setattr(resources, "placement_group", lambda *_, **__: group)
+    monkeypatch.setattr(resources, "remove_placement_group", lambda _: None)
+    monkeypatch.setattr(resources.ray, "available_resources", lambda: {})
 
 
 @pytest.mark.parametrize(

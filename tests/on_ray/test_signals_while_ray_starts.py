@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from distmgcd.on_ray import cluster
-from distmgcd.training.stop import StopSignals
+from distmgcd.on_ray.cluster import connect
+from distmgcd.workers.stop import StopSignals
 
 
 def ray_that_is_killed_as_it_starts(*_: object, **__: object) -> None:
@@ -16,11 +16,11 @@ def ray_that_is_killed_as_it_starts(*_: object, **__: object) -> None:
 
 
 def test_sigterm_while_ray_starts_is_the_commands_own(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cluster, "_start", ray_that_is_killed_as_it_starts)
+    monkeypatch.setattr(connect, "_start", ray_that_is_killed_as_it_starts)
     signals = StopSignals()
     with signals:
         ours = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt), cluster.connected(num_cpus=1, log_to_driver=False):
+        with pytest.raises(KeyboardInterrupt), connect.connected(num_cpus=1, log_to_driver=False):
             pass
         assert signal.getsignal(signal.SIGTERM) == ours
     assert signals.status == 143

@@ -11,14 +11,14 @@ import yaml
 from sweep_runs import HEAD, Swept, finish_sweep, is_same_bit_for_bit, start_sweep, train_alone
 from tiny_runs import Stopped, records_of, stop_after
 
-from distmgcd import launch
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
+from distmgcd.launch import start_run
 from distmgcd.runs.listing import summaries
 from distmgcd.runs.store import Store
-from distmgcd.sweep.books import Books
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.notes import claim
+from distmgcd.sweep.sweep_state import Books
+from distmgcd.sweep.trial_files import claim
 
 # The third trial diverges at once, for no step is that large; the others take a second each.
 TEXT = (
@@ -51,11 +51,11 @@ def cut_sweep(folder: Path) -> None:
         books.started(number, sweep.point(number), {})
         how = {"storage_path": store.path("trials"), "name": name, "use_gpu": False}
         if number == 1:
-            launch.debug(sweep.config_of(sweep.point(1)), **how)
+            start_run.debug(sweep.config_of(sweep.point(1)), **how)
             books.ended(1, "finished", "")
         else:
             with pytest.raises(Stopped):
-                launch.debug(sweep.config_of(sweep.point(2)), show=stop_after(20), **how)
+                start_run.debug(sweep.config_of(sweep.point(2)), show=stop_after(20), **how)
 
 
 def test_every_trial_comes_to_an_end_and_the_command_to_its_own(swept: Swept):
@@ -112,25 +112,25 @@ def test_trials_are_ordinary_runs(swept: Swept):
 
 
 def test_a_sweep_that_has_ended_cannot_be_taken_for_another(swept: Swept, tmp_path: Path):
-    from distmgcd import tuning
+    from distmgcd.launch import start_sweep
 
     (tmp_path / "try.yaml").write_text(TEXT.replace("0.7", "0.8"))
     with pytest.raises(UserError, match="holds a different one"):
-        tuning.tune(str(tmp_path / "try.yaml"), storage_path=str(swept.folder.parent), use_gpu=False)
+        start_sweep.tune(str(tmp_path / "try.yaml"), storage_path=str(swept.folder.parent), use_gpu=False)
     (tmp_path / "try.yaml").write_text(TEXT)
     with pytest.raises(UserError, match="exists already, with 4 trials begun; give --resume"):
-        tuning.tune(str(tmp_path / "try.yaml"), storage_path=str(swept.folder.parent), use_gpu=False)
+        start_sweep.tune(str(tmp_path / "try.yaml"), storage_path=str(swept.folder.parent), use_gpu=False)
 
 
 def test_a_sweep_that_has_ended_is_told_without_starting_ray(swept: Swept, monkeypatch: pytest.MonkeyPatch):
     import ray
 
-    from distmgcd import tuning
+    from distmgcd.launch import start_sweep
 
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray is started"))
     (swept.folder / "report.html").unlink()
     sweep = str(swept.folder.parents[1] / "try.yaml")
-    found = tuning.tune(sweep, storage_path=str(swept.folder.parent), use_gpu=False, resume=True)
+    found = start_sweep.tune(sweep, storage_path=str(swept.folder.parent), use_gpu=False, resume=True)
     assert len(found) == 4 and found.get_best_result().metrics["state"] == "finished"
     assert (swept.folder / "report.html").exists()
 

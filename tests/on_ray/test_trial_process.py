@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from tiny_runs import TINY, records_of
 
-from distmgcd import launch
-from distmgcd.on_ray import train as train_module
-from distmgcd.on_ray import trial_process
-from distmgcd.on_ray.board import RunBoard
-from distmgcd.on_ray.trial_process import run_trial
+from distmgcd.launch import start_run
+from distmgcd.on_ray.train import driver as train_module
+from distmgcd.on_ray.train.mailbox import RunBoard
+from distmgcd.on_ray.tune import trial_process
+from distmgcd.on_ray.tune.trial_process import run_trial
 from distmgcd.sweep.file import read_sweep
+from distmgcd.sweep.parallel_trials import Room
 from distmgcd.sweep.plan import Scheduler, Sweep
-from distmgcd.sweep.room import Room
 
 TEXT = f"""\
 base: {TINY}
@@ -52,12 +52,12 @@ def test_what_another_trial_went_through_is_not_told_again(
 ):
     """The log comes along with the other's checkpoint, but not its earlier checkpoints, which would be waited for."""
     config = sweep.config_of(sweep.point(1))
-    launch.debug(config, storage_path=str(tmp_path), name="trial_0001", use_gpu=False)
+    start_run.debug(config, storage_path=str(tmp_path), name="trial_0001", use_gpu=False)
 
     def train_on_ray(config, run, *, stop, **_):
         assert not stop()
         assert reports == []
-        launch.debug(config, storage_path=str(tmp_path / "trained"), name="run", use_gpu=False)
+        start_run.debug(config, storage_path=str(tmp_path / "trained"), name="run", use_gpu=False)
         run.store.write("log/metrics.jsonl", (tmp_path / "trained/run/log/metrics.jsonl").read_bytes())
         run.store.write("checkpoints/update_000006/x", b"")
         stop()

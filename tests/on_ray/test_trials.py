@@ -10,14 +10,14 @@ from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 from tiny_runs import TINY
 
-from distmgcd.on_ray import told
-from distmgcd.on_ray.schedulers import scheduler_of
-from distmgcd.on_ray.trials import Trials
+from distmgcd.on_ray.tune import tune_callback
+from distmgcd.on_ray.tune.schedulers import scheduler_of
+from distmgcd.on_ray.tune.searcher import Trials
 from distmgcd.runs.store import Store
-from distmgcd.sweep.books import Books
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.plan import Scheduler, Sweep
 from distmgcd.sweep.search import Listed
+from distmgcd.sweep.sweep_state import Books
 
 TEXT = f"""\
 base: {TINY}
@@ -140,4 +140,4 @@ def test_a_trial_of_a_population_takes_the_others_settings_moved_and_its_newest_
 def test_why_a_process_was_lost_is_a_sentence(tmp_path: Path, error: Exception | None, said: str):
     if error:
         (tmp_path / "error.pkl").write_bytes(cloudpickle.dumps(error))
-    assert told._why(SimpleNamespace(pickled_error_file=error and str(tmp_path / "error.pkl"))) == said
+    assert tune_callback._why(SimpleNamespace(pickled_error_file=error and str(tmp_path / "error.pkl"))) == said

@@ -8,7 +8,7 @@ from tiny_runs import Stopped, debug, records_of, state_of, stop_after
 
 from distmgcd.runs import checkpoint
 from distmgcd.runs.background import Background
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
 
 _BOUND = 20.0  # seconds that nothing here takes

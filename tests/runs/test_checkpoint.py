@@ -13,11 +13,11 @@ from distmgcd.core.learning import Learner, learn
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import batch_indices
 from distmgcd.errors import UserError
+from distmgcd.models.assemble import make_learner, make_method, open_training_images
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.store import Store
-from distmgcd.training.assemble import make_learner, make_method, open_training_images
-from distmgcd.training.worker import LocalWorker
+from distmgcd.workers.collectives import LocalWorker
 
 CONFIG = tiny_config("network.norm=spectral")  # a norm with buffers
 STARTS = StartDistribution.of(torch.tensor([[3.0], [3.0], [200.0]]))

@@ -9,7 +9,7 @@ from tiny_runs import TINY, Stopped, debug, result_of, stop_after
 from distmgcd.runs import lock
 from distmgcd.runs.listing import summaries
 from distmgcd.runs.store import Store
-from distmgcd.training.watch import Diverged
+from distmgcd.training.divergence import Diverged
 
 
 @pytest.fixture(scope="module")

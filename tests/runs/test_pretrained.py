@@ -9,10 +9,10 @@ import pytest
 from tiny_runs import tiny_config
 
 import distmgcd
-from distmgcd import launch
 from distmgcd.errors import UserError
+from distmgcd.launch import start_run
 from distmgcd.runs import pretrained
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.training.origin import read_origin
 
@@ -131,7 +131,7 @@ def test_a_run_that_starts_from_one_names_it_as_it_is_named_everywhere(tmp_path:
     few = ["evaluate.num_samples=16", "evaluate.num_draws=1", "evaluate.untrained=false", "learning.warmup=0"]
     config = distmgcd.load_config(config.model_dump(mode="json"), few)
     how = {"storage_path": str(tmp_path), "name": "mine", "use_gpu": False, "start_from": "pretrained:digits"}
-    launch.debug(config, **how)
+    start_run.debug(config, **how)
     assert read_origin(Run.at(str(tmp_path), "mine")).run == "pretrained:digits"
     with pytest.raises(UserError, match="pretrained:digits has networks of other shapes"):
-        launch.debug(tiny_config(), **{**how, "name": "other"})
+        start_run.debug(tiny_config(), **{**how, "name": "other"})

@@ -8,11 +8,11 @@ from tiny_runs import Stopped, debug, records_of, stop_after, tiny_config
 
 import distmgcd
 from distmgcd.errors import UserError
+from distmgcd.evaluation.distances.sample_distance import Distances
 from distmgcd.runs import checkpoint, retention
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.training import results
-from distmgcd.training.assess import Distances
 
 # The best of the first eight updates is 3, the next best 5.
 SCORES = {1: 0.9, 2: 0.8, 3: 0.1, 4: 0.7, 5: 0.2, 6: 0.6, 7: 0.5, 8: 0.55}
@@ -197,7 +197,7 @@ def test_a_run_ends_with_its_best_model_and_says_so(tmp_path: Path, measured):
 
 def test_a_finished_run_shows_the_samples_of_the_model_that_it_ended_with(tmp_path: Path, measured):
     debug(tmp_path, *CHANGES, "checkpoint.metric=swd/8", "evaluate.untrained=false")
-    from distmgcd.evaluate.sheet import save_sheet
+    from distmgcd.evaluation.pictures.sheet import save_sheet
 
     save_sheet(distmgcd.load(str(tmp_path / "run"), device="cpu").sample(8, seed=1), tmp_path / "again.png")
     assert (tmp_path / "run" / "samples.png").read_bytes() == (tmp_path / "again.png").read_bytes()

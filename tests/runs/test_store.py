@@ -12,10 +12,10 @@ import torch
 from tiny_runs import TINY, Stopped, debug, state_of, stop_after, tiny_config
 
 import distmgcd
-from distmgcd import launch
 from distmgcd.errors import UserError
+from distmgcd.launch import start_run
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 
 
@@ -109,9 +109,9 @@ def test_an_fsspec_file_system_holds_files_as_any_other(memory: str):
 def test_a_run_in_memory_is_cut_and_goes_on_as_if_it_had_not(memory: str, tmp_path: Path):
     settings = {"storage_path": memory, "name": "run", "use_gpu": False}
     with pytest.raises(Stopped):
-        launch.debug(tiny_config(), show=stop_after(5), **settings)
+        start_run.debug(tiny_config(), show=stop_after(5), **settings)
     assert checkpoint.names(Store(f"{memory}/run")) == ["update_000002", "update_000004"]
-    launch.debug(tiny_config(), **settings)
+    start_run.debug(tiny_config(), **settings)
     debug(tmp_path)
     found = checkpoint.newest(Store(f"{memory}/run"))
     theirs = state_of(tmp_path)

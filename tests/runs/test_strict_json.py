@@ -8,10 +8,10 @@ import pytest
 from tiny_runs import debug
 
 from distmgcd.runs import strict_json
-from distmgcd.runs.run import METRICS_FILE
+from distmgcd.runs.run_folder import METRICS_FILE
 from distmgcd.runs.store import Store
-from distmgcd.sweep.reading import records_of
-from distmgcd.training.watch import Diverged
+from distmgcd.sweep.read_trial import records_of
+from distmgcd.training.divergence import Diverged
 
 
 def strictly(text: str):

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distmgcd.evaluate.features import FeatureNetwork
-from distmgcd.scoring.collect import Collected, Wanted, collect
-from distmgcd.scoring.merge import from_first, in_order, own_batches, summed
-from distmgcd.training.ranks import be_one_of_many
-from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
+from distmgcd.evaluation.distances.collect import Collected, Wanted, collect
+from distmgcd.evaluation.features.networks import FeatureNetwork
+from distmgcd.evaluation.merge import from_first, in_order, own_batches, summed
+from distmgcd.workers.collectives import LocalWorker, ProcessGroupWorker, Worker
+from distmgcd.workers.end_rank import be_one_of_many
 
 EVERYTHING = Wanted(projections=True, moments=True, features=True, classes=True, pixels=True)
 NUM, BATCH, SHAPE = 45, 4, (1, 8, 8)

@@ -14,12 +14,12 @@ from PIL import Image
 from tiny_runs import debug
 
 from distmgcd.core.grids import pool
-from distmgcd.data.samples import write_parquet
-from distmgcd.scoring import classification
-from distmgcd.scoring.classification import Protocol, classify_run
-from distmgcd.scoring.ood import aurocs, energies, tell_apart
-from distmgcd.training.assess import as_floats
-from distmgcd.training.trained import load
+from distmgcd.data.sample_files import write_parquet
+from distmgcd.evaluation.classification import experiment
+from distmgcd.evaluation.classification.experiment import Protocol, classify_run
+from distmgcd.evaluation.ood import aurocs, energies, tell_apart
+from distmgcd.models.sampling import as_floats
+from distmgcd.models.trained_model import load
 
 QUICK = Protocol(labels=(60, 90), num_subsets=2, cells=2, num_random=1)
 
@@ -27,7 +27,7 @@ QUICK = Protocol(labels=(60, 90), num_subsets=2, cells=2, num_random=1)
 @pytest.fixture(scope="module", autouse=True)
 def _quick_head():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distmgcd.scoring.convnet_head.NUM_UPDATES", 10)
+        patch.setattr("distmgcd.evaluation.classification.convnet_head.NUM_UPDATES", 10)
         yield
 
 
@@ -68,8 +68,8 @@ def test_the_same_command_measures_nothing_again_and_what_is_missing_joins(folde
         raise AssertionError("measured again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(classification.linear_svm, "fit_svm", fail)
-        patch.setattr(classification.convnet_head, "fit_head", fail)
+        patch.setattr(experiment.linear_svm, "fit_svm", fail)
+        patch.setattr(experiment.convnet_head, "fit_head", fail)
         assert classify_run(str(folder / "run"), QUICK, use_gpu=False) == record
     more = Protocol(labels=(30,), num_subsets=2, cells=2, num_random=0, classifiers=("svm",))
     joined = classify_run(str(folder / "run"), more, use_gpu=False)

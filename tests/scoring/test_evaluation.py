@@ -18,18 +18,18 @@ from tiny_runs import debug
 
 from distmgcd.data import open_images
 from distmgcd.errors import UserError
-from distmgcd.evaluate.features import open_features
-from distmgcd.evaluate.frechet import frechet_distance, moments_of
-from distmgcd.evaluate.sheet import as_levels
-from distmgcd.evaluate.swd import pixel_distances
-from distmgcd.evaluation_report import tables_of
+from distmgcd.evaluation.distances.frechet import frechet_distance, moments_of
+from distmgcd.evaluation.distances.swd import pixel_distances
+from distmgcd.evaluation.features.networks import open_features
+from distmgcd.evaluation.pictures.sheet import as_levels
+from distmgcd.evaluation.processes import evaluate_run
+from distmgcd.evaluation.record import check_writable
+from distmgcd.evaluation.request import METRICS, Request
+from distmgcd.evaluation.subject import choose
+from distmgcd.models.sampling import as_floats
+from distmgcd.models.trained_model import load
+from distmgcd.report.evaluation_tables import tables_of
 from distmgcd.runs.store import Store
-from distmgcd.scoring.processes import evaluate_run
-from distmgcd.scoring.record import check_writable
-from distmgcd.scoring.request import METRICS, Request
-from distmgcd.scoring.subject import choose
-from distmgcd.training.assess import as_floats
-from distmgcd.training.trained import load
 
 NUM = 40
 ALL = [name for name in METRICS if name != "is"]  # what a network without classes allows

@@ -13,12 +13,12 @@ from tiny_runs import debug, records_of
 
 from distmgcd.data import open_images
 from distmgcd.errors import UserError
-from distmgcd.evaluate.inpainting import mean_fill, score_fill
-from distmgcd.scoring import inpainting
-from distmgcd.scoring.inpainting import InpaintRequest, inpaint_run
-from distmgcd.training.assess import as_floats
-from distmgcd.training.replay import replay
-from distmgcd.training.trained import load
+from distmgcd.evaluation.inpainting import experiment
+from distmgcd.evaluation.inpainting.errors import mean_fill, score_fill
+from distmgcd.evaluation.inpainting.experiment import InpaintRequest, inpaint_run
+from distmgcd.models.sampling import as_floats
+from distmgcd.models.trained_model import load
+from distmgcd.training.replay.replay_update import replay
 
 NUM = 30
 
@@ -69,8 +69,8 @@ def test_everything_is_in_the_file_with_its_protocol(runs: Path, record: dict[st
 def test_the_numbers_are_those_of_the_held_out_images(runs: Path, record: dict[str, Any]):
     trained = load(str(runs / "masked"), device="cpu")
     held_out = open_images("sklearn:digits", image_size=8, channels=1, split="test")
-    indices = torch.from_numpy(inpainting.choose(held_out, NUM, key=0).rows)
-    truth, hidden = as_floats(held_out.images[indices.numpy()]), inpainting._hidden("square", indices, 8, 0)
+    indices = torch.from_numpy(experiment.choose(held_out, NUM, key=0).rows)
+    truth, hidden = as_floats(held_out.images[indices.numpy()]), experiment._hidden("square", indices, 8, 0)
     filled = trained.inpaint(truth, hidden, indices=indices)
     assert torch.equal(filled.masked_select(~hidden), truth.masked_select(~hidden))
     fills = record["results"]["square"]["fills"]
@@ -111,7 +111,7 @@ def test_without_scikit_image_there_is_one_fill_less_and_that_is_said(runs: Path
     def absent(*_: object) -> None:
         raise ImportError
 
-    monkeypatch.setattr(inpainting, "biharmonic_fill", absent)
+    monkeypatch.setattr(experiment, "biharmonic_fill", absent)
     told = []
     request = InpaintRequest(masks=("pepper",), num=4, seed=2)
     found = inpaint_run(str(runs / "whole"), request, use_gpu=False, tell=told.append)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from distmgcd.evaluate.frechet import frechet_distance
+from distmgcd.evaluation.distances.frechet import frechet_distance
 
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluated_ranks import BATCH, NUM, Collected, alone, run_rank  # noqa: E402

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from tiny_runs import TINY
 
-from distmgcd import launch
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
+from distmgcd.launch import start_run
 from distmgcd.runs.store import Store
-from distmgcd.sweep import books as books_module
-from distmgcd.sweep.books import Books, reason_of_pruning
+from distmgcd.sweep import sweep_state as books_module
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.notes import claim, read_notes
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.results import read_results
+from distmgcd.sweep.sweep_state import Books, reason_of_pruning
+from distmgcd.sweep.trial_files import claim, read_notes
 
 TEXT = f"""\
 base: {TINY}
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 def train(store: Store, sweep: Sweep, number: int) -> dict[str, Any]:
     """A trial's run, without the search."""
     where = {"storage_path": store.path("trials"), "name": f"trial_{number:04d}", "use_gpu": False}
-    return launch.debug(sweep.config_of(sweep.point(number)), **where)
+    return start_run.debug(sweep.config_of(sweep.point(number)), **where)
 
 
 def test_a_name_holds_one_sweep_for_ever(store: Store, sweep: Sweep):
@@ -177,7 +177,7 @@ def test_a_trial_whose_note_is_lost_goes_on_with_the_knobs_of_its_run(store: Sto
 def test_of_a_lost_note_of_a_population_the_last_stretch_is_known(store: Store, sweep: Sweep):
     train(store, sweep, 1)
     other = sweep.config_of({"langevin.step_size": 1.25})
-    launch.debug(other, storage_path=store.path("trials"), name="trial_0001.2", use_gpu=False)
+    start_run.debug(other, storage_path=store.path("trials"), name="trial_0001.2", use_gpu=False)
     (lost,) = Books(store, sweep).begun()
     assert (lost.name, lost.run, lost.knobs) == ("trial_0001", "trial_0001.2", {"langevin.step_size": 1.25})
 

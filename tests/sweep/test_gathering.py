@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from tiny_runs import TINY, Stopped, stop_after
 
-from distmgcd import launch
 from distmgcd.errors import UserError
+from distmgcd.launch import start_run
 from distmgcd.runs import lock
 from distmgcd.runs.store import Store
 from distmgcd.sweep import results
-from distmgcd.sweep.books import Books
+from distmgcd.sweep.collect_killed import write_report
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.gathering import write_report
-from distmgcd.sweep.notes import claim
 from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.sweep_state import Books
+from distmgcd.sweep.trial_files import claim
 
 TEXT = f"""\
 base: {TINY}
@@ -49,13 +49,13 @@ def begin(books: Books, store: Store, sweep: Sweep, number: int) -> None:
     books.started(number, sweep.point(number), {})
     where = {"storage_path": store.path("trials"), "name": f"trial_{number:04d}", "use_gpu": False}
     with pytest.raises(Stopped):
-        launch.debug(sweep.config_of(sweep.point(number)), **where, show=stop_after(3))
+        start_run.debug(sweep.config_of(sweep.point(number)), **where, show=stop_after(3))
 
 
 def finish(books: Books, store: Store, sweep: Sweep, number: int) -> None:
     books.started(number, sweep.point(number), {})
     where = {"storage_path": store.path("trials"), "name": f"trial_{number:04d}", "use_gpu": False}
-    launch.debug(sweep.config_of(sweep.point(number)), **where)
+    start_run.debug(sweep.config_of(sweep.point(number)), **where)
     books.ended(number, "finished", "")
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tiny_runs import Stopped, debug, result_of, stop_after
 
-from distmgcd.sweep.reading import history_of, trial_of
-from distmgcd.training.watch import Diverged
+from distmgcd.sweep.read_trial import history_of, trial_of
+from distmgcd.training.divergence import Diverged
 
 KNOBS = {"langevin.num_steps": 2, "langevin.step_size": (1.0, 2.0)}
 TINY_TRIAL = ("langevin.step_size=[1.0,2.0]", "evaluate.every=3")

@@ -11,12 +11,12 @@ import pytest
 from made_trials import MadeSweep, by_fd, diverged, finished, many
 
 from distmgcd.runs.store import Store
-from distmgcd.sweep import report
 from distmgcd.sweep.axes import make_axis, number_text, text_of
-from distmgcd.sweep.findings import find
-from distmgcd.sweep.knob_axes import knob_axes, objective_axis
-from distmgcd.sweep.markup import Markup, element
-from distmgcd.sweep.report import page
+from distmgcd.sweep.page import page as page_module
+from distmgcd.sweep.page.markup import Markup, element
+from distmgcd.sweep.page.page import page
+from distmgcd.sweep.parameter_axes import knob_axes, objective_axis
+from distmgcd.sweep.sweep_results import find
 from distmgcd.sweep.trial import Trial
 
 VOID = {"meta", "img", "br"}
@@ -149,7 +149,7 @@ def test_a_page_by_fd_names_the_features_and_shows_swd_beside(tmp_path: Path):
     assert "1 other trial is within it of the best (b)" in text and "1000 x sliced Wasserstein distance" in text
     assert "data against itself2.5" in text  # a row of the table of Frechet distances
     findings = findings_of(tmp_path, trials, MadeSweep(objective="fd"))
-    assert report._of_data_itself(findings) == (2.5, "data against itself")  # a level in the picture over updates
+    assert page_module._of_data_itself(findings) == (2.5, "data against itself")  # a level in the picture over updates
     assert text.count("FD-Random") > 5 and "1000 x fd" not in text and "FID" not in text
     assert "FD-Random = 7.5 ± 0.25" in found.rows()[0]["data-tip"]
 

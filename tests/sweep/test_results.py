@@ -18,12 +18,12 @@ import distmgcd
 from distmgcd.config import load_config, make_config
 from distmgcd.errors import UserError
 from distmgcd.runs import lock
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
-from distmgcd.sweep.findings import changed
-from distmgcd.sweep.reading import trial_of
+from distmgcd.sweep.read_trial import trial_of
 from distmgcd.sweep.results import RecordedSweep, read_results, read_sweep, write_report, write_results
+from distmgcd.sweep.sweep_results import changed
 from distmgcd.sweep.table import table_of
 from distmgcd.sweep.trial import Trial
 

@@ -7,7 +7,7 @@ import torch
 from tiny_runs import TINY
 
 from distmgcd.errors import UserError
-from distmgcd.sweep.room import room_for
+from distmgcd.sweep.parallel_trials import room_for
 
 MACHINE = {"where": "this machine", "cpus": 4, "gpus": 0, "threads": 1, "use_gpu": False, "num_trials": 20}
 

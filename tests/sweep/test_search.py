@@ -11,9 +11,9 @@ from tiny_runs import TINY
 
 from distmgcd.errors import UserError
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.notes import Note
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.search import proposer_of
+from distmgcd.sweep.trial_files import Note
 
 TEXT = f"""\
 base: {TINY}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tiny_runs import TINY
 
-from distmgcd import tuning
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
+from distmgcd.launch import start_sweep
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.plan import Sweep, to_yaml
 
@@ -55,7 +55,7 @@ def test_a_warm_up_that_is_longer_than_a_trial_is_shortened_and_that_is_said(tmp
     space = "space:\n  learning.warmup: {choice: [50, 60]}\n" if where == "space" else STEP
     sweep, shown = read(tmp_path, text + space, *(["learning.warmup=50"] if where == "base" else [])), []
     assert sweep.config_of(sweep.point(1)).learning.warmup_updates == 1
-    tuning._check_data(sweep, shown.append)
+    start_sweep._check_data(sweep, shown.append)
     assert any("does not fit into 12 updates" in event["text"] for event in shown)
 
 

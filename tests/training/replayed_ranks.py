@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from captured import captured_ends
 
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
-from distmgcd.training.ranks import be_one_of_many
-from distmgcd.training.worker import ProcessGroupWorker
+from distmgcd.workers.collectives import ProcessGroupWorker
+from distmgcd.workers.end_rank import be_one_of_many
 
 
 def run_rank(rank: int, num_ranks: int, folder: str, names: tuple[str, ...]) -> None:

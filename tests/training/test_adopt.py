@@ -7,8 +7,8 @@ import torch
 from tiny_runs import debug, records_of, state_of
 
 from distmgcd.runs.checkpoint import DamagedCheckpoint, names
-from distmgcd.runs.run import Run
-from distmgcd.training.adopt import adopt
+from distmgcd.runs.run_folder import Run
+from distmgcd.training.fork import adopt
 from distmgcd.training.verify import verify
 
 

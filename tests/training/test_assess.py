@@ -9,8 +9,9 @@ import torch
 from tiny_runs import debug, records_of, tiny_config
 
 from distmgcd.data import batch_indices
-from distmgcd.training.assemble import open_held_out_images, open_training_images
-from distmgcd.training.assess import as_floats, distances, draws_of_bank, draws_of_data
+from distmgcd.evaluation.distances.sample_distance import distances, draws_of_bank, draws_of_data
+from distmgcd.models.assemble import open_held_out_images, open_training_images
+from distmgcd.models.sampling import as_floats
 
 
 def test_distances_are_the_mean_and_deviation_of_single_sets():

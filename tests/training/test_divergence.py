@@ -8,12 +8,12 @@ from tiny_runs import debug, records_of, state_of
 
 from distmgcd.config import Watch
 from distmgcd.core.learning import METRICS
+from distmgcd.evaluation.distances.sample_distance import Distances
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop, results, roll_back, state
-from distmgcd.training.assess import Distances
+from distmgcd.training.divergence import Diverged, check_health
 from distmgcd.training.state import Training
-from distmgcd.training.watch import Diverged, check_health
 
 HEALTHY = {
     "energy_observed": -1.0,

@@ -9,20 +9,21 @@ import pytest
 import torch
 from tiny_runs import Stopped, debug, records_of, result_of, stop_after, tiny_config
 
-from distmgcd import launch
-from distmgcd.display import Display, lines_of_runs, table_of
+from distmgcd.cli.terminal.run_display import Display, lines_of_runs, table_of
 from distmgcd.errors import UserError
-from distmgcd.evaluate.features import open_features
-from distmgcd.evaluate.frechet import frechet_distance, moments_of
-from distmgcd.evaluate.sheet import as_levels
+from distmgcd.evaluation.distances.feature_distance import FrechetDistance, frechet_distance_of
+from distmgcd.evaluation.distances.frechet import frechet_distance, moments_of
+from distmgcd.evaluation.distances.sample_distance import Distances
+from distmgcd.evaluation.features.networks import open_features
+from distmgcd.evaluation.pictures.sheet import as_levels
+from distmgcd.launch import start_run
+from distmgcd.models.assemble import open_held_out_images
+from distmgcd.models.sampling import as_floats
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.listing import summaries
-from distmgcd.runs.run import Run
-from distmgcd.training.assemble import open_held_out_images
-from distmgcd.training.assess import Distances, as_floats
-from distmgcd.training.frechet import FrechetDistance, frechet_distance_of
+from distmgcd.runs.run_folder import Run
 from distmgcd.training.verify import verify
-from distmgcd.training.worker import LocalWorker
+from distmgcd.workers.collectives import LocalWorker
 
 HERE = LocalWorker(torch.device("cpu"))
 FD = ("evaluate.features=pixels", "evaluate.every=2", "evaluate.num_samples=20", "checkpoint.keep=9")
@@ -210,6 +211,6 @@ def test_a_single_held_out_image_is_too_few(monkeypatch: pytest.MonkeyPatch):
 def test_workers_find_weights_by_an_absolute_path(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Path, "absolute", lambda self: self if self.is_absolute() else Path("/here") / self)
     for features, absolute in (("weights.pth", "/here/weights.pth"), ("/w.pth", "/w.pth"), ("inception", "inception")):
-        config = launch.with_absolute_path(tiny_config(f"evaluate.features={features}"))
+        config = start_run.with_absolute_path(tiny_config(f"evaluate.features={features}"))
         assert config.evaluate.features == absolute
-    assert launch.with_absolute_path(tiny_config()).evaluate.features is None
+    assert start_run.with_absolute_path(tiny_config()).evaluate.features is None

@@ -9,10 +9,10 @@ from tiny_runs import Stopped, debug, records_of, result_of, state_of, stop_afte
 
 from distmgcd.core.learning import rate_factor
 from distmgcd.errors import UserError
+from distmgcd.models.assemble import make_method
 from distmgcd.runs import checkpoint
 from distmgcd.runs.listing import summary_of
-from distmgcd.runs.run import Run
-from distmgcd.training.assemble import make_method
+from distmgcd.runs.run_folder import Run
 
 LONGER = "learning.num_updates=10"
 NINE = ("checkpoint.keep=1", "checkpoint.keep_best=0")

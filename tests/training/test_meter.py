@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from tiny_runs import records_of, tiny_config
 
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
-from distmgcd.training.worker import LocalWorker
+from distmgcd.workers.collectives import LocalWorker
 
 
 class Metered(LocalWorker):

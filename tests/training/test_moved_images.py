@@ -8,11 +8,11 @@ from tiny_runs import debug, tiny_config
 
 from distmgcd.data import import_images
 from distmgcd.errors import UserError
-from distmgcd.launch import with_absolute_path
+from distmgcd.evaluation.processes import evaluate_run
+from distmgcd.evaluation.request import Request
+from distmgcd.launch.start_run import with_absolute_path
 from distmgcd.runs import identity
-from distmgcd.runs.run import Run
-from distmgcd.scoring.processes import evaluate_run
-from distmgcd.scoring.request import Request
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
 
 SWD = ("swd",)
@@ -122,7 +122,7 @@ def test_an_older_run_whose_images_are_gone_goes_by_the_path(moved, tmp_path: Pa
 def test_a_run_that_nobody_claimed_with_its_images_notes_them_as_it_trains(digits: Path, tmp_path: Path):
     import torch
 
-    from distmgcd.training.worker import LocalWorker
+    from distmgcd.workers.collectives import LocalWorker
 
     run = Run.at(str(tmp_path), "run")
     run.claim(tiny_config(f"data.path={digits}"))  # as a trial of a sweep does

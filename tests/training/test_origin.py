@@ -7,15 +7,15 @@ import pytest
 import torch
 from tiny_runs import debug, records_of, result_of, state_of, tiny_config
 
-from distmgcd import launch
 from distmgcd.errors import UserError
+from distmgcd.launch import start_run
+from distmgcd.models.assemble import open_training_images
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run, StartFrom
+from distmgcd.runs.run_folder import Run, StartFrom
 from distmgcd.training import loop
-from distmgcd.training.assemble import open_training_images
 from distmgcd.training.origin import read_origin, write_start
-from distmgcd.training.replay import replay
-from distmgcd.training.worker import LocalWorker
+from distmgcd.training.replay.replay_update import replay
+from distmgcd.workers.collectives import LocalWorker
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, origin: StartFrom | str | None, *changes: str, name: str = "run"):
     how = {"storage_path": str(folder), "name": name, "use_gpu": False}
-    return launch.debug(tiny_config(*changes), start_from=origin, **how)
+    return start_run.debug(tiny_config(*changes), start_from=origin, **how)
 
 
 @pytest.mark.parametrize("weights", ["ema", "raw"])
@@ -129,7 +129,7 @@ def test_a_roll_back_that_finds_no_checkpoint_does_not_go_back_to_random_weights
 
     how = {"storage_path": str(tmp_path), "name": "run", "use_gpu": False}
     with pytest.raises(UserError, match="no whole checkpoint is left that it can begin from; put back"):
-        launch.debug(tiny_config(*changes), start_from=str(first), show=lose, **how)
+        start_run.debug(tiny_config(*changes), start_from=str(first), show=lose, **how)
 
 
 def test_roll_backs_before_the_first_checkpoint_go_back_to_these_weights(first: Path, tmp_path: Path):

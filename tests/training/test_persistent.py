@@ -9,7 +9,7 @@ from tiny_runs import Stopped, debug, state_of, stop_after
 import distmgcd
 from distmgcd.runs.checkpoint import CHAINS_FILE
 from distmgcd.runs.checkpoint import newest as newest_checkpoint
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
 
 # 43 images, so 5 updates an epoch: every image is visited two or three times.

@@ -5,7 +5,7 @@ import sys
 
 PART = """
 import atexit, threading, time
-from distmgcd.training.ranks import be_one_of_many
+from distmgcd.workers.end_rank import be_one_of_many
 
 def work():
     atexit.register(print, "Python ended it")

@@ -9,13 +9,14 @@ import torch
 from pyarrow import fs
 from tiny_runs import Stopped, records_of, stop_after, tiny_config
 
+from distmgcd.models import trained_model
 from distmgcd.runs import checkpoint
-from distmgcd.runs import run as run_module
-from distmgcd.runs.run import Run
+from distmgcd.runs import run_folder as run_module
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
-from distmgcd.training import loop, trained
-from distmgcd.training.replay import replay
-from distmgcd.training.worker import LocalWorker
+from distmgcd.training import loop
+from distmgcd.training.replay.replay_update import replay
+from distmgcd.workers.collectives import LocalWorker
 
 
 @pytest.fixture
@@ -54,5 +55,5 @@ def test_a_remote_run_is_cut_and_goes_on_with_its_state_and_its_log(remote: str,
     assert updates == [1, 2, 3, 4, 5, 6]
     assert list((tmp_path / "remote" / "run" / "log").glob("events.*"))
     assert not list(tmp_path.glob("distmgcd-*")), "no temporary folder is left"
-    assert trained.load(f"{remote}/run", device="cpu").update == 6
+    assert trained_model.load(f"{remote}/run", device="cpu").update == 6
     assert replay(f"{remote}/run", update=6, device="cpu").checkpoint == 4

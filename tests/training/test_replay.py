@@ -18,12 +18,12 @@ import distmgcd
 from distmgcd.config import load_config
 from distmgcd.data import batch_indices, import_images
 from distmgcd.errors import UserError
-from distmgcd.evaluate import strip
-from distmgcd.runs.run import Run
+from distmgcd.evaluation.pictures import strip
+from distmgcd.models.assemble import open_training_images
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
-from distmgcd.training.assemble import open_training_images
-from distmgcd.training.replay import Replay, replay
-from distmgcd.training.watch import Diverged
+from distmgcd.training.divergence import Diverged
+from distmgcd.training.replay.replay_update import Replay, replay
 
 sys.path.insert(0, str(Path(__file__).parent))
 from captured import Ends, captured_ends  # noqa: E402
@@ -336,7 +336,7 @@ def test_the_images_of_a_run_may_lie_elsewhere_on_this_machine(command, tmp_path
 
 
 def test_other_images_are_refused_and_told_where_the_run_does_not_say_which_it_is_of(trained: tuple, tmp_path: Path):
-    from distmgcd.data.samples import write_parquet
+    from distmgcd.data.sample_files import write_parquet
 
     digits = open_training_images(tiny_config()).images
     write_parquet(digits[:1000], tmp_path / "fewer.parquet")

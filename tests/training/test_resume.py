@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny_runs import Stopped, debug, records_of, result_of, state_of, stop_after, tiny_config
 
-from distmgcd import launch
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
+from distmgcd.launch import start_run
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
 
 CHANGES = (
@@ -110,7 +110,9 @@ def test_a_finished_run_gives_its_result_at_once(tmp_path: Path, monkeypatch: py
     result = debug(tmp_path)
     monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("it trains again"))
     assert debug(tmp_path) == result
-    assert launch.train(tiny_config(), storage_path=str(tmp_path), name="run", use_gpu=False) == result  # without Ray
+    assert (
+        start_run.train(tiny_config(), storage_path=str(tmp_path), name="run", use_gpu=False) == result
+    )  # without Ray
 
 
 @pytest.mark.parametrize("how", ["train", "debug"])
@@ -118,18 +120,18 @@ def test_a_finished_run_asked_for_with_another_evaluation_says_how_to_measure_it
     result = debug(tmp_path)
     command, shown = {"storage_path": str(tmp_path), "name": "run", "use_gpu": False}, Shown()
     wanted = tiny_config("evaluate.num_samples=16", "evaluate.num_draws=2", "evaluate.every=2", "log.every=2")
-    assert getattr(launch, how)(wanted, **command, show=shown) == result
+    assert getattr(start_run, how)(wanted, **command, show=shown) == result
     (said,) = shown.events
     run = tmp_path / "run"
     assert f"The run {run} is finished" in said and f"`distmgcd evaluate {run} --num N`" in said
     assert "evaluate.num_draws (3 there, 2 now), evaluate.num_samples (8 there, 16 now);" in said
     shown = Shown()
-    launch.debug(tiny_config("evaluate.every=2", "log.every=2"), **command, show=shown)
+    start_run.debug(tiny_config("evaluate.every=2", "log.every=2"), **command, show=shown)
     assert not shown.events  # nothing that the result depends on
 
     assert f"as does the same command once {run / 'result.json'} is deleted." in said
     (run / "result.json").unlink()
-    assert "16 fresh chains a draw" in launch.debug(wanted, **command)["protocol"]["samples"]
+    assert "16 fresh chains a draw" in start_run.debug(wanted, **command)["protocol"]["samples"]
 
 
 def test_a_run_that_stopped_before_its_last_evaluation_only_does_that(tmp_path: Path):
@@ -188,7 +190,7 @@ def test_a_relative_data_path_is_the_same_run_from_any_folder(tmp_path: Path, mo
 )
 def test_workers_find_data_by_an_absolute_path(path: str, absolute: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Path, "absolute", lambda self: self if self.is_absolute() else Path("/here") / self)
-    assert launch.with_absolute_path(tiny_config(f"data.path={path}")).data.path == absolute
+    assert start_run.with_absolute_path(tiny_config(f"data.path={path}")).data.path == absolute
 
 
 def test_a_run_name_is_free_again_if_its_first_command_was_a_mistake(tmp_path: Path):

@@ -11,7 +11,7 @@ import distmgcd
 from distmgcd.core.grids import expand
 from distmgcd.errors import UserError
 from distmgcd.sweep.file import read_sweep
-from distmgcd.training.replay import replay
+from distmgcd.training.replay.replay_update import replay
 
 STARTS = {
     "data": ("start.kind=data",),

@@ -9,10 +9,10 @@ from tiny_runs import Stopped, debug, state_of, stop_after, tiny_config
 from torch import nn
 
 import distmgcd
-from distmgcd.core.fast import FastWalker, PlainWalker
-from distmgcd.core.telling import say_once
-from distmgcd.training.assemble import make_learner, make_method, make_walker
-from distmgcd.training.worker import LocalWorker
+from distmgcd.core.execution.executors import FastWalker, PlainWalker
+from distmgcd.core.execution.warn_once import say_once
+from distmgcd.models.assemble import make_learner, make_method, make_walker
+from distmgcd.workers.collectives import LocalWorker
 
 AUTO = ("speed.execution=auto", "speed.precision=auto")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from tiny_runs import Stopped, debug, log_of, result_of, stop_after, tiny_config
 
-from distmgcd import launch
-from distmgcd.core import fast
+from distmgcd.core.execution import executors
+from distmgcd.launch import start_run
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
-from distmgcd.training.replay import replay
+from distmgcd.runs.run_folder import Run
+from distmgcd.training.replay.replay_update import replay
 from distmgcd.training.speed import change_of_speed, first_line, speed_at
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,7 +27,7 @@ PLAIN = ("speed.execution=plain", "speed.precision=auto")
 @pytest.fixture
 def plays(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Makes this CPU one whose auto is bf16, or fp32: it emulates bf16 where it has none."""
-    return lambda precision: monkeypatch.setattr(fast, "multiplies_bf16", lambda device: precision == "bf16")
+    return lambda precision: monkeypatch.setattr(executors, "multiplies_bf16", lambda device: precision == "bf16")
 
 
 def newest(folder: Path, name: str = "run") -> checkpoint.Checkpoint:
@@ -63,15 +63,15 @@ def test_the_line_fits_80_columns():
 
 
 def test_debug_takes_plain_execution_and_train_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    steps, step = [], fast.langevin_step
-    monkeypatch.setattr(fast, "langevin_step", lambda *args: steps.append(1) or step(*args))
+    steps, step = [], executors.langevin_step
+    monkeypatch.setattr(executors, "langevin_step", lambda *args: steps.append(1) or step(*args))
     config = tiny_config("speed.execution=auto")
     debug(tmp_path, "speed.execution=auto")
     assert steps and Run.open(str(tmp_path / "run")).config().speed == config.speed
     steps.clear()
     for how in ({"plain": False}, {}):  # as a comparison trains; and an execution that is chosen
         name, config = ("here", config) if how else ("chosen", tiny_config("speed.execution=traced"))
-        launch.debug(config, storage_path=str(tmp_path), name=name, use_gpu=False, **how)
+        start_run.debug(config, storage_path=str(tmp_path), name=name, use_gpu=False, **how)
         assert result_of(tmp_path, name)["speed"]["execution"] == "traced"
     assert not steps
 

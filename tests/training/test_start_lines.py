@@ -8,10 +8,10 @@ from PIL import Image
 from tiny_runs import debug, tiny_config
 
 from distmgcd.errors import UserError
-from distmgcd.evaluate.swd import sliced_wasserstein
+from distmgcd.evaluation.distances.few_images import too_few
+from distmgcd.evaluation.distances.swd import sliced_wasserstein
+from distmgcd.models.assemble import open_held_out_images, open_training_images
 from distmgcd.training import start_lines
-from distmgcd.training.assemble import open_held_out_images, open_training_images
-from distmgcd.training.start_lines import too_few
 
 
 def lines_of(folder: Path, *changes: str) -> list[str]:

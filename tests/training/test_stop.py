@@ -10,10 +10,11 @@ import pytest
 import torch
 from tiny_runs import TINY, debug, records_of, state_of, tiny_config
 
-from distmgcd import launch
-from distmgcd.training import assess, results
-from distmgcd.training.stop import Request, Stopped, StopSignals
-from distmgcd.training.worker import LocalWorker
+from distmgcd.launch import start_run
+from distmgcd.models import sampling
+from distmgcd.training import results
+from distmgcd.workers.collectives import LocalWorker
+from distmgcd.workers.stop import Request, Stopped, StopSignals
 
 CHANGES = ("learning.num_updates=9", "checkpoint.every=4", "log.every=3")
 
@@ -22,7 +23,7 @@ def stop_at(folder: Path, update: int) -> Stopped:
     """Train until an update is about to begin, then ask for a stop."""
     asked = iter(range(100))
     with pytest.raises(Stopped) as stopped:
-        launch.debug(
+        start_run.debug(
             tiny_config(*CHANGES),
             storage_path=str(folder),
             name="run",
@@ -51,10 +52,10 @@ def test_a_run_that_is_stopped_in_its_last_evaluation_only_evaluates_when_it_goe
 ):
     draws = []
     monkeypatch.setattr(
-        results, "fresh_samples", lambda *args, **kw: draws.append(1) or assess.fresh_samples(*args, **kw)
+        results, "fresh_samples", lambda *args, **kw: draws.append(1) or sampling.fresh_samples(*args, **kw)
     )
     with pytest.raises(Stopped, match="Stopped at update 9 and saved it"):
-        launch.debug(
+        start_run.debug(
             tiny_config(*CHANGES), storage_path=str(tmp_path), name="run", use_gpu=False, stop=lambda: len(draws) == 2
         )
     assert len(draws) == 2 and not (tmp_path / "run" / "result.json").exists()
@@ -71,10 +72,10 @@ def test_a_run_that_is_stopped_in_an_evaluation_on_its_way_saves_and_leaves(
 ):
     draws = []
     monkeypatch.setattr(
-        results, "fresh_samples", lambda *args, **kw: draws.append(1) or assess.fresh_samples(*args, **kw)
+        results, "fresh_samples", lambda *args, **kw: draws.append(1) or sampling.fresh_samples(*args, **kw)
     )
     with pytest.raises(Stopped, match="Stopped at update 3 and saved it"):
-        launch.debug(
+        start_run.debug(
             tiny_config(*CHANGES, "evaluate.every=3"),
             storage_path=str(tmp_path),
             name="run",

@@ -13,10 +13,10 @@ import distmgcd
 from distmgcd.core.synthesis import draw_samples
 from distmgcd.data import open_images
 from distmgcd.errors import UserError
+from distmgcd.models.assemble import make_langevin, make_model
+from distmgcd.models.trained_model import TrainedModel
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
-from distmgcd.training.assemble import make_langevin, make_model
-from distmgcd.training.trained import TrainedModel
+from distmgcd.runs.run_folder import Run
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import torch.multiprocessing as mp
 from tiny_runs import debug, records_of, result_of, state_of, tiny_config
 
 from distmgcd.runs import checkpoint
-from distmgcd.runs.run import Run
-from distmgcd.training.stop import Request
-from distmgcd.training.worker import LocalWorker
+from distmgcd.runs.run_folder import Run
+from distmgcd.workers.collectives import LocalWorker
+from distmgcd.workers.stop import Request
 
 sys.path.insert(0, str(Path(__file__).parent))
 from two_workers import frechet, run_rank  # noqa: E402

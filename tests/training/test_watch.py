@@ -6,8 +6,8 @@ import torch
 from distmgcd.config import Watch
 from distmgcd.core.learning import METRICS
 from distmgcd.runs.checkpoint import Progress
+from distmgcd.training.divergence import WINDOW, Diverged, Past, check_growth, check_health, signs_of_trouble
 from distmgcd.training.roll_back import is_again, lowered
-from distmgcd.training.watch import WINDOW, Diverged, Past, check_growth, check_health, signs_of_trouble
 
 # Mean gap and drift / noise of the 4x4 grid at every tenth update, from update 100 on, of a run on CIFAR-10 at 16x16
 # with much noise. Its drift left the absolute bound at update 364.

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from distmgcd.training.watchdog import Beat, Pulse, Watchdog, _Watch
+from distmgcd.workers.watchdog import Beat, Pulse, Watchdog, _Watch
 
 BEAT = Beat(count=1, steps=1, doing="update 7", waits=False, patience=10.0, where="learning.py, line 3, learn", who="X")
 
@@ -89,7 +89,7 @@ def test_before_all_have_posted_nobody_is_stuck():
 
 def test_patience_grows_with_updates_that_take_long(monkeypatch: pytest.MonkeyPatch):
     clock = Clock()
-    monkeypatch.setattr("distmgcd.training.watchdog.time.monotonic", clock)
+    monkeypatch.setattr("distmgcd.workers.watchdog.time.monotonic", clock)
     pulse = Pulse()
     assert pulse.patience(10.0) == 60.0  # reading data
     for update in range(4):

@@ -8,15 +8,16 @@ import torch
 import torch.distributed as dist
 from tiny_runs import tiny_config
 
-from distmgcd.evaluate.features import open_features
-from distmgcd.runs.run import Run
+from distmgcd.evaluation.distances.feature_distance import FrechetDistance
+from distmgcd.evaluation.features.networks import open_features
+from distmgcd.models import sampling
+from distmgcd.models.assemble import make_model, open_held_out_images
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
-from distmgcd.training import assess, loop
-from distmgcd.training.assemble import make_model, open_held_out_images
-from distmgcd.training.frechet import FrechetDistance
-from distmgcd.training.ranks import be_one_of_many
-from distmgcd.training.stop import Request
-from distmgcd.training.worker import ProcessGroupWorker, Worker
+from distmgcd.training import loop
+from distmgcd.workers.collectives import ProcessGroupWorker, Worker
+from distmgcd.workers.end_rank import be_one_of_many
+from distmgcd.workers.stop import Request
 
 
 def run_rank(rank: int, num_ranks: int, folder: str) -> None:
@@ -101,7 +102,7 @@ def samples(worker: ProcessGroupWorker, run: Path) -> dict[int, list[torch.Tenso
     opened = Run.open(str(run))
     found, model = checkpoint.newest(opened.store), make_model(opened.config())
     checkpoint.load_weights(model, found, "ema.safetensors")
-    return {num: assess.fresh_samples(model, found.starts(), num, opened.config(), worker, seed=1) for num in (1, 5)}
+    return {num: sampling.fresh_samples(model, found.starts(), num, opened.config(), worker, seed=1) for num in (1, 5)}
 
 
 def frechet(worker: Worker) -> list[dict[str, float] | None]:

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from distmgcd.config import Config, load_config
 from distmgcd.core.learning import Learned
-from distmgcd.runs.run import Run
+from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop, state
-from distmgcd.training.ranks import be_one_of_many
-from distmgcd.training.worker import LocalWorker, ProcessGroupWorker, Worker
+from distmgcd.workers.collectives import LocalWorker, ProcessGroupWorker, Worker
+from distmgcd.workers.end_rank import be_one_of_many
 
 PRESET = "learning.global_batch_size=64"  # as digits has it; smaller batches magnify rounding more
 LONG = {

@@ -1,0 +1,1 @@
+"""How the same chain runs fast on a device: traced, captured, compiled, and the forms of its convolutions."""

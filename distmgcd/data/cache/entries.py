@@ -1,0 +1,140 @@
+"""What the folder of decoded images holds, and how entries that no process has open are deleted from it.
+
+An entry goes by its fingerprint. To it belongs what processes that were killed have left of it:
+
+    FINGERPRINT               the entry, see cache.py
+    FINGERPRINT.unfinished    left of building one
+    FINGERPRINT.deleted       left of deleting one
+
+Whoever has an entry open holds a lock on its images, whoever builds or deletes it one on FINGERPRINT.lock. Other
+machines may share the folder over NFS, whose locks reach them, too, unless it is mounted with locks of its own.
+"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distmgcd.data.cache.folder import DESCRIPTION, IMAGES, UNFINISHED, lock_of, only_user
+from distmgcd.errors import UserError
+
+_DELETED = ".deleted"
+_FOLDER = re.compile(rf"([0-9a-f]{{32}})(?:{re.escape(UNFINISHED)}|{re.escape(_DELETED)})?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    name: str  # its fingerprint
+    of: str | None  # the data set and split; None if it is only what killed processes left
+    shape: tuple[int, ...]  # (N, C, S, S)
+    num_bytes: int
+    last_used: float  # when it was last opened, in seconds since 1970
+    in_use: bool  # some process has it open, or is building it; also where nobody can tell
+
+    @property
+    def short_name(self) -> str:
+        return self.name[:8]
+
+    @property
+    def in_words(self) -> str:
+        return self.of or ("being built" if self.in_use else "left by a process that was killed")
+
+
+def entries(folder: Path) -> list[Entry]:
+    """All entries in a folder, the one last used first."""
+    matches = (_FOLDER.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
+    found = []
+    for name in {match[1] for match in matches if match}:
+        with suppress(FileNotFoundError):  # somebody else deletes it just now
+            found.append(_look_at(folder / name))
+    return sorted(found, key=lambda entry: (-entry.last_used, entry.name))
+
+
+def chosen(found: Sequence[Entry], names: Sequence[str], *, older_than: float | None = None) -> list[Entry]:
+    """Those of these names, or of names that begin so, all if there are none; of them those not used for so many days.
+
+    Raises UserError for a name that is not one entry's.
+    """
+    of_names = dict.fromkeys(_named(name, found) for name in names) if names else found
+    latest = time.time() - (older_than or 0.0) * 24 * 3600
+    return [entry for entry in of_names if older_than is None or entry.last_used <= latest]
+
+
+def _named(name: str, found: Sequence[Entry]) -> Entry:
+    matching = [entry for entry in found if entry.name.startswith(name)]
+    if len(matching) != 1:
+        num = f"{len(matching)} entries" if matching else "no entry"
+        raise UserError(
+            f"ENTRY must be the name of one entry, or its beginning, but {num} of the cache begin with {name!r}; "
+            "`distmgcd data cache` lists them."
+        )
+    return matching[0]
+
+
+def delete(folder: Path, name: str) -> bool:
+    """Delete an entry, with all that is left of it; false if it is in use. Raises UserError.
+
+    It goes by a rename first, so that a process that opens it meanwhile finds all of it or nothing.
+    """
+    entry = folder / name
+    try:
+        lock_of(entry).touch()  # so that there is something to hold
+        with _unused(entry) as unused:
+            if unused:
+                _remove(entry)
+            return unused
+    except OSError as error:
+        raise UserError(
+            f"The entry {name} of the cache {str(folder)!r} cannot be deleted ({error.strerror or error}); delete it "
+            "as the user who owns it."
+        ) from error
+
+
+def _remove(entry: Path) -> None:
+    deleted = entry.with_suffix(_DELETED)
+    if deleted.exists():
+        shutil.rmtree(deleted)
+    if entry.exists():
+        entry.rename(deleted)
+    for left_over in _folders(entry):
+        shutil.rmtree(left_over)
+
+
+@contextmanager
+def _unused(entry: Path) -> Iterator[bool]:
+    """Whether no process has it open or is building it, and until the end none will."""
+    with only_user(lock_of(entry)) as not_built, only_user(entry / IMAGES) as not_open:
+        yield not_built and not_open
+
+
+def _look_at(entry: Path) -> Entry:
+    description = _description(entry)
+    of = f"{description['source']} [{description['split']}]" if description else None
+    described = entry / DESCRIPTION
+    times = [path.stat().st_mtime for path in ([described] if described.exists() else _folders(entry))]
+    with _unused(entry) as unused:
+        return Entry(
+            name=entry.name,
+            of=of,
+            shape=tuple(description["shape"]) if description else (),
+            num_bytes=sum(file.stat().st_size for part in _folders(entry) for file in part.iterdir()),
+            last_used=max(times, default=0.0),
+            in_use=not unused,
+        )
+
+
+def _folders(entry: Path) -> list[Path]:
+    return [path for end in ("", UNFINISHED, _DELETED) if (path := entry.with_suffix(end)).is_dir()]
+
+
+def _description(entry: Path) -> dict[str, Any] | None:
+    try:
+        description = json.loads((entry / DESCRIPTION).read_text())
+        return description if {"source", "split", "shape"} <= set(description) else None
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,1 +1,0 @@
-"""How good samples are: distances to held-out images, and sheets for the eye. torch only."""

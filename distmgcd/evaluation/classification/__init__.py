@@ -1,0 +1,1 @@
+"""Features of a run's networks, judged by classification from few labels."""

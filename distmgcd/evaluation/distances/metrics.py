@@ -1,0 +1,119 @@
+"""One function a metric: from what was collected of samples, data and held-out images to numbers with their protocol.
+
+samples    N of the model
+data       N training images: what a perfect model would score, but for chance
+held out   N images of the held-out split, with which both are compared
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from distmgcd.evaluation.distances import precision_recall
+from distmgcd.evaluation.distances.class_score import NUM_PARTS, class_score
+from distmgcd.evaluation.distances.collect import NUM_DIRECTIONS, NUM_FIRST, Collected
+from distmgcd.evaluation.distances.diversity import mean_pairwise_distance
+from distmgcd.evaluation.distances.frechet import frechet_distance
+from distmgcd.evaluation.distances.kernel import NUM_SUBSETS, kernel_distance
+from distmgcd.evaluation.distances.swd import distance_of_projections
+from distmgcd.evaluation.subject import Subject
+
+
+class Sets(NamedTuple):
+    samples: Collected
+    data: Collected
+    held_out: Collected
+
+
+def swd(subject: Subject, sets: Sets) -> dict[str, Any]:
+    def to_held_out(own: Collected) -> dict[str, float]:
+        reference = sets.held_out.projections
+        return {str(size): distance_of_projections(x, reference[size]) for size, x in own.projections.items()}
+
+    return {
+        "name": "SWD",
+        "samples": to_held_out(sets.samples),
+        "data": to_held_out(sets.data),
+        "protocol": {
+            "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to each size, pixels in [-1, 1]",
+            "directions": NUM_DIRECTIONS,
+        },
+    }
+
+
+def fd(subject: Subject, sets: Sets) -> dict[str, Any]:
+    return {
+        "name": subject.network.measure("FD"),
+        "samples": frechet_distance(sets.samples.moments, sets.held_out.moments),
+        "data": frechet_distance(sets.data.moments, sets.held_out.moments),
+        "protocol": {**subject.network.protocol(), "covariances": "unbiased; sums in fp64"},
+    }
+
+
+def kd(subject: Subject, sets: Sets) -> dict[str, Any]:
+    samples, data = (kernel_distance(own.features, sets.held_out.features) for own in (sets.samples, sets.data))
+    return {
+        "name": subject.network.measure("KD"),
+        "samples": samples.mean,
+        "samples_deviation": samples.deviation,
+        "data": data.mean,
+        "data_deviation": data.deviation,
+        "protocol": {
+            **subject.network.protocol(),
+            "kernel": "(x . y / D + 1)^3, unbiased",
+            "subsets": f"mean and deviation over {NUM_SUBSETS} random subsets of {samples.subset_size}",
+        },
+    }
+
+
+def class_scores(subject: Subject, sets: Sets) -> dict[str, Any]:
+    samples, data = class_score(sets.samples.classes), class_score(sets.data.classes)
+    return {
+        "name": subject.network.measure("IS"),
+        "samples": samples.mean,
+        "samples_deviation": samples.deviation,
+        "data": data.mean,
+        "data_deviation": data.deviation,
+        "protocol": {**subject.network.protocol(), "parts": f"mean and deviation over {NUM_PARTS}"},
+    }
+
+
+def pr(subject: Subject, sets: Sets) -> dict[str, Any]:
+    samples, data = (precision_recall.precision_recall(own.features, sets.held_out.features) for own in sets[:2])
+    return {
+        "name": subject.network.measure("PR"),
+        "samples": samples._asdict(),
+        "data": data._asdict(),
+        "protocol": {**subject.network.protocol(), "k": precision_recall.K},
+    }
+
+
+def diversity(subject: Subject, sets: Sets) -> dict[str, Any]:
+    num_values = subject.images.images[0].size
+
+    def of(own: Collected) -> dict[str, float]:
+        return {
+            "pixels": mean_pairwise_distance(own.pixels.flatten(1)) / (128.0 * num_values**0.5),
+            "features": mean_pairwise_distance(own.features[:NUM_FIRST]),
+        }
+
+    samples, data = of(sets.samples), of(sets.data)
+    return {
+        "samples": samples,
+        "data": data,
+        "ratio": {space: samples[space] / data[space] for space in samples},
+        "protocol": {
+            **subject.network.protocol(),
+            "images": f"the first {len(sets.samples.pixels)} of either",
+            "distance": "mean over pairs; pixels: rms per value, pixels in [-1, 1]; features: Euclidean",
+        },
+    }
+
+
+MEASURES: dict[str, Callable[[Subject, Sets], dict[str, Any]]] = {
+    "swd": swd,
+    "fd": fd,
+    "kd": kd,
+    "is": class_scores,
+    "pr": pr,
+    "diversity": diversity,
+}

@@ -1,0 +1,1 @@
+"""Feature networks that distances are measured in."""

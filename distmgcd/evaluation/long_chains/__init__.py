@@ -1,0 +1,1 @@
+"""Chains that run much longer than in training: do samples stay pictures?"""

@@ -1,0 +1,1 @@
+"""Contact sheets and strips: pictures for the eye, in PNG."""

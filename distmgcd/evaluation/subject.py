@@ -1,0 +1,112 @@
+"""What is measured: a checkpoint, the images it is held against, and the network that features are taken in."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distmgcd.data import ImageSet
+from distmgcd.errors import UserError
+from distmgcd.evaluation.features.networks import FeatureNetwork, open_features
+from distmgcd.evaluation.pictures.sheet import as_levels
+from distmgcd.evaluation.request import LARGEST_NUM, METRICS, OF_FEATURES, SMALLEST_NUM, Request
+from distmgcd.models.run_images import images_of
+from distmgcd.models.sampling import sample_in_batches
+from distmgcd.models.trained_model import TrainedModel, load
+from distmgcd.runs.run_folder import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    run: Run
+    trained: TrainedModel
+    images: ImageSet  # those it was trained on
+    held_out: ImageSet
+    network: FeatureNetwork | None  # None where nothing of what is asked for needs one
+    request: Request  # with the metrics and the number that it comes to
+
+    @property
+    def batch_size(self) -> int:
+        """Of samples drawn at once, as everywhere: batch norm would couple those of a batch."""
+        learning = self.trained.config.learning
+        return learning.block_size or learning.global_batch_size
+
+
+def open_subject(run: str, request: Request, device: torch.device) -> Subject:
+    """Raises UserError."""
+    trained = load(run, which=request.checkpoint, device=device, weights=request.weights, data=request.data)
+    images, held_out = (images_of(Run.open(run), trained.config, which) for which in ("images", "held_out"))
+    network = None
+    if request.wants(*OF_FEATURES):
+        network = open_features(request.features, device=device, download=request.download)
+    metrics = _metrics(request, network, device)
+    request = replace(request, num=_num(request.num, images, held_out), metrics=metrics)
+    return Subject(Run.open(run), trained, images, held_out, network, request)
+
+
+def _metrics(request: Request, network: FeatureNetwork | None, device: torch.device) -> tuple[str, ...]:
+    if network is None:
+        return request.metrics or ()
+    has_classes = network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=device))[1] is not None
+    if request.metrics is None:
+        return tuple(name for name in METRICS if name != "is" or has_classes)
+    if "is" in request.metrics and not has_classes:
+        raise UserError(
+            f"--metrics is needs a network with classes, but {request.features} has none; give --features "
+            "efficientnet-lite0 or inception."
+        )
+    return request.metrics
+
+
+def _num(asked: int | None, images: ImageSet, held_out: ImageSet) -> int:
+    fewest = min(images, held_out, key=len)
+    num = min(LARGEST_NUM, len(fewest)) if asked is None else asked
+    if num > len(fewest):
+        raise UserError(
+            f"--num {num} is more than the {len(fewest)} images of {fewest.name}, with which as many samples are "
+            f"compared; give --num {len(fewest)} or less."
+        )
+    if num < SMALLEST_NUM:
+        raise UserError(
+            f"At least {SMALLEST_NUM} samples and as many images are needed, but there are {num}; raise --num, or give "
+            "the run more held-out images."
+        )
+    return num
+
+
+class Samples:
+    """The model's pictures by their numbers, as uint8 [B, C, S, S]; counts those that are not finite."""
+
+    def __init__(self, trained: TrainedModel, *, seed: int):
+        self._trained, self._seed = trained, seed
+        self.num_not_finite = 0
+
+    def __call__(self, numbers: Tensor) -> Tensor:
+        pictures = self.at_every_grid(numbers)[-1]
+        self.num_not_finite += int((~pictures.isfinite().flatten(1).all(1)).sum())
+        return as_levels(pictures)
+
+    def at_every_grid(self, numbers: Tensor) -> list[Tensor]:
+        """Float, as the chains end."""
+        trained = self._trained
+        return sample_in_batches(
+            trained.model, trained.starts, numbers, trained.config, seed=self._seed, device=trained.device
+        )
+
+
+class Chosen(NamedTuple):
+    """Some images of a data set, by numbers 0, 1, ... in their order there."""
+
+    images: ImageSet
+    rows: np.ndarray  # int64, ascending
+
+    def __call__(self, numbers: Tensor) -> Tensor:
+        return torch.from_numpy(self.images.images[self.rows[numbers.numpy()]])
+
+
+def choose(images: ImageSet, num: int, *, key: int) -> Chosen:
+    """Random ones, the same for every run on these images."""
+    order = np.random.Generator(np.random.Philox(key=key)).random(len(images))
+    return Chosen(images, np.sort(np.argsort(order, kind="stable")[:num]))

@@ -1,0 +1,280 @@
+"""Start a run: on Ray, or in this process. Everything a user can get wrong is checked before Ray starts."""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from distmgcd.config import Config
+from distmgcd.data import batch_indices, check_shares
+from distmgcd.environment import absolute, ray_address
+from distmgcd.errors import UserError
+from distmgcd.runs import strict_json
+from distmgcd.runs.run_folder import METRICS_FILE, Run, StartFrom
+from distmgcd.workers.num_workers import NumWorkers, bounds, check_workers
+
+if TYPE_CHECKING:
+    from distmgcd.data import ImageSet
+
+Show = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
+
+
+def train(
+    config: Config,
+    *,
+    storage_path: str = "runs",
+    name: str,
+    num_workers: NumWorkers = 2,
+    use_gpu: bool | None = None,
+    cpus_per_worker: int | None = None,
+    wait_for_resources: bool = False,
+    start_from: StartFrom | str | None = None,
+    show: Show | None = None,
+    stop: Stop = lambda: False,
+) -> dict[str, Any]:
+    """Train on Ray Train, or go on where the run of this name stopped; returns what result.json holds.
+
+    num_workers: a number, or (least, most): the run goes on with fewer workers when nodes leave and with more when
+    they join. use_gpu: None takes GPUs where this machine has one. cpus_per_worker: None shares this machine's, or the
+    cluster's smallest node's. wait_for_resources: on a cluster without room for the workers, wait until nodes join,
+    even if nothing but a person can add them. start_from: another run, whose averaged weights a new run begins with.
+    show is called with {"start": ...} before anything is trained, with every record of the log, and with {"event": ...}
+    when workers fail. stop is asked all the time; once it is true the run saves and leaves.
+    A finished run gives its result at once; with more learning.num_updates it goes on from its last checkpoint.
+    Raises UserError, RunFailed, distmgcd.training.divergence.Diverged and distmgcd.workers.stop.Stopped.
+    """
+    check_workers(num_workers)
+    use_gpu = check_gpus(use_gpu, bounds(num_workers)[1])
+    how = {"storage_path": storage_path, "name": name, "start_from": StartFrom.of(start_from), "show": show}
+    with claimed(config, num_workers=num_workers, **how) as run:
+        if finished := run.result():
+            return finished
+        check_checkpoint(run)
+        if show is not None:
+            show({"start": "Starting Ray ..."})
+        from distmgcd.on_ray.train.driver import train_on_ray
+
+        with _following(run, show):
+            return train_on_ray(
+                run.config(),
+                run,
+                num_workers=num_workers,
+                use_gpu=use_gpu,
+                cpus_per_worker=cpus_per_worker,
+                wait_for_resources=wait_for_resources,
+                show=show,
+                stop=stop,
+            )
+
+
+def debug(
+    config: Config,
+    *,
+    storage_path: str = "runs",
+    name: str,
+    use_gpu: bool | None = None,
+    plain: bool = True,
+    start_from: StartFrom | str | None = None,
+    show: Show | None = None,
+    stop: Stop = lambda: False,
+) -> dict[str, Any]:
+    """The same loop in this process, on one GPU or the CPU. No Ray process is started and ray is not imported.
+
+    plain: take plain execution for speed.execution=auto, in the precision that auto has, so that breakpoints in
+    core.langevin.langevin_step and in the energy's forward are hit; False leaves auto as it is, which is faster. The
+    run keeps the config as given: train and debug go on with each other's runs.
+    """
+    from distmgcd.training import loop
+    from distmgcd.workers.collectives import LocalWorker, choose_device
+
+    device = choose_device(use_gpu)
+    how = {"storage_path": storage_path, "name": name, "start_from": StartFrom.of(start_from), "show": show}
+    with claimed(config, num_workers=1, **how) as run:
+        config = _stepwise(run.config()) if plain else run.config()
+        return run.result() or loop.train(config, LocalWorker(device, show, stop), run)
+
+
+def _stepwise(config: Config) -> Config:
+    """With plain execution, if none is chosen: it goes through functions that a debugger can stop in."""
+    if config.speed.execution != "auto":
+        return config
+    return config.model_copy(update={"speed": config.speed.model_copy(update={"execution": "plain"})})
+
+
+@contextmanager
+def claimed(
+    config: Config,
+    *,
+    storage_path: str,
+    name: str,
+    num_workers: NumWorkers,
+    start_from: StartFrom | None = None,
+    show: Show | None = None,
+) -> Iterator[Run]:
+    """Check data, batch and run name together, then write what a new run is. Raises UserError.
+
+    show is called with {"start": ...}, a line each: what a user should know before it begins. Inside, no other command
+    on this machine trains the run.
+    """
+    from distmgcd.launch.start_lines import start_lines
+    from distmgcd.models.run_images import record_of_old_run
+    from distmgcd.runs import checkpoint, lock
+    from distmgcd.runs.identity import data_record
+    from distmgcd.training import origin
+
+    config = with_absolute_path(config)
+    run = Run.at(storage_path, name)
+    if checkpoint.is_exported(run.store):
+        raise UserError(
+            f"{run.store.location} is an exported model: it has no optimiser to go on with; "
+            f"--from {run.store.location} --name NEW trains a new run that begins with its weights."
+        )
+    run.check_settings(config)  # before its images: with other settings these may not be had at all
+    images, held_out = _open_images(config, num_workers, run)
+    with lock.held(run.store):
+        record_of_old_run(run, config)
+        origin.prepare(run, config, start_from)
+        notes = run.claim(config, data_record(images, held_out))
+        checkpoint.complete_left_overs(run.store)
+        finished = run.result()
+        if not finished:
+            origin.write_start(run, run.config(), images)
+        told = [] if finished else [{"start": line} for line in start_lines(run.config(), images, held_out)]
+        for record in (*told, *({"event": note} for note in notes)) if show is not None else ():
+            show(record)
+        yield run
+
+
+def _open_images(config: Config, num_workers: NumWorkers, run: Run) -> "tuple[ImageSet, ImageSet]":
+    """Those to learn from and those held out, enough of them for the batch and its shares. Raises UserError."""
+    from distmgcd.launch.start_lines import check_different_splits
+    from distmgcd.models.assemble import open_held_out_images, open_training_images
+
+    try:
+        images, held_out = open_training_images(config), open_held_out_images(config)
+    except UserError as error:
+        if run.store.exists("config.yaml") and run.config().data.path == config.data.path:
+            why = f"{str(error).rstrip('.')}; where the same images are now, data.path=PATH goes on with the run"
+            raise UserError(f"{why} {run.store.location}.") from None
+        raise
+    if not run.store.exists("config.yaml"):  # a run that was begun so may go on
+        check_different_splits(config, images, held_out)
+    if config.evaluate.features:
+        import torch
+
+        from distmgcd.evaluation.distances.feature_distance import frechet_distance_of
+        from distmgcd.workers.collectives import LocalWorker
+
+        frechet_distance_of(config, held_out, LocalWorker(torch.device("cpu")))  # whether its network can be had
+    learning = config.learning
+    batch_indices(0, num_images=len(images), global_batch_size=learning.global_batch_size, seed=config.seed)
+    check_shares(learning.global_batch_size, *bounds(num_workers), block=learning.block_size or 1)
+    return images, held_out
+
+
+def with_absolute_path(config: Config) -> Config:
+    """Workers run in folders of their own, so relative paths of data and of feature weights are made absolute."""
+    data = config.data.model_copy(update={"path": _absolute(config.data.path)})
+    evaluate = config.evaluate.model_copy(update={"features": absolute_features(config.evaluate.features)})
+    return config.model_copy(update={"data": data, "evaluate": evaluate})
+
+
+def absolute_features(features: str | None) -> str | None:
+    """A weight file's absolute path; a network's name as it is."""
+    if features is None:
+        return None
+    from distmgcd.evaluation.features.networks import NAMES
+
+    return features if features in NAMES else str(absolute(features))
+
+
+def _absolute(path: str) -> str:
+    if path.startswith("torchvision:"):
+        return re.sub(r"(?<=[?&]root=)[^&]+", lambda root: str(absolute(root[0])), path)
+    if "://" in path or path.startswith("sklearn:"):
+        return path
+    return str(absolute(path))
+
+
+def check_checkpoint(run: Run) -> None:
+    """See that the checkpoint to go on from, if there is one, fits the config. Raises UserError."""
+    from distmgcd.models.assemble import make_model
+    from distmgcd.runs import checkpoint
+
+    if found := checkpoint.to_go_on_from(run.store, warn=lambda _: None):  # the loop is the one to warn
+        checkpoint.load_weights(make_model(run.config()), found, "model.safetensors")
+
+
+def check_gpus(use_gpu: bool | None, num_workers: int, *, option: str = "--workers") -> bool:
+    """Whether to use GPUs. On a cluster Ray finds them; here every worker needs one of its own. Raises UserError.
+
+    option: what a user says the number of workers by.
+    """
+    if ray_address() is not None:
+        return bool(use_gpu)
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    if use_gpu and num_gpus < num_workers:
+        raise UserError(
+            f"--gpu with {option} {num_workers} needs {num_workers} GPUs, but this machine has {num_gpus}; lower "
+            f"{option}, or give --cpu."
+        )
+    return num_gpus >= num_workers if use_gpu is None else use_gpu
+
+
+class _following:
+    """Show the records of a local run's log as they are written, by whichever process writes them."""
+
+    def __init__(self, run: Run, show: Show | None):
+        self._show = show if run.store.is_local else None
+        self._path = Path(run.store.path(f"log/{METRICS_FILE}"))
+        self._file: BinaryIO | None = None  # stands after the last line that was shown
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        if self._show is not None:
+            if self._path.exists():
+                self._file = self._path.open("rb")
+                self._file.seek(0, os.SEEK_END)
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        if self._show is not None:
+            self._thread.join()
+            if self._file:
+                self._file.close()
+
+    def _follow(self) -> None:
+        while not self._done.wait(0.2):
+            self._show_new()
+        self._show_new()
+
+    def _show_new(self) -> None:
+        """Show whole new lines."""
+        if self._path.exists() and not (
+            self._file and os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        ):
+            self._turn_to(self._path.open("rb"))
+        while self._file and (line := self._file.readline()):
+            if not line.endswith(b"\n"):
+                self._file.seek(-len(line), os.SEEK_CUR)  # it is being written
+                return
+            self._show(strict_json.loads(line))
+
+    def _turn_to(self, file: BinaryIO) -> None:
+        """A restart has put another file in place, cut back to its checkpoint; what is left was shown before."""
+        if self._file:
+            shown, position = self._file.tell(), 0
+            self._file.seek(0)
+            while position < shown and (line := file.readline()) and line == self._file.readline():
+                position += len(line)
+            file.seek(position)
+            self._file.close()
+        self._file = file

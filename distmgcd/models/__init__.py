@@ -1,0 +1,1 @@
+"""Models from a config or from a run: networks, chains, samples."""

@@ -1,0 +1,1 @@
+"""Connecting to Ray, and what a cluster has room for."""

@@ -1,0 +1,70 @@
+"""What a job tells the cluster of itself: what it has got to, where `distmgcd jobs list` and the dashboard show it."""
+
+import json
+import os
+import time
+from contextlib import suppress
+from typing import Any
+
+from ray.experimental import internal_kv as store
+
+from distmgcd.on_ray.train.mailbox import RunBoard
+
+_NAMESPACE = b"job"  # of Ray, as is the key
+_SECONDS_BETWEEN = 5.0
+_SECONDS_KEPT = 3600  # it lies in the memory of the cluster's head
+_KEY = "_ray_internal_job_info_{}"
+
+
+class Progress:
+    """Of a run, as its rank 0 puts it on the board."""
+
+    def __init__(self, board: RunBoard):
+        self._board = board
+        self._noted: str | None = None
+        self._looked = 0.0
+
+    def note(self) -> None:
+        """Now and then, if it has changed."""
+        if not _job() or time.monotonic() - self._looked < _SECONDS_BETWEEN:
+            return
+        self._looked = time.monotonic()
+        if (progress := self._board.get("progress")) and progress != self._noted:
+            self._noted = progress
+            note_update(progress)
+
+
+def note_update(text: str) -> None:
+    """Nothing happens in a command that is no job.
+
+    Ray has no way to change metadata, so this writes its record. Its supervisor of the job writes that too, but only
+    before this process starts and after it has ended.
+    """
+    if not (job := _job()):
+        return
+    with suppress(Exception):  # it is for a person's eyes only
+        key = _KEY.format(job).encode()
+        found = json.loads(store._internal_kv_get(key, namespace=_NAMESPACE))
+        found["metadata"] = {**(found.get("metadata") or {}), "update": text}
+        store._internal_kv_put(key, json.dumps(found).encode(), overwrite=True, namespace=_NAMESPACE)
+
+
+def keep_package() -> None:
+    """Let the cluster keep for a while what this job was sent with, so that the next submission need not send it.
+
+    Else it is deleted as soon as no job uses it.
+    """
+    package = _job_config().get("runtime_env", {}).get("working_dir", "")
+    if package.startswith("gcs://"):
+        with suppress(Exception):  # it is sent again then
+            store._pin_runtime_env_uri(package, expiration_s=_SECONDS_KEPT)
+
+
+def _job() -> str | None:
+    """The id under which this process was submitted."""
+    return _job_config().get("metadata", {}).get("job_submission_id")
+
+
+def _job_config() -> dict[str, Any]:
+    """What Ray tells the process of a job; empty in any other."""
+    return json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))

@@ -1,0 +1,57 @@
+"""Where driver, controller and workers of one run leave word for each other.
+
+It lives in the store of the cluster's head, which outlives every worker; a run's keys are its own. Ray offers
+no public way to reach it, only `ray.experimental`; an actor of ours would cost a process of 200 MB instead.
+"""
+
+import json
+import secrets
+from typing import Any
+
+from ray.experimental import internal_kv as store
+
+_NAMESPACE = b"distmgcd"
+
+
+class RunBoard:
+    def __init__(self, run: str):
+        """run: what no other run of the cluster is called."""
+        self.run = run
+
+    @staticmethod
+    def new() -> "RunBoard":
+        return RunBoard(secrets.token_hex(8))
+
+    def put(self, key: str, value: Any) -> None:
+        """value: anything that JSON holds."""
+        store._internal_kv_put(self._key(key), json.dumps(value).encode(), namespace=_NAMESPACE)
+
+    def get(self, key: str) -> Any:
+        """None where nothing was put."""
+        text = store._internal_kv_get(self._key(key), namespace=_NAMESPACE)
+        return None if text is None else json.loads(text)
+
+    def take(self, key: str) -> Any:
+        """As get, and it is there no more. For the one reader of a key that is not written meanwhile."""
+        value = self.get(key)
+        store._internal_kv_del(self._key(key), namespace=_NAMESPACE)
+        return value
+
+    def clear(self) -> None:
+        store._internal_kv_del(self._key(""), del_by_prefix=True, namespace=_NAMESPACE)
+
+    def _key(self, key: str) -> bytes:
+        return f"{self.run}/{key}".encode()
+
+
+class BeatBoard:
+    """The beats of one group of workers (see workers/watchdog.py); a later group's are others."""
+
+    def __init__(self, board: RunBoard, group: str):
+        self._board, self._group = board, group
+
+    def post(self, rank: int, text: str) -> None:
+        self._board.put(f"beat/{self._group}/{rank}", text)
+
+    def read(self, rank: int) -> str | None:
+        return self._board.get(f"beat/{self._group}/{rank}")

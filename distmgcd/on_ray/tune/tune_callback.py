@@ -1,0 +1,97 @@
+"""What Tune says of its trials, passed on to the sweep's own books."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle, tune
+from ray.exceptions import RayActorError
+from ray.tune.experiment import Trial as RayTrial
+
+from distmgcd.on_ray.jobs.job_note import note_update
+from distmgcd.on_ray.tune.searcher import Trials
+from distmgcd.on_ray.tune.trial_process import STOPPED
+from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.sweep_state import Books, SweepStopped, reason_of_pruning
+
+
+class Told(tune.Callback):
+    """Tune calls it in the thread of fit(); stop, running and stopped are for another one."""
+
+    def __init__(self, sweep: Sweep, books: Books, search: Trials):
+        self.books, self._sweep, self._search = books, sweep, search
+        self._started: dict[int, RayTrial] = {}  # by number
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
+        number = _number(trial)
+        self._started[number] = trial
+        self.books.started(number, trial.config["trial"]["knobs"], self._search.draws.get(number, {}))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **_: Any
+    ) -> None:
+        for why in result["failures"]:  # of its workers
+            self.books.failed(_number(trial), why)
+        if result["state"] == "running":
+            self.books.evaluated(_number(trial), {key: result[key] for key in ("updates", "objective")})
+
+    def on_trial_recover(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
+        self.books.failed(_number(trial), _why(trial))
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
+        result = trial.last_result
+        state, reason = result["state"], result["reason"]
+        if state == STOPPED:
+            return
+        if state == "running":  # it had more to say: the scheduler stopped it
+            state, reason = "pruned", reason_of_pruning(self._sweep, self.books.trials(), result)
+        self.books.ended(_number(trial), state, reason)
+        self._note()
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
+        self.books.ended(
+            _number(trial), "failed", f"It has failed {trial.num_failures} times, the last time so: {_why(trial)}"
+        )
+        self._note()
+
+    def _note(self) -> None:
+        ended = sum(trial.state not in ("waiting", "running") for trial in self.books.trials())
+        note_update(f"{ended}/{self._sweep.num_trials} trials")
+
+    def stop(self) -> None:
+        """No trial starts from now on."""
+        self._search.stop()
+        self.books.stopping(len(self.running()))
+
+    def running(self) -> list[int]:
+        """The numbers of the trials that have a process."""
+        return [number for number, trial in list(self._started.items()) if trial.status == RayTrial.RUNNING]
+
+    def stopped(self) -> SweepStopped:
+        return SweepStopped(len(self.books.kept()), len(self.books.begun()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _number(trial: RayTrial) -> int:
+    return trial.config["trial"]["number"]
+
+
+def _why(trial: RayTrial) -> str:
+    """Why a trial's process was lost, in a sentence."""
+    error = _error_of(trial)
+    text = str(error) if error is not None else "Ray does not say why"
+    if isinstance(error, RayActorError):
+        pid = re.search(r"\bpid: (\d+)", text)
+        return f"Its process {f'{pid[1]} ' if pid else ''}died."
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"Its process failed: {lines[-1][:200].rstrip('.')}."
+
+
+def _error_of(trial: RayTrial) -> Exception | None:
+    """As Tune has just written it on this machine; trial.get_pickled_error() looks where it is copied to later."""
+    try:
+        return cloudpickle.loads(Path(trial.pickled_error_file or "").read_bytes())
+    except Exception:  # none was written, or it is of a class that is not known here
+        return None

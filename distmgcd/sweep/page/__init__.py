@@ -1,0 +1,1 @@
+"""report.html of a sweep: one file that opens without a network."""

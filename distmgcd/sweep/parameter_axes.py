@@ -1,0 +1,92 @@
+"""The knobs of a sweep as axes: one each, or one a grid for what a trial sets per grid."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distmgcd.sweep import ranking
+from distmgcd.sweep.axes import Axis, is_number, make_axis, spans_decades
+from distmgcd.sweep.objective import factor_of
+from distmgcd.sweep.sweep_results import Findings
+from distmgcd.sweep.trial import Trial
+
+_PER_GRID = ("langevin.", "learning.learning_rate")  # lists of these have one value a grid; others are one choice
+
+
+@dataclass(frozen=True)
+class KnobAxis:
+    path: str
+    name: str  # in words
+    grid: str  # "8x8", or "" for a knob of all grids
+    axis: Axis
+    values: Mapping[int, Any]  # {rank of a trial: value}, of the trials that have it
+
+
+def knob_axes(findings: Findings) -> list[KnobAxis]:
+    """Every knob in which trials differ, in the order of the space."""
+    axes = []
+    for path, name in names_of(paths_of(findings)).items():
+        for grid, values in _split(findings, path):
+            if len({repr(value) for value in values.values()}) > 1:
+                axis = make_axis(values.values(), is_log=_is_log(findings, path, values))
+                axes.append(KnobAxis(path, name, grid, axis, values))
+    return axes
+
+
+def paths_of(findings: Findings) -> list[str]:
+    """The knobs of the space, then what else trials have."""
+    return list(dict.fromkeys([*findings.sweep.space, *(path for trial in findings.trials for path in trial.knobs)]))
+
+
+def objective_of(trial: Trial, objective: str) -> float | str:
+    """As it is shown: scaled, or a word in its place."""
+    value = ranking.result(trial)
+    if value is not None:
+        return value * factor_of(objective)
+    return trial.state if trial.state != "finished" else "no number"
+
+
+def objective_axis(findings: Findings) -> Axis:
+    """Small, which is good, is below; trials without result are on top."""
+    values = [objective_of(trial, findings.sweep.objective) for trial in findings.trials]
+    return make_axis(values, is_log=spans_decades(values), slots_last=True)
+
+
+def names_of(paths: Sequence[str]) -> dict[str, str]:
+    """ "step size" for langevin.step_size; whole paths where two would have the same name."""
+    short = {path: path.rpartition(".")[2].replace("_", " ") for path in paths}
+    taken = Counter(short.values())
+    return {path: name if taken[name] == 1 else path for path, name in short.items()}
+
+
+def _split(findings: Findings, path: str) -> Iterator[tuple[str, dict[int, Any]]]:
+    """(grid, {rank: value}) of every axis that a knob needs."""
+    values = {rank: trial.knobs[path] for rank, trial in enumerate(findings.trials) if path in trial.knobs}
+    if not path.startswith(_PER_GRID) or not any(isinstance(value, list | tuple) for value in values.values()):
+        yield "", values
+        return
+    grids: dict[str, dict[int, Any]] = {}
+    for rank, value in values.items():
+        for size, part in _by_grid(value, findings.sizes_of(findings.trials[rank])):
+            grids.setdefault(size, {})[rank] = part
+    for size in sorted(grids, key=lambda text: int(re.sub(r"\D", "", text) or 0)):
+        yield f"{size}x{size}" if size.isdecimal() else size, grids[size]
+
+
+def _by_grid(value: Any, sizes: list[str]) -> list[tuple[str, Any]]:
+    """One value serves every grid; a list whose grids are not known counts them."""
+    if not isinstance(value, list | tuple):
+        return [(size, value) for size in sizes]
+    if len(value) != len(sizes):
+        sizes = [f"grid {number}" for number, _ in enumerate(value, start=1)]
+    return list(zip(sizes, value, strict=True))
+
+
+def _is_log(findings: Findings, path: str, values: Mapping[int, Any]) -> bool:
+    """As the space says in words, log-uniform or a range; choices go by how far apart they are."""
+    words = findings.sweep.space.get(path, "").lower()
+    if re.search(r"\blog", words):
+        return all(value > 0 for value in values.values() if is_number(value))
+    return not re.search(r"uniform|\d to -?\d", words) and spans_decades(values.values())
