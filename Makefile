@@ -30,7 +30,7 @@ test-gpu: $(READY)
 
 # 20,000 updates of digits at constant rate, an hour and a half on one core: does a blow-up cost the run?
 endurance: $(READY)
-	$(VENV)/bin/python tests/endurance.py runs
+	$(VENV)/bin/python tests/measurements/endurance.py runs
 
 lint: $(READY)
 	$(VENV)/bin/ruff check distmgcd tests

@@ -2,14 +2,12 @@
 
 import os
 import sys
-from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: two threads of many processes fight over two cores
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-sys.path.insert(0, str(Path(__file__).parent))  # for tiny_runs, under every import mode of pytest
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 
 @pytest.fixture(scope="session", autouse=True)

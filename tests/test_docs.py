@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from distmgcd.config import load_config
 from distmgcd.errors import UserError
 
-ROOT = Path(__file__).parents[1]
 FILES = [
     ROOT / name
     for name in subprocess.run(

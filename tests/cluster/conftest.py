@@ -1,15 +1,13 @@
 """Where tests of the manifests find them, and the schemas to hold them against."""
 
 import json
-import sys
 from functools import cache
-from pathlib import Path
 
 import jsonschema
 import pytest
+from places import SHARED
 
-SCHEMAS = Path(__file__).parents[2].parent / "shared" / "schemas"
-sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside it, under every import mode of pytest
+SCHEMAS = SHARED / "schemas"
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def test_every_metric_of_a_run_is_on_the_dashboard():
 
 
 def test_the_metrics_are_those_of_the_code():
-    file = Path(distmgcd.__file__).parent / "on_ray" / "metrics.py"
+    file = Path(distmgcd.__file__).parent / "on_ray" / "cluster" / "metrics.py"
     if not file.exists():
         pytest.skip("distmgcd/on_ray/cluster/metrics.py is not there yet")
     assert set(re.findall(r'"(distmgcd_\w+)"', file.read_text())) == set(EXPORTED)

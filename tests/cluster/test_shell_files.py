@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from manifests import CLUSTER, LAUNCHER_FILES, ROOT, load
+from places import TESTS
 
-FILES = [CLUSTER / "slurm" / "run.sbatch", Path(__file__).parent / "slurm_here.sh", ROOT / ".ci" / "run"]
+FILES = [CLUSTER / "slurm" / "run.sbatch", TESTS / "cluster" / "slurm_here.sh", ROOT / ".ci" / "run"]
 COMMANDS = ("setup_commands", "head_setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from manifests import CLUSTER, ROOT
+from places import TESTS
 from ray.scripts.scripts import cli
 from tiny_runs import TINY
 
@@ -117,7 +118,7 @@ def test_a_real_slurm_trains_on_two_nodes_goes_on_after_the_time_limit_and_tells
         "TINY": str(TINY),
         "RAY_gcs_rpc_server_reconnect_timeout_s": "30",  # for a head that has ended; longer than `ray stop` takes
     }
-    here = Path(__file__).parent / "slurm_here.sh"
+    here = TESTS / "cluster" / "slurm_here.sh"
     command = ["bash", str(here), str(tmp_path), "bash", "-c", SESSION]
     subprocess.run(command, env=environment, check=True, timeout=900)
     record = [json.loads(line) for line in (tmp_path / "runs/run/log/metrics.jsonl").read_text().splitlines()]

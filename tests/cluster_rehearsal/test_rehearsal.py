@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ray_runs import COMMAND  # noqa: E402
-from rehearsal_cluster import Network, Node, why_not_here  # noqa: E402
-from tiny_runs import TINY  # noqa: E402
+from ray_runs import COMMAND
+from rehearsal_cluster import Network, Node, why_not_here
+from tiny_runs import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not_here()), reason=str(why_not_here()))]
 

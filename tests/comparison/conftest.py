@@ -1,14 +1,10 @@
 """A comparison of seconds."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parent))  # for small_plan, under every import mode of pytest
-
-from small_plan import PLAN  # noqa: E402
+from small_plan import PLAN
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Where tests of images find the real ones, keep decoded ones, and import small made ones from."""
 
-import sys
 from pathlib import Path
 
 import pytest
+from places import SHARED
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-sys.path.insert(0, str(Path(__file__).parent))  # for small_images, under every import mode of pytest
+DATA = SHARED / "data"
 
 
 @pytest.fixture
@@ -14,9 +13,9 @@ def shared_file():
     """Path of a real data set, or a skip with the reason."""
 
     def find(name: str) -> str:
-        if not (SHARED / name).exists():
-            pytest.skip(f"real images are absent: {SHARED / name}")
-        return str(SHARED / name)
+        if not (DATA / name).exists():
+            pytest.skip(f"real images are absent: {DATA / name}")
+        return str(DATA / name)
 
     return find
 

@@ -1,12 +1,9 @@
 """What the runs of this folder are compared with."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fault_runs import CHANGES, train_undisturbed  # noqa: E402
+from fault_runs import CHANGES, train_undisturbed
 
 
 @pytest.fixture(scope="session")

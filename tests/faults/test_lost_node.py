@@ -22,6 +22,7 @@ from fault_runs import (
     updates_in,
     wait_until,
 )
+from places import TESTS
 from ray_runs import left_of
 from tiny_runs import records_of
 
@@ -45,7 +46,7 @@ class Nodes:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "cluster_process.py")],
+            [sys.executable, str(TESTS / "helpers" / "cluster_process.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from tiny_runs import tiny_config
 
 import distmgcd
@@ -18,7 +19,6 @@ from distmgcd.training.origin import read_origin
 
 MOST_BYTES = 3e6  # of one model
 MOST_BYTES_OF_ALL = 10e6
-ROOT = Path(__file__).parents[2]
 NAMES = pretrained.names()
 
 

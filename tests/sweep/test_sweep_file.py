@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from tiny_runs import TINY
 
 from distmgcd.config import load_config
@@ -18,7 +19,7 @@ budget: {{updates: 12, evaluations: 3, samples: 32}}
 num_trials: 4
 """
 STEP = "space:\n  langevin.step_size: {uniform: [0.5, 2]}\n"
-TUNE_CONFIGS = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
+TUNE_CONFIGS = sorted((ROOT / "tune_configs").glob("*.yaml"))
 
 
 def read(folder: Path, text: str, *changes: str, **options) -> Sweep:

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from captured import captured_ends
 from tiny_runs import Stopped, debug, log_of, result_of, stop_after, tiny_config
 
 from distmgcd.core.execution import executors
@@ -16,9 +16,6 @@ from distmgcd.runs import checkpoint
 from distmgcd.runs.run_folder import Run
 from distmgcd.training.replay.replay_update import replay
 from distmgcd.training.speed import change_of_speed, first_line, speed_at
-
-sys.path.insert(0, str(Path(__file__).parent))
-from captured import captured_ends  # noqa: E402
 
 AUTO = ("speed.execution=auto", "speed.precision=auto")
 PLAIN = ("speed.execution=plain", "speed.precision=auto")

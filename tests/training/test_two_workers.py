@@ -1,21 +1,18 @@
 """Two workers walk the same chains and learn the same model as one, through the whole loop."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 from tiny_runs import debug, records_of, result_of, state_of, tiny_config
+from two_workers import frechet, run_rank
 
 from distmgcd.runs import checkpoint
 from distmgcd.runs.run_folder import Run
 from distmgcd.workers.collectives import LocalWorker
 from distmgcd.workers.stop import Request
-
-sys.path.insert(0, str(Path(__file__).parent))
-from two_workers import frechet, run_rank  # noqa: E402
 
 CHANGES = ("data.flip=true", "checkpoint.keep=10")
 BEST = ("learning.learning_rate=3", "learning.warmup=5", "learning.ema=0", "evaluate.every=2", "evaluate.num_draws=1",

@@ -1,6 +1,5 @@
 """A run is a function of its config, not of its cluster: whole updates, sampling included, by 1 to 4 workers."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +7,7 @@ import torch
 import torch.multiprocessing as mp
 from tiny_runs import records_of, result_of, state_of
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parent))
-from world_sizes import ALL, LONG, SHORT, STARTS, run_rank, train  # noqa: E402
+from world_sizes import ALL, LONG, SHORT, STARTS, run_rank, train
 
 NUM_TWINS = 3
 

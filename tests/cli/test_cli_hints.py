@@ -5,12 +5,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from tiny_runs import TINY, debug
 
 from distmgcd.config import setting_paths
 from distmgcd.sweep.file import SWEEPS, read_sweep, sweep_names
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(

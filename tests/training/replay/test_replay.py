@@ -3,14 +3,16 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from captured import Ends, captured_ends
 from PIL import Image
+from places import ROOT
+from replayed_ranks import run_rank
 from tiny_runs import debug, records_of, tiny_config
 from torch import Tensor
 
@@ -24,10 +26,6 @@ from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
 from distmgcd.training.divergence import Diverged
 from distmgcd.training.replay.replay_update import Replay, replay
-
-sys.path.insert(0, str(Path(__file__).parent))
-from captured import Ends, captured_ends  # noqa: E402
-from replayed_ranks import run_rank  # noqa: E402
 
 CHANGES = (
     "network.activation=silu",  # smooth: rounding is not magnified by kinks
@@ -413,7 +411,7 @@ def test_without_images_the_table_is_one_row_per_grid(trained: tuple, command, t
 
 
 def test_the_example_of_the_readme_is_of_images_that_its_update_has():
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     preset, update, named = re.search(r"--replay runs/(\w+) --update (\d+) --images ([\d,]+)", readme).groups()
     config = load_config(preset)
     num_images = len(open_training_images(config))

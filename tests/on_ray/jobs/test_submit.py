@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_cli import assert_one_sentence
+from sentences import assert_one_sentence
 from tiny_runs import TINY
 
 from distmgcd.cli import jobs

@@ -1,4 +1,6 @@
-"""What a sweep costs beside the same trials run by hand: `python tests/cost_of_tune.py [ROUNDS] [UPDATES]`; not a test.
+"""What a sweep costs beside the same trials run by hand; not a test.
+
+    python tests/measurements/cost_of_tune.py [ROUNDS] [UPDATES]
 
 In every round, one after the other: four trials of digits as a sweep, two at a time, and the configs of these very
 trials by two loops of `distmgcd debug`, a process each, beside each other. Prints wall times, trials an hour, when the

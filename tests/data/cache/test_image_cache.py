@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 from small_images import png, random_images, write_encoded
 
 from distmgcd.data import open_images
@@ -236,7 +237,7 @@ def test_opening_keeps_no_image_in_the_memory_of_the_process(tmp_path, cache):
         "print(anonymous() - before)"
     )
     command = [sys.executable, "-c", code, file, str(cache)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command, check=True, env=environment)
     opened = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
     assert int(opened.stdout) < 8_000  # KiB

@@ -1,7 +1,7 @@
 """Train `digits` for 20,000 updates at constant rate, and plot what the run's log says of it.
 
-    python tests/endurance.py FOLDER [key=value ...]    trains FOLDER/endurance, or goes on; then plots
-    python tests/endurance.py --plot RUN                only plots the log of a run
+    python tests/measurements/endurance.py FOLDER [key=value ...]    trains FOLDER/endurance, or goes on; then plots
+    python tests/measurements/endurance.py --plot RUN                only plots the log of a run
 
 The picture is endurance.png in the run's folder. It is no test: it takes one core about an hour and a half.
 """

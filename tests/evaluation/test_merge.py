@@ -1,17 +1,13 @@
 """Statistics that two workers gather are those of one."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from evaluated_ranks import BATCH, NUM, Collected, alone, run_rank
 
 from distmgcd.evaluation.distances.frechet import frechet_distance
-
-sys.path.insert(0, str(Path(__file__).parent))
-from evaluated_ranks import BATCH, NUM, Collected, alone, run_rank  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Seconds from `distmgcd submit` to the first update on a running cluster, and what was sent.
 
-    python tests/cluster_rehearsal/submit_time.py [TIMES]
+    python tests/measurements/submit_time.py [TIMES]
 
 The cluster is that of the rehearsal: a head and two workers on this machine, one Ray Train worker on each.
 """
@@ -14,11 +14,9 @@ import time
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
-from ray_runs import COMMAND  # noqa: E402
-from rehearsal_cluster import Network  # noqa: E402
-from tiny_runs import TINY  # noqa: E402
+from ray_runs import COMMAND
+from rehearsal_cluster import Network
+from tiny_runs import TINY
 
 
 def main(times: int) -> None:

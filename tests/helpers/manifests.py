@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
 OVERLAYS = sorted(folder for folder in (CLUSTER / "kuberay" / "overlays").iterdir() if folder.is_dir())
 LAUNCHER_FILES = sorted((CLUSTER / "launcher").glob("*.yaml"))

@@ -13,6 +13,7 @@ import torch
 import typer
 import yaml
 from PIL import Image
+from sentences import assert_one_sentence
 from tiny_runs import TINY, debug, tiny_config
 
 from distmgcd.cli.common import app
@@ -46,11 +47,6 @@ def write_images(path: Path, encoded: list[bytes]) -> Path:
 
 def train(command, tmp_path: Path, *arguments: object) -> tuple[int, str, str]:
     return command("train", TINY, "--storage-path", tmp_path / "runs", "--name", "run", "--cpu", *arguments)
-
-
-def assert_one_sentence(err: str) -> None:
-    assert err.startswith("distmgcd: ") and err.count("\n") == 1 and "Traceback" not in err, err
-    assert err.rstrip().endswith(".") or "run: pip install" in err
 
 
 # Mistakes in settings and data

@@ -1,6 +1,6 @@
 """Seconds from SIGKILL of one of two workers to the next update, and what of that is Ray's own.
 
-    .venv/bin/python tests/faults/restart_time.py [RUNS]
+    .venv/bin/python tests/measurements/restart_time.py [RUNS]
 
 noticed     Ray has seen that the worker is gone
 shut down   the rest of its group is ended
@@ -19,8 +19,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from fault_runs import at_update, finish, start, wait_until, workers_of  # noqa: E402
+from fault_runs import at_update, finish, start, wait_until, workers_of
 
 CHANGES = ("learning.num_updates=100000", "checkpoint.every=20", "langevin.num_steps=4")
 # What Ray's controller logs, in turn, and what we call the time until then

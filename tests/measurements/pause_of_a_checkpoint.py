@@ -1,6 +1,6 @@
 """What a checkpoint costs the loop: a save that is waited for, against a snapshot that is written in the background.
 
-python tests/pause_of_a_checkpoint.py FOLDER [PRESET]     in turns, ten of each after one to warm up
+python tests/measurements/pause_of_a_checkpoint.py FOLDER [PRESET]     in turns, ten of each after one to warm up
 """
 
 import statistics

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 from small_images import png, random_images, write_encoded
 
 from distmgcd.data import open_images
@@ -72,7 +73,7 @@ def test_what_another_process_has_open_is_kept_until_it_ends_however_it_ends(fil
         "train = open_images(sys.argv[1], image_size=8, channels=3, split='train', cache_dir=Path(sys.argv[2]))\n"
         "print(train.fingerprint, flush=True); time.sleep(60)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, file, str(cache)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         name = process.stdout.readline().strip()

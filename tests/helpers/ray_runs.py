@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from places import TESTS
 from tiny_runs import TINY
 
 COMMAND = str(Path(sys.executable).parent / "distmgcd")
-SABOTAGE = Path(__file__).parent / "faults" / "sabotage"
+SABOTAGE = TESTS / "faults" / "sabotage"
 
 
 def left_of(process: subprocess.Popen, *, but: str = "nothing", seconds: float = 30.0) -> dict[int, str]:
