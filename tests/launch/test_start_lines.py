@@ -11,7 +11,6 @@ from distmgcd.errors import UserError
 from distmgcd.evaluation.distances.few_images import too_few
 from distmgcd.evaluation.distances.swd import sliced_wasserstein
 from distmgcd.models.assemble import open_held_out_images, open_training_images
-from distmgcd.training import start_lines
 
 
 def lines_of(folder: Path, *changes: str) -> list[str]:
