@@ -10,6 +10,7 @@ from tiny_runs import debug, tiny_config
 from distmgcd.errors import UserError
 from distmgcd.evaluation.distances.few_images import too_few
 from distmgcd.evaluation.distances.swd import sliced_wasserstein
+from distmgcd.launch import start_lines
 from distmgcd.models.assemble import open_held_out_images, open_training_images
 
 
