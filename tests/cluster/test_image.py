@@ -30,8 +30,8 @@ def test_what_the_image_copies_is_there_and_not_ignored():
 
 
 def test_the_package_can_be_built_from_what_the_image_copies():
-    """pyproject.toml reads README.md; every module and data file is under distmgcd/, and sweeps in tune_configs/."""
-    assert {"pyproject.toml", "README.md", "constraints.txt", "distmgcd", "tune_configs"} == set(sources())
+    """pyproject.toml reads README.md, LICENSE; every module and data file is in distmgcd/, sweeps in tune_configs/."""
+    assert {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "distmgcd", "tune_configs"} == set(sources())
 
 
 def test_there_is_a_cpu_and_a_gpu_target_and_both_run_as_a_user():
