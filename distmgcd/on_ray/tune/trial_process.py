@@ -241,8 +241,8 @@ def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room, ask
 @contextmanager
 def _held(store: Store) -> Iterator[None]:
     """The lock of a run, once a process that is being killed has let go of it. Raises UserError if none does."""
-    _wait_for(lambda: not lock.is_held(store), seconds=_PATIENCE_S)
-    with lock.held(store):
+    _wait_for(lambda: not lock.is_locked(store), seconds=_PATIENCE_S)
+    with lock.locked(store):
         yield
 
 
