@@ -13,11 +13,27 @@
 Imports nothing heavy until a name is used.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time a name is imported when it is first used
+    from distmgcd.config import Config, load_config
+    from distmgcd.errors import UserError
+    from distmgcd.evaluation.inpainting.experiment import inpaint_run
+    from distmgcd.evaluation.processes import evaluate_run
+    from distmgcd.export.export_run import export_run
+    from distmgcd.launch.start_run import debug, train
+    from distmgcd.launch.start_sweep import tune
+    from distmgcd.models.trained_model import TrainedModel, load
+    from distmgcd.runs.run_folder import StartFrom
+    from distmgcd.sweep.file import read_sweep
+    from distmgcd.training.replay.replay_update import replay
 
 __version__ = "0.1.0"
 __all__ = [
+    "Config",
     "StartFrom",
+    "TrainedModel",
     "UserError",
     "debug",
     "evaluate_run",
@@ -32,7 +48,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Config": "distmgcd.config",
     "StartFrom": "distmgcd.runs.run_folder",
+    "TrainedModel": "distmgcd.models.trained_model",
     "UserError": "distmgcd.errors",
     "debug": "distmgcd.launch.start_run",
     "evaluate_run": "distmgcd.evaluation.processes",
@@ -50,11 +68,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'distmgcd' has no attribute {name!r}; it has {', '.join(__all__)}")
-    from importlib import import_module
-
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    """The public names, for completion in a notebook, though none is imported yet."""
-    return sorted({*globals(), *__all__})
+    """Only the public names, for completion in a notebook, though none is imported yet."""
+    return [*__all__, "__doc__", "__name__", "__version__"]

@@ -1,6 +1,7 @@
 """Who may import whom. A ladder, and what stays unloaded until it is needed."""
 
 import ast
+import pydoc
 import resource
 import subprocess
 import sys
@@ -199,5 +200,12 @@ def test_functions_of_the_package_stay_functions_whatever_has_been_imported():
     assert not [name for name in distmgcd.__all__ if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()]
 
 
-def test_the_public_names_are_listed_before_any_is_imported():
-    assert set(distmgcd.__all__) <= set(dir(distmgcd))
+def test_the_public_names_are_seen_by_dir_help_and_editors():
+    """An editor reads the imports under TYPE_CHECKING; they must be the names that are given at run time."""
+    assert {name for name in dir(distmgcd) if not name.startswith("_")} == set(distmgcd.__all__)
+    page = pydoc.plain(pydoc.render_doc(distmgcd))
+    assert not [name for name in distmgcd.__all__ if name not in page.partition("DATA")[0]]
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {(alias.name, node.module) for node in checked.body for alias in node.names}
+    assert seen == set(distmgcd._HOMES.items()) and {name for name, _ in seen} == set(distmgcd.__all__)

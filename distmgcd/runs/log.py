@@ -14,7 +14,7 @@ from distmgcd.runs import strict_json
 from distmgcd.runs.pieces import Pieces
 from distmgcd.runs.run_folder import METRICS_FILE, Run
 from distmgcd.runs.store import Store
-from distmgcd.runs.tensorboard_file import Board
+from distmgcd.runs.tensorboard_file import TensorBoardFile
 
 
 def make_record(
@@ -79,7 +79,7 @@ class Log:
         self.reached, self.had_workers = _last_record(self._file)  # by the workers before these
         self._drop_records_after(after_update)
         self._records = Pieces(self._file)
-        self._board = Board(folder, purge_step=after_update + 1)
+        self._tensorboard = TensorBoardFile(folder, purge_step=after_update + 1)
         self._changed = True  # since the last copy
 
     def write(self, record: dict[str, Any]) -> OSError | None:
@@ -92,17 +92,17 @@ class Log:
         self._changed = True
         line = (strict_json.dumps(record) + "\n").encode()
         refused = self._records.append(line)
-        return self._board.add_numbers(_numbers_of(record), record["update"]) or refused
+        return self._tensorboard.add_numbers(_numbers_of(record), record["update"]) or refused
 
-    def go_back(self, update: int) -> None:
+    def roll_back(self, update: int) -> None:
         """The run goes back to so many updates; TensorBoard forgets what is undone, metrics.jsonl keeps it."""
         self._changed = True
-        self._board.purge(update + 1)
+        self._tensorboard.purge(update + 1)
 
     def write_picture(self, picture: np.ndarray, update: int) -> OSError | None:
         """picture: uint8 [H, W, 3] array."""
         self._changed = True
-        return self._board.add_picture("samples", picture, update)
+        return self._tensorboard.add_picture("samples", picture, update)
 
     def copy_to(self, store: Store) -> None:
         """Bring a remote run's log there; nothing to do for a local one, whose log is in place. Raises OSError."""

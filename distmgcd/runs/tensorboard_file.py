@@ -15,7 +15,7 @@ import numpy as np
 from distmgcd.runs.pieces import Pieces
 
 
-class Board:
+class TensorBoardFile:
     def __init__(self, folder: Path, *, purge_step: int):
         """purge_step: as in purge."""
         name = f"events.out.tfevents.{time.time_ns() / 1e9:.6f}.{socket.gethostname()}.{os.getpid()}"

@@ -6,7 +6,7 @@ from distmgcd.runs import checkpoint, strict_json
 from distmgcd.runs.run_folder import METRICS_FILE, Run
 
 
-def adopt(run: Run, donor: Run, update: int) -> None:
+def fork_from(run: Run, donor: Run, update: int) -> None:
     """Copy the donor's checkpoint of this update into a run that has none. Raises DamagedCheckpoint and OSError."""
     found = checkpoint.read(donor.store, checkpoint.name_of(update))
     with suppress(FileNotFoundError):

@@ -18,7 +18,7 @@ from distmgcd.runs.saving import not_saved
 from distmgcd.training.divergence import Diverged, check_growth, check_health
 from distmgcd.training.feed import Batch
 from distmgcd.training.results import evaluate, finish
-from distmgcd.training.roll_back import go_back
+from distmgcd.training.roll_back import roll_back
 from distmgcd.training.state import Training, begin, leave, save, tell
 from distmgcd.training.time_left import announcement, seconds_left
 from distmgcd.workers.collectives import Worker
@@ -39,7 +39,7 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
             done, request = training.progress.update, worker.before_update(training.progress.update)
             try:
                 if request:
-                    heed(training, request)
+                    handle_request(training, request)
                 if not training.pending:
                     training.pace.start()  # what was done before is no part of an update
                 advance(training)
@@ -49,7 +49,7 @@ def train(config: Config, worker: Worker, run: Run) -> dict[str, Any]:
                 if evaluated or done % logs == 0 or done % checkpoints == 0 or done == last:
                     flush(training)  # before a checkpoint, so that only a healthy state is saved
             except Diverged as event:
-                go_back(training, event)
+                roll_back(training, event)
                 continue
             found = evaluate(training) if evaluated else None
             if evaluated or done % checkpoints == 0 or done == last:  # what was measured is kept if it is the best
@@ -116,7 +116,7 @@ def shares_of(training: Training) -> list[slice]:
     ]
 
 
-def heed(training: Training, request: Request) -> None:
+def handle_request(training: Training, request: Request) -> None:
     """Save at once, then leave if so asked. Raises Stopped and Diverged."""
     flush(training)
     if training.saved != training.progress:

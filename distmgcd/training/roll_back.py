@@ -25,7 +25,7 @@ _LEAST_LEFT = 0.5  # of the updates of a checkpoint that proved to be ill: going
 _CHECKPOINTS = 4  # a divergence before the last one was left so many checkpoints behind is the same trouble again
 
 
-def go_back(training: Training, event: Diverged) -> None:
+def roll_back(training: Training, event: Diverged) -> None:
     """Return to a good checkpoint with a smaller rate. Raises Diverged after too many times in a row."""
     progress, config, store = training.progress, training.config, training.run.store
     again = is_again(progress, event.update, every=config.checkpoint.every)
@@ -58,7 +58,7 @@ def go_back(training: Training, event: Diverged) -> None:
     training.method = make_method(config, rate_scale=training.progress.rate_scale)
     training.past.forget_after(training.progress.update)
     if training.log:
-        training.log.go_back(training.progress.update)
+        training.log.roll_back(training.progress.update)
         tell(
             training,
             {"event": _in_words(training, event, found, before=before), "rate_scale": training.progress.rate_scale},

@@ -94,7 +94,7 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         events.append(changed)
     if worker.rank == 0:
         note_images(training)
-        open_books(training, events)
+        open_log_and_saver(training, events)
     return training
 
 
@@ -151,7 +151,7 @@ def note_images(training: Training) -> None:
             write_data_record(training.run.store, data_record(training.images, training.held_out))
 
 
-def open_books(training: Training, events: Sequence[str]) -> None:
+def open_log_and_saver(training: Training, events: Sequence[str]) -> None:
     """The log and who saves, on rank 0; the log says how chains are executed, these events, and whether it goes on."""
     update, worker = training.progress.update, training.worker
     training.log = open_log(training.run, after_update=update)
@@ -165,9 +165,9 @@ def open_books(training: Training, events: Sequence[str]) -> None:
         tell(training, {"event": BATCH_NORM})
     if not update and training.frechet and (warning := training.frechet.warning()):
         tell(training, {"event": warning})
-    if update or training.log.reached or worker.befallen:
+    if update or training.log.reached or worker.worker_failures:
         event = going_on(update, training.log, num_workers=worker.world_size)
-        after = {"after": list(worker.befallen)} if worker.befallen else {}
+        after = {"after": list(worker.worker_failures)} if worker.worker_failures else {}
         tell(training, {"event": event, **after, "rate_scale": training.progress.rate_scale})
 
 

@@ -20,7 +20,7 @@ class Agreement:
 
     def next(self, wish: Request) -> Request:
         """Say what this worker wishes; returns what all wished at their call before this one. Called by all."""
-        agreed = Request.GO_ON
+        agreed = Request.CONTINUE
         if self._exchange is not None:
             self._exchange.wait()
             agreed = Request(int(self._wish))

@@ -17,7 +17,7 @@ from distmgcd.environment import threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
 from distmgcd.workers.agreement import Agreement
 from distmgcd.workers.stop import Request
-from distmgcd.workers.watchdog import Pulse
+from distmgcd.workers.watchdog import Activity
 
 # DDP's name for whether a forward pass broadcasts buffers: the second one warns since torch 2.14.
 _SYNC_BUFFERS = next(
@@ -31,7 +31,7 @@ class Worker(Protocol):
     rank: int
     world_size: int
     device: torch.device
-    befallen: Sequence[str]  # what ended the workers before these, a sentence each
+    worker_failures: Sequence[str]  # what ended the workers before these, a sentence each
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model such that a backward pass averages gradients over all workers."""
@@ -75,7 +75,7 @@ class LocalWorker:
 
     rank = 0
     world_size = 1
-    befallen = ()
+    worker_failures = ()
 
     def __init__(self, device: torch.device, show: Any = None, stop: Callable[[], bool] = lambda: False):
         """stop: whether the run is asked to save and leave."""
@@ -92,7 +92,7 @@ class LocalWorker:
         return lambda: None
 
     def before_update(self, update: int) -> Request:
-        return Request.STOP if self._stop() else Request.GO_ON
+        return Request.STOP if self._stop() else Request.CONTINUE
 
     def leaving(self) -> bool:
         return self._stop()
@@ -121,19 +121,19 @@ class ProcessGroupWorker:
         self,
         device: torch.device,
         show: Any = None,
-        requested: Callable[[], Request] = lambda: Request.GO_ON,
-        befallen: Sequence[str] = (),
+        requested: Callable[[], Request] = lambda: Request.CONTINUE,
+        worker_failures: Sequence[str] = (),
         meter: Callable[[dict[str, Any], float], None] | None = None,
     ):
         """requested: what this worker is asked for; what one of them is asked for, all do."""
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
         self.device = device
-        self.befallen = befallen
-        self.pulse = Pulse()
+        self.worker_failures = worker_failures
+        self.activity = Activity()
         self._show, self._requested, self._meter = show, requested, meter
         self._agreement = Agreement()
-        self._kept = Request.GO_ON  # what was agreed on while only leaving was asked after
+        self._kept = Request.CONTINUE  # what was agreed on while only leaving was asked after
 
     def wrap(self, model: nn.Module) -> nn.Module:
         # No buffers are broadcast: spectral norm's are a function of the weights, which are the same everywhere.
@@ -143,7 +143,9 @@ class ProcessGroupWorker:
         wrapped = DistributedDataParallel(
             model, device_ids=device_ids, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
         )
-        wrapped.register_forward_pre_hook(lambda *_: self.pulse.wait())  # soon the gradients meet those of the others
+        wrapped.register_forward_pre_hook(
+            lambda *_: self.activity.wait()
+        )  # soon the gradients meet those of the others
         return wrapped
 
     def share(self, model: nn.Module) -> None:
@@ -156,14 +158,14 @@ class ProcessGroupWorker:
         work = dist.all_reduce(values, async_op=True)
 
         def wait() -> None:
-            self.pulse.wait()  # only now: whoever walks a chain needs nobody, whatever is on its way meanwhile
+            self.activity.wait()  # only now: whoever walks a chain needs nobody, whatever is on its way meanwhile
             work.wait()
 
         return wait
 
     def before_update(self, update: int) -> Request:
-        agreed, self._kept = max(self._agree(), self._kept), Request.GO_ON
-        self.pulse.update(update)
+        agreed, self._kept = max(self._agree(), self._kept), Request.CONTINUE
+        self.activity.update(update)
         return agreed
 
     def leaving(self) -> bool:
@@ -175,7 +177,7 @@ class ProcessGroupWorker:
             return self._agreement.next(self._requested())
 
     def busy(self, what: str) -> None:
-        self.pulse.other(what)
+        self.activity.other(what)
 
     def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
         if self._meter is not None:
@@ -183,9 +185,9 @@ class ProcessGroupWorker:
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        self.pulse.wait()
+        self.activity.wait()
         yield
-        self.pulse.wait(False)
+        self.activity.wait(False)
 
     def mean(self, values: Tensor) -> Tensor:
         total = values.clone()

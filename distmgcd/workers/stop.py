@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Request(enum.IntEnum):
     """What is asked of a run between two updates; of several wishes the largest counts."""
 
-    GO_ON = 0
+    CONTINUE = 0
     SAVE = 1  # at once, then go on: a node is about to be taken away
     STOP = 2  # save, then leave
 

@@ -1,6 +1,6 @@
 """A worker that hangs is found, named and ended, so that whoever started the workers can start them again.
 
-Every worker posts a beat to a board that all can read: how often it has posted, and what it is doing since when.
+Every worker posts a beat to a mailbox that all can read: how often it has posted, and what it is doing since when.
 Two of them read all beats, so that each is watched. Clocks are never compared: a reader remembers by its own
 clock when it last saw a beat change.
 
@@ -26,8 +26,8 @@ _TICKS = 20  # looks within the time that a worker may be stuck
 _NUM_WATCHERS = 2
 
 
-class Board(Protocol):
-    """Where workers leave word for each other; it must not live in one of them."""
+class HeartbeatMailbox(Protocol):
+    """Where workers post things for each other; it must not live in one of them."""
 
     def post(self, rank: int, text: str) -> None: ...
 
@@ -35,7 +35,7 @@ class Board(Protocol):
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """What one worker posts."""
 
     count: int  # how often it has posted
@@ -47,7 +47,7 @@ class Beat:
     who: str  # "host X, process 123"
 
 
-class Pulse:
+class Activity:
     """What this worker is doing: told by its training thread, read by its watchdog."""
 
     def __init__(self) -> None:
@@ -83,11 +83,18 @@ class Watchdog(threading.Thread):
     """Posts this worker's beat and, in the first two workers, watches those of all."""
 
     def __init__(
-        self, pulse: Pulse, board: Board, *, rank: int, world_size: int, limit: float, on_stuck: Callable[[str], None]
+        self,
+        activity: Activity,
+        mailbox: HeartbeatMailbox,
+        *,
+        rank: int,
+        world_size: int,
+        limit: float,
+        on_stuck: Callable[[str], None],
     ):
         """limit: seconds an update may take; on_stuck: called once, by one worker, with a sentence that names whom."""
         super().__init__(name="watchdog", daemon=True)
-        self._pulse, self._board, self._limit, self._on_stuck = pulse, board, limit, on_stuck
+        self._activity, self._mailbox, self._limit, self._on_stuck = activity, mailbox, limit, on_stuck
         self._rank, self._world_size = rank, world_size
         self._watch = _Watch(world_size, limit)
         self._ended = threading.Event()
@@ -100,9 +107,9 @@ class Watchdog(threading.Thread):
         while not self._ended.wait(interval):
             count += 1
             try:
-                self._board.post(self._rank, json.dumps(asdict(beat_of(self._pulse, count, self._limit))))
+                self._mailbox.post(self._rank, json.dumps(asdict(heartbeat_of(self._activity, count, self._limit))))
                 verdict = self._look() if self._rank < _NUM_WATCHERS else None
-            except Exception:  # whatever the board raises: it may be out of reach for a while
+            except Exception:  # whatever the mailbox raises: it may be out of reach for a while
                 continue
             if verdict:
                 self._on_stuck(verdict)
@@ -110,10 +117,10 @@ class Watchdog(threading.Thread):
 
     def _look(self) -> str | None:
         """A sentence about the workers that are stuck, if it is for this worker to act."""
-        texts = {rank: self._board.read(rank) for rank in range(self._world_size)}
+        texts = {rank: self._mailbox.read(rank) for rank in range(self._world_size)}
         if self._ended.is_set():
             return None
-        stuck = self._watch.look({rank: Beat(**json.loads(text)) for rank, text in texts.items() if text})
+        stuck = self._watch.look({rank: Heartbeat(**json.loads(text)) for rank, text in texts.items() if text})
         if not stuck:
             return None
         able = [rank for rank in range(min(_NUM_WATCHERS, self._world_size)) if rank not in self._watch.silent()]
@@ -125,13 +132,13 @@ class _Watch:
 
     def __init__(self, world_size: int, limit: float, now: Callable[[], float] = time.monotonic):
         self._limit, self._now, self._world_size = limit, now, world_size
-        self._beats: dict[int, Beat] = {}
+        self._beats: dict[int, Heartbeat] = {}
         self._beat_at: dict[int, float] = {}  # when the last new beat was seen
         self._step_at: dict[int, float] = {}  # when the last new step was seen
         self._looked_at = now()
 
-    def look(self, beats: dict[int, Beat]) -> list[int]:
-        """The workers that are stuck, given what is on the board now."""
+    def look(self, beats: dict[int, Heartbeat]) -> list[int]:
+        """The workers that are stuck, given what is on the mailbox now."""
         now = self._now()
         if now - self._looked_at > self._limit / 2:  # it is this process that slept, so it has seen nothing
             self._beat_at, self._step_at = dict.fromkeys(self._beat_at, now), dict.fromkeys(self._step_at, now)
@@ -166,14 +173,14 @@ class _Watch:
         return f"Rank {rank} ({beat.who}) has been stuck in {beat.doing} for {seconds:.0f} s, at {beat.where}{others}."
 
 
-def beat_of(pulse: Pulse, count: int, limit: float) -> Beat:
-    return Beat(
+def heartbeat_of(activity: Activity, count: int, limit: float) -> Heartbeat:
+    return Heartbeat(
         count=count,
-        steps=pulse.steps,
-        doing=pulse.doing,
-        waits=pulse.waits,
-        patience=pulse.patience(limit),
-        where=_line_of(pulse.thread),
+        steps=activity.steps,
+        doing=activity.doing,
+        waits=activity.waits,
+        patience=activity.patience(limit),
+        where=_line_of(activity.thread),
         who=f"host {socket.gethostname()}, process {os.getpid()}",
     )
 

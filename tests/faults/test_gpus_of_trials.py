@@ -38,7 +38,7 @@ def two_gpus() -> Iterator[None]:
 def test_a_trial_that_trains_by_itself_has_a_gpu_of_its_own(tmp_path: Path, two_gpus: None, monkeypatch):
     from distmgcd.on_ray.tune import driver as tune_module
 
-    def run_trial(settings, *, sweep, location, room, board):
+    def run_trial(settings, *, sweep, location, room, mailbox):
         import ray
         from ray import tune
 

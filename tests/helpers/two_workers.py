@@ -82,15 +82,15 @@ def shared(worker: ProcessGroupWorker) -> torch.Tensor:
 
 def agreed(rank: int) -> list[int]:
     """What is agreed on at five updates, where the second worker alone wishes something at the second and third."""
-    wishes = iter([Request.GO_ON, Request.SAVE, Request.STOP, Request.GO_ON, Request.GO_ON])
-    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.GO_ON if rank == 0 else next(wishes))
+    wishes = iter([Request.CONTINUE, Request.SAVE, Request.STOP, Request.CONTINUE, Request.CONTINUE])
+    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.CONTINUE if rank == 0 else next(wishes))
     return [int(worker.before_update(update)) for update in range(5)]
 
 
 def left(rank: int) -> list[int]:
     """As agreed, where the second worker's wish is asked after between two updates: there only leaving counts."""
-    wishes = iter([Request.SAVE, Request.GO_ON, Request.GO_ON, Request.STOP, Request.STOP])
-    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.GO_ON if rank == 0 else next(wishes))
+    wishes = iter([Request.SAVE, Request.CONTINUE, Request.CONTINUE, Request.STOP, Request.STOP])
+    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.CONTINUE if rank == 0 else next(wishes))
     asked = (worker.leaving, worker.leaving, lambda: worker.before_update(0), worker.leaving, worker.leaving)
     return [int(ask()) for ask in asked]
 

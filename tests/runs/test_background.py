@@ -107,7 +107,7 @@ def test_a_run_that_is_stopped_waits_for_its_checkpoint(tmp_path: Path, gate):
 
 def test_going_back_waits_for_the_newest_checkpoint(tmp_path: Path, gate, monkeypatch):
     """Update 3 diverges while the checkpoint of update 2 is being written."""
-    learn, go_back, struck = loop.learn, loop.go_back, []
+    learn, roll_back, struck = loop.learn, loop.roll_back, []
 
     def learn_struck(learner, pixels, indices, at, method, **how):
         if at == 2 and not struck:
@@ -118,10 +118,10 @@ def test_going_back_waits_for_the_newest_checkpoint(tmp_path: Path, gate, monkey
     def opened(training, event):
         assert checkpoint.names(training.run.store) == []
         threading.Timer(0.2, gate.set).start()
-        go_back(training, event)
+        roll_back(training, event)
 
     monkeypatch.setattr(loop, "learn", learn_struck)
-    monkeypatch.setattr(loop, "go_back", opened)
+    monkeypatch.setattr(loop, "roll_back", opened)
     debug(tmp_path)
     (event,) = [record["event"] for record in records_of(tmp_path) if "event" in record]
     assert "Going back to the checkpoint of update 2" in event

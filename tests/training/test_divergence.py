@@ -152,14 +152,14 @@ def cosmic_ray(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("log_every", [1, 100])
 def test_a_nan_is_rolled_back_to_the_last_healthy_checkpoint(tmp_path: Path, cosmic_ray, monkeypatch, log_every: int):
     cosmic_ray(5)  # the sixth update
-    found, go_back = [], loop.go_back
+    found, roll_back = [], loop.roll_back
 
     def watched(training: Training, event: Diverged) -> None:
-        go_back(training, event)
+        roll_back(training, event)
         found.append({name: value.clone() for name, value in training.learner.model.state_dict().items()})
         assert training.progress.update == 4 and not training.pending
 
-    monkeypatch.setattr(loop, "go_back", watched)
+    monkeypatch.setattr(loop, "roll_back", watched)
     result = debug(tmp_path, f"log.every={log_every}", "checkpoint.keep=9")
     kept = state_of(tmp_path, checkpoint_name="update_000004")
     assert all(torch.equal(value, kept[f"model/{name}"]) for name, value in found[0].items())

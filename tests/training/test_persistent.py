@@ -74,13 +74,13 @@ def test_a_replay_walks_the_chains_on_from_where_they_were(run: Path, tmp_path: 
 
 
 def test_a_run_that_diverges_takes_its_chains_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    found, go_back = [], loop.go_back
+    found, roll_back = [], loop.roll_back
 
     def watched(training, event):
-        go_back(training, event)
+        roll_back(training, event)
         found.append((training.progress.update, training.chains.state()["walked"].sum().item()))
 
-    monkeypatch.setattr(loop, "go_back", watched)
+    monkeypatch.setattr(loop, "roll_back", watched)
     learn, struck = loop.learn, []
 
     def learn_struck(learner, pixels, indices, update, *args, **how):

@@ -127,7 +127,7 @@ def timed(monkeypatch: pytest.MonkeyPatch):
     begin = loop.begin
     monkeypatch.setattr(loop, "begin", lambda *arguments: replace(begin(*arguments), pace=Pace(clock)))
     taking("advance", 2.0)
-    for name in ("save", "evaluate", "go_back"):
+    for name in ("save", "evaluate", "roll_back"):
         taking(name, 500.0)
 
 

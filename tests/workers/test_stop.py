@@ -85,8 +85,10 @@ def test_a_run_that_is_stopped_in_an_evaluation_on_its_way_saves_and_leaves(
     assert len(draws) == 1
 
 
-def test_a_request_to_save_is_heeded_once_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(LocalWorker, "before_update", lambda _, update: Request.SAVE if update == 5 else Request.GO_ON)
+def test_a_request_to_save_is_handled_once_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        LocalWorker, "before_update", lambda _, update: Request.SAVE if update == 5 else Request.CONTINUE
+    )
     assert debug(tmp_path, *CHANGES)["update"] == 9
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["update_000005", "update_000008", "update_000009"]  # of the newest three

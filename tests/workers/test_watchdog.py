@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from distmgcd.workers.watchdog import Beat, Pulse, Watchdog, _Watch
+from distmgcd.workers.watchdog import Activity, Heartbeat, Watchdog, _Watch
 
-BEAT = Beat(count=1, steps=1, doing="update 7", waits=False, patience=10.0, where="learning.py, line 3, learn", who="X")
+BEAT = Heartbeat(
+    count=1, steps=1, doing="update 7", waits=False, patience=10.0, where="learning.py, line 3, learn", who="X"
+)
 
 
 class Clock:
@@ -17,7 +19,7 @@ class Clock:
         return self.now
 
 
-def watched(beats_at: list[list[Beat]], *, every: float = 1.0) -> tuple[_Watch, list[list[int]]]:
+def watched(beats_at: list[list[Heartbeat]], *, every: float = 1.0) -> tuple[_Watch, list[list[int]]]:
     """A watch with a limit of 10 s that looks at the beats of all ranks in turn; what it finds each time."""
     clock = Clock()
     watch, found = _Watch(len(beats_at[0]), 10.0, clock), []
@@ -27,7 +29,7 @@ def watched(beats_at: list[list[Beat]], *, every: float = 1.0) -> tuple[_Watch, 
     return watch, found
 
 
-def beats(seconds: int, *ranks: dict) -> list[list[Beat]]:
+def beats(seconds: int, *ranks: dict) -> list[list[Heartbeat]]:
     """One beat of each rank a second: a field that is a function is one of the second."""
     return [
         [
@@ -90,17 +92,17 @@ def test_before_all_have_posted_nobody_is_stuck():
 def test_patience_grows_with_updates_that_take_long(monkeypatch: pytest.MonkeyPatch):
     clock = Clock()
     monkeypatch.setattr("distmgcd.workers.watchdog.time.monotonic", clock)
-    pulse = Pulse()
-    assert pulse.patience(10.0) == 60.0  # reading data
+    activity = Activity()
+    assert activity.patience(10.0) == 60.0  # reading data
     for update in range(4):
-        pulse.update(update)
+        activity.update(update)
         clock.now += 30.0
-    assert pulse.patience(10.0) == 150.0
-    pulse.other("saving")
-    assert pulse.patience(10.0) == 900.0
+    assert activity.patience(10.0) == 150.0
+    activity.other("saving")
+    assert activity.patience(10.0) == 900.0
 
 
-class Board(dict):
+class HeartbeatMailbox(dict):
     """In memory."""
 
     def post(self, rank: int, text: str) -> None:
@@ -111,8 +113,8 @@ class Board(dict):
 
 
 def test_one_worker_acts_and_says_where_the_other_is():
-    board, verdicts, done = Board(), [], threading.Event()
-    pulses = [Pulse(), Pulse()]
+    mailbox, verdicts, done = HeartbeatMailbox(), [], threading.Event()
+    pulses = [Activity(), Activity()]
     pulses[0].wait()
     pulses[0].in_update = pulses[1].in_update = True
 
@@ -120,8 +122,8 @@ def test_one_worker_acts_and_says_where_the_other_is():
         return lambda verdict: (verdicts.append((rank, verdict)), done.set())
 
     dogs = [
-        Watchdog(pulse, board, rank=rank, world_size=2, limit=0.3, on_stuck=act(rank))
-        for rank, pulse in enumerate(pulses)
+        Watchdog(activity, mailbox, rank=rank, world_size=2, limit=0.3, on_stuck=act(rank))
+        for rank, activity in enumerate(pulses)
     ]
     for dog in dogs:
         dog.start()

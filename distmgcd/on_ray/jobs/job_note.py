@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.experimental import internal_kv as store
 
-from distmgcd.on_ray.train.mailbox import RunBoard
+from distmgcd.on_ray.train.mailbox import RayMailbox
 
 _NAMESPACE = b"job"  # of Ray, as is the key
 _SECONDS_BETWEEN = 5.0
@@ -17,10 +17,10 @@ _KEY = "_ray_internal_job_info_{}"
 
 
 class Progress:
-    """Of a run, as its rank 0 puts it on the board."""
+    """Of a run, as its rank 0 puts it on the mailbox."""
 
-    def __init__(self, board: RunBoard):
-        self._board = board
+    def __init__(self, mailbox: RayMailbox):
+        self._mailbox = mailbox
         self._noted: str | None = None
         self._looked = 0.0
 
@@ -29,7 +29,7 @@ class Progress:
         if not _job() or time.monotonic() - self._looked < _SECONDS_BETWEEN:
             return
         self._looked = time.monotonic()
-        if (progress := self._board.get("progress")) and progress != self._noted:
+        if (progress := self._mailbox.get("progress")) and progress != self._noted:
             self._noted = progress
             note_update(progress)
 

@@ -19,8 +19,8 @@ from distmgcd.on_ray.cluster.nodes import check_nodes
 from distmgcd.on_ray.cluster.resources import wait_for_room
 from distmgcd.on_ray.jobs.job_note import Progress, note_update
 from distmgcd.on_ray.train.backend import GroupConfig
-from distmgcd.on_ray.train.failures import Failures, failure_of, failures_told
-from distmgcd.on_ray.train.mailbox import RunBoard
+from distmgcd.on_ray.train.failures import Failures, failure_of, ray_errors_as_run_failed
+from distmgcd.on_ray.train.mailbox import RayMailbox
 from distmgcd.on_ray.train.worker_process import train_worker
 from distmgcd.runs import strict_json
 from distmgcd.runs.run_folder import Run
@@ -62,7 +62,11 @@ def train_on_ray(
     say = (lambda text: show({"event": text})) if show else (lambda _: None)
     own = {"num_cpus": max(usable_cpus(), most * cpus), "log_to_driver": not run.store.is_local}
     on_cluster = ray_address() is not None
-    with _settings_of_ray(config, elastic=least < most), connected(**own, say=say) as joined, failures_told(_AGAIN):
+    with (
+        _settings_of_ray(config, elastic=least < most),
+        connected(**own, say=say) as joined,
+        ray_errors_as_run_failed(_AGAIN),
+    ):
         if stop():
             raise Stopped(None)
         if show is not None and not is_trial:
@@ -75,10 +79,10 @@ def train_on_ray(
             wait = {"even_if_never": wait_for_resources, "patience": math.inf if on_cluster else _PATIENCE}
             wait_for_room(least, scaling.resources_per_worker, **wait, show=show, stop=stop)
             check_nodes(run.store, config.data.path)
-        board = RunBoard.new()
-        trainer = _trainer(config, run, board, scaling, on_cluster=on_cluster, label=label or run.name)
-        outcome = strict_json.loads(_follow(trainer, board, show, stop))
-        board.clear()
+        mailbox = RayMailbox.new()
+        trainer = _trainer(config, run, mailbox, scaling, on_cluster=on_cluster, label=label or run.name)
+        outcome = strict_json.loads(_follow(trainer, mailbox, show, stop))
+        mailbox.clear()
         if not is_trial and (update := outcome.get("update") or outcome.get("stopped")):
             note_update(f"{update}/{config.learning.num_updates}")
     if "diverged" in outcome:
@@ -99,7 +103,7 @@ def scaling_of(num_workers: NumWorkers, *, cpus: int, use_gpu: bool) -> ScalingC
 
 
 def _trainer(
-    config: Config, run: Run, board: RunBoard, scaling: ScalingConfig, *, on_cluster: bool, label: str
+    config: Config, run: Run, mailbox: RayMailbox, scaling: ScalingConfig, *, on_cluster: bool, label: str
 ) -> TorchTrainer:
     elastic = isinstance(scaling.num_workers, tuple)
     return TorchTrainer(
@@ -107,7 +111,7 @@ def _trainer(
         train_loop_config={
             "config": config.model_dump(mode="json"),
             "run": run.store.location,
-            "board": board.run,
+            "mailbox": mailbox.run,
             "on_cluster": on_cluster,
             "label": label,
         },
@@ -120,38 +124,38 @@ def _trainer(
             # How often workers may fail is for on_ray/train/failures.py to say, which knows of progress. A group that
             # does not start in time counts apart; of an elastic run some do, whenever a node has left.
             failure_config=FailureConfig(max_failures=-1, controller_failure_limit=1000 if elastic else 3),
-            callbacks=[Failures(board.run, run.store.location)],
+            callbacks=[Failures(mailbox.run, run.store.location)],
         ),
     )
 
 
-def _follow(trainer: TorchTrainer, board: RunBoard, show: Show | None, stop: Callable[[], bool]) -> str:
+def _follow(trainer: TorchTrainer, mailbox: RayMailbox, show: Show | None, stop: Callable[[], bool]) -> str:
     """What fit() returns; meanwhile this thread shows what happens and passes on a request to stop.
 
     fit() has a thread of its own, for in the main thread Ray would take Ctrl-C for itself.
     """
     ended: queue.Queue[Callable[[], str]] = queue.Queue()
     threading.Thread(target=_fit, args=(trainer, ended), daemon=True, name="fit").start()
-    num_events, asked, progress = 0, False, Progress(board)
+    num_events, asked, progress = 0, False, Progress(mailbox)
     while True:
         progress.note()
         try:
             done = ended.get(timeout=0.2)
         except queue.Empty:
             done = None
-        while event := board.get(f"event/{num_events}"):
+        while event := mailbox.get(f"event/{num_events}"):
             num_events += 1
             if show is not None:
                 show({"event": event})
-        if mistake := board.get("mistake"):
+        if mistake := mailbox.get("mistake"):
             raise UserError(mistake)
-        if failure := board.get("failed"):
+        if failure := mailbox.get("failed"):
             raise RunFailed(**failure, way_on=_AGAIN)
         if done is not None:
             return done()
         if stop() and not asked:
             asked = True
-            board.put("stop", True)
+            mailbox.put("stop", True)
             if show is not None:
                 show({"event": "Stopping after this update; a second signal ends the run at once, without saving."})
 

@@ -10,7 +10,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 from ray.train import ControllerError, UserCallback, WorkerGroupError
 
 from distmgcd.errors import RunFailed, UserError
-from distmgcd.on_ray.train.mailbox import RunBoard
+from distmgcd.on_ray.train.mailbox import RayMailbox
 from distmgcd.runs import checkpoint
 from distmgcd.runs.store import Store
 
@@ -21,28 +21,30 @@ class Failures(UserCallback):
     """Called in Ray's controller, which lives as long as the run."""
 
     def __init__(self, run: str, location: str):
-        """run: of the board; location: of the run's folder."""
+        """run: of the mailbox; location: of the run's folder."""
         self._run, self._location = run, location
         self._num_failures = 0  # since the newest checkpoint
         self._num_events = 0
         self._newest: str | None = None
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        board = RunBoard(self._run)
+        mailbox = RayMailbox(self._run)
         newest = next(reversed(checkpoint.names(Store(self._location))), None)
         self._num_failures = 1 if newest != self._newest else self._num_failures + 1
         self._newest = newest
-        why = why_of(worker_exceptions, {rank: board.get(f"verdict/{rank}") for rank in worker_exceptions})
-        tracebacks = [text for rank in worker_exceptions if (text := board.get(f"traceback/{rank}"))]
+        why = why_of(worker_exceptions, {rank: mailbox.get(f"verdict/{rank}") for rank in worker_exceptions})
+        tracebacks = [text for rank in worker_exceptions if (text := mailbox.get(f"traceback/{rank}"))]
         for rank in worker_exceptions:
-            board.put(f"verdict/{rank}", None)
-            board.put(f"traceback/{rank}", None)
-        board.put("befallen", [*(board.get("befallen") or []), why])  # for the log of those that come after
+            mailbox.put(f"verdict/{rank}", None)
+            mailbox.put(f"traceback/{rank}", None)
+        mailbox.put(
+            "worker_failures", [*(mailbox.get("worker_failures") or []), why]
+        )  # for the log of those that come after
         if self._num_failures > MAX_FAILURES:
             what = f"{why} It has failed {self._num_failures} times without a new checkpoint."
-            board.put("failed", {"what": what, "traceback": "".join(tracebacks[:1])})
+            mailbox.put("failed", {"what": what, "traceback": "".join(tracebacks[:1])})
             return
-        board.put(
+        mailbox.put(
             f"event/{self._num_events}",
             f"{why} Starting the workers again (failure {self._num_failures} of at most {MAX_FAILURES} "
             "without a new checkpoint).",
@@ -66,7 +68,7 @@ def why_of(exceptions: dict[int, Exception], verdicts: dict[int, str | None]) ->
 
 
 @contextmanager
-def failures_told(way_on: str) -> Iterator[None]:
+def ray_errors_as_run_failed(way_on: str) -> Iterator[None]:
     """What Ray raises, as RunFailed. way_on: what the user can do then, a sentence."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where driver, controller and workers of one run leave word for each other.
+"""Where driver, controller and workers of one run post things for each other.
 
 It lives in the store of the cluster's head, which outlives every worker; a run's keys are its own. Ray offers
 no public way to reach it, only `ray.experimental`; an actor of ours would cost a process of 200 MB instead.
@@ -13,14 +13,14 @@ from ray.experimental import internal_kv as store
 _NAMESPACE = b"distmgcd"
 
 
-class RunBoard:
+class RayMailbox:
     def __init__(self, run: str):
         """run: what no other run of the cluster is called."""
         self.run = run
 
     @staticmethod
-    def new() -> "RunBoard":
-        return RunBoard(secrets.token_hex(8))
+    def new() -> "RayMailbox":
+        return RayMailbox(secrets.token_hex(8))
 
     def put(self, key: str, value: Any) -> None:
         """value: anything that JSON holds."""
@@ -44,14 +44,14 @@ class RunBoard:
         return f"{self.run}/{key}".encode()
 
 
-class BeatBoard:
+class RayHeartbeats:
     """The beats of one group of workers (see workers/watchdog.py); a later group's are others."""
 
-    def __init__(self, board: RunBoard, group: str):
-        self._board, self._group = board, group
+    def __init__(self, mailbox: RayMailbox, group: str):
+        self._mailbox, self._group = mailbox, group
 
     def post(self, rank: int, text: str) -> None:
-        self._board.put(f"beat/{self._group}/{rank}", text)
+        self._mailbox.put(f"heartbeat/{self._group}/{rank}", text)
 
     def read(self, rank: int) -> str | None:
-        return self._board.get(f"beat/{self._group}/{rank}")
+        return self._mailbox.get(f"heartbeat/{self._group}/{rank}")

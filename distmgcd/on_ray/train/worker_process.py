@@ -17,7 +17,7 @@ from ray.train.torch import get_device
 from distmgcd.config import make_config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.cluster.metrics import Meter
-from distmgcd.on_ray.train.mailbox import BeatBoard, RunBoard
+from distmgcd.on_ray.train.mailbox import RayHeartbeats, RayMailbox
 from distmgcd.runs import strict_json
 from distmgcd.runs.run_folder import Run
 from distmgcd.training.divergence import Diverged
@@ -34,24 +34,24 @@ _training = threading.Event()
 def train_worker(settings: dict[str, Any]) -> str:
     """Returns what happened as JSON, because Ray keeps the return value in its own books."""
     _training.set()
-    board = RunBoard(settings["board"])
+    mailbox = RayMailbox(settings["mailbox"])
     try:
-        return strict_json.dumps(_train(settings, board))
+        return strict_json.dumps(_train(settings, mailbox))
     except Diverged as event:  # every rank sees it at the same update; a restart would only see it again
         return strict_json.dumps({"diverged": str(event)})
     except Stopped as event:
         return strict_json.dumps({"stopped": event.update})
     except UserError as error:  # perhaps of this rank alone, while the others wait: the driver ends them
-        board.put("mistake", str(error))
+        mailbox.put("mistake", str(error))
         return strict_json.dumps({})
     except BaseException:
-        board.put(f"traceback/{os.environ['RANK']}", traceback.format_exc())
+        mailbox.put(f"traceback/{os.environ['RANK']}", traceback.format_exc())
         raise
     finally:
         _training.clear()
 
 
-def _train(settings: dict[str, Any], board: RunBoard) -> dict[str, Any]:
+def _train(settings: dict[str, Any], mailbox: RayMailbox) -> dict[str, Any]:
     from distmgcd.training.loop import train  # torch is imported in the worker, not while the driver plans
     from distmgcd.workers.collectives import ProcessGroupWorker
     from distmgcd.workers.watchdog import Watchdog
@@ -61,17 +61,17 @@ def _train(settings: dict[str, Any], board: RunBoard) -> dict[str, Any]:
     worker = ProcessGroupWorker(
         get_device(),
         show=None if run.store.is_local else _print,
-        requested=_requests(board, settings["on_cluster"], meter),
-        befallen=board.take("befallen") or () if os.environ["RANK"] == "0" else (),
+        requested=_requests(mailbox, settings["on_cluster"], meter),
+        worker_failures=mailbox.take("worker_failures") or () if os.environ["RANK"] == "0" else (),
         meter=meter,
     )
     watchdog = Watchdog(
-        worker.pulse,
-        BeatBoard(board, f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"),
+        worker.activity,
+        RayHeartbeats(mailbox, f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"),
         rank=worker.rank,
         world_size=worker.world_size,
         limit=config.watch.max_seconds_stuck,
-        on_stuck=lambda verdict: _leave(board, worker.rank, verdict),
+        on_stuck=lambda verdict: _leave(mailbox, worker.rank, verdict),
     )
     watchdog.start()
     try:
@@ -112,7 +112,7 @@ def ask_to_stop() -> None:
     _asked_to_stop.set()
 
 
-def _requests(board: RunBoard, on_cluster: bool, meter: Meter) -> Callable[[], Request]:
+def _requests(mailbox: RayMailbox, on_cluster: bool, meter: Meter) -> Callable[[], Request]:
     """What this worker is asked for, looked up now and then by a thread of its own; rank 0's says how far it is."""
     found = {"stop": False, "save": False}
     says_how_far, said = os.environ["RANK"] == "0", None
@@ -121,10 +121,10 @@ def _requests(board: RunBoard, on_cluster: bool, meter: Meter) -> Callable[[], R
         nonlocal said
         while not found["stop"]:
             with suppress(Exception):  # the head of the cluster may be slow to answer now and then
-                found["stop"] = bool(board.get("stop"))
+                found["stop"] = bool(mailbox.get("stop"))
                 if says_how_far and meter.progress != said:
                     said = meter.progress
-                    board.put("progress", said)
+                    mailbox.put("progress", said)
             time.sleep(_LOOK_EVERY)
 
     def look_for_preemption() -> None:  # a collective of Ray's own: every worker asks as often as the others
@@ -139,14 +139,14 @@ def _requests(board: RunBoard, on_cluster: bool, meter: Meter) -> Callable[[], R
         if found["stop"] or _asked_to_stop.is_set():
             return Request.STOP
         save, found["save"] = found["save"], False  # once
-        return Request.SAVE if save else Request.GO_ON
+        return Request.SAVE if save else Request.CONTINUE
 
     return requested
 
 
-def _leave(board: RunBoard, rank: int, verdict: str) -> None:
+def _leave(mailbox: RayMailbox, rank: int, verdict: str) -> None:
     """End this worker, so that Ray makes the group anew: no thread that waits for another worker can be told to."""
-    board.put(f"verdict/{rank}", verdict)
+    mailbox.put(f"verdict/{rank}", verdict)
     os._exit(1)
 
 

@@ -17,8 +17,8 @@ from ray.tune.logger import JsonLoggerCallback
 
 from distmgcd.on_ray.cluster.connect import connected
 from distmgcd.on_ray.cluster.nodes import check_nodes
-from distmgcd.on_ray.train.failures import failure_of, failures_told
-from distmgcd.on_ray.train.mailbox import RunBoard
+from distmgcd.on_ray.train.failures import failure_of, ray_errors_as_run_failed
+from distmgcd.on_ray.train.mailbox import RayMailbox
 from distmgcd.on_ray.tune.schedulers import scheduler_of
 from distmgcd.on_ray.tune.searcher import Trials
 from distmgcd.on_ray.tune.trial_process import STOP, run_trial
@@ -63,16 +63,16 @@ def tune_on_ray(
     dashboard = sweep.workers_per_trial > 0  # else nobody asks it
     say = (lambda text: show({"event": "warning", "text": text})) if show else (lambda _: None)
     own = {"num_cpus": here.cpus if here else 0, "log_to_driver": False, "dashboard": dashboard}
-    with _quiet(), connected(**own, say=say), failures_told(_AGAIN):
+    with _quiet(), connected(**own, say=say), ray_errors_as_run_failed(_AGAIN):
         if books is None:
             room = room.wait(even_if_never=wait_for_resources, show=show)
             books = begin(room)
             check_nodes(store, sweep.base["data.path"])
-        board = RunBoard.new()
+        mailbox = RayMailbox.new()
         search = Trials(sweep, books, proposer_of(sweep, [*books.kept(), *books.begun()]), limit=room.concurrent)
         told = Told(sweep, books, search)
-        found = _follow(_tuner(sweep, store, room, search, told, board), told, board, stop)
-        board.clear()
+        found = _follow(_tuner(sweep, store, room, search, told, mailbox), told, mailbox, stop)
+        mailbox.clear()
         return found, books
 
 
@@ -89,7 +89,7 @@ def earlier_results(store: Store, num_trials: int) -> tune.ResultGrid | None:
     return found if whole else None
 
 
-def _follow(tuner: tune.Tuner, told: Told, board: RunBoard, stop: Callable[[], bool]) -> tune.ResultGrid:
+def _follow(tuner: tune.Tuner, told: Told, mailbox: RayMailbox, stop: Callable[[], bool]) -> tune.ResultGrid:
     """What fit() returns; meanwhile this thread passes on a request to stop. Raises SweepStopped if there was one.
 
     fit() has a thread of its own, for in the main thread Ray would take Ctrl-C for itself.
@@ -99,7 +99,7 @@ def _follow(tuner: tune.Tuner, told: Told, board: RunBoard, stop: Callable[[], b
     while not stop():
         with suppress(queue.Empty):
             return ended.get(timeout=_LOOK_EVERY_S)()
-    board.put(STOP, True)
+    mailbox.put(STOP, True)
     told.stop()
     while told.running() and ended.empty():
         time.sleep(_LOOK_EVERY_S)
@@ -120,10 +120,12 @@ def _raise(error: BaseException) -> Any:
     raise error
 
 
-def _tuner(sweep: Sweep, store: Store, room: Room, search: Trials, told: Told, board: RunBoard) -> tune.Tuner:
+def _tuner(sweep: Sweep, store: Store, room: Room, search: Trials, told: Told, mailbox: RayMailbox) -> tune.Tuner:
     # A population takes turns on the CPUs, so Tune wants to know all of it beforehand, and no search beside it.
     population = sweep.scheduler.kind == "pbt"
-    trainable = tune.with_parameters(run_trial, sweep=sweep, location=store.path(TRIALS), room=room, board=board.run)
+    trainable = tune.with_parameters(
+        run_trial, sweep=sweep, location=store.path(TRIALS), room=room, mailbox=mailbox.run
+    )
     return tune.Tuner(
         tune.with_resources(trainable, resources_of(room)),
         param_space={"trial": tune.grid_search(search.all_at_once())} if population else {},

@@ -13,7 +13,7 @@ from ray import tune
 from distmgcd.config import Config
 from distmgcd.errors import RunFailed, UserError
 from distmgcd.on_ray.cluster.metrics import Meter
-from distmgcd.on_ray.train.mailbox import RunBoard
+from distmgcd.on_ray.train.mailbox import RayMailbox
 from distmgcd.runs import checkpoint, lock
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
@@ -23,13 +23,13 @@ from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.read_trial import history_of, records_of, trial_of
 from distmgcd.sweep.trial import State
 from distmgcd.training.divergence import Diverged
-from distmgcd.training.fork import adopt
+from distmgcd.training.fork import fork_from
 from distmgcd.workers.stop import Stopped
 
 # Reported of a trial that has no objective: worse than any, but finite, for ASHA takes percentiles of it.
 WORST = 1e6
 
-STOP = "stop"  # on the sweep's board
+STOP = "stop"  # on the sweep's mailbox
 STOPPED = "stopped"  # reported of a trial that was saved where it is, to go on another time
 
 _LOOK_EVERY_S = 0.5
@@ -39,13 +39,13 @@ _CHECKPOINT_PATIENCE_S = 60.0  # for a checkpoint to be written
 Report = dict[str, Any]
 
 
-def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room: Room, board: str) -> None:
+def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room: Room, mailbox: str) -> None:
     """What Tune calls, in a process of its own.
 
     tune_config["trial"]: {"number": of the trial, "knobs": {dotted path: value}, "kept": its state if it has ended
     before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it goes on from, if
     any}.
-    location: the folder of all trials. board: where the sweep leaves word that it is asked to stop.
+    location: the folder of all trials. mailbox: where the sweep posts that it is asked to stop.
     """
     settings = tune_config["trial"]
     run = Run.at(location, settings["run"])
@@ -55,13 +55,13 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room:
     trial = _Trial(run, sweep, settings["knobs"])
     try:
         config = sweep.config_of(settings["knobs"])
-        with _held(run.store), _listening(RunBoard(board)) as asked_to_stop:
+        with _held(run.store), _listening(RayMailbox(mailbox)) as asked_to_stop:
             if asked_to_stop():
                 raise Stopped(None)
             run.claim(config)
             checkpoint.complete_left_overs(run.store)
             if (start := settings["start"]) and not checkpoint.names(run.store):
-                adopt(run, Run.at(location, start["run"]), start["update"])
+                fork_from(run, Run.at(location, start["run"]), start["update"])
             trial.say_history()
             train = _train_here if room.workers == 0 else _train_with_workers
             train(config, run, trial, room, asked_to_stop)
@@ -247,13 +247,13 @@ def _held(store: Store) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(board: RunBoard) -> Iterator[Callable[[], bool]]:
+def _listening(mailbox: RayMailbox) -> Iterator[Callable[[], bool]]:
     """Whether the sweep is asked to stop, looked up now and then by a thread of its own."""
     asked, ended = threading.Event(), threading.Event()
 
     def look() -> None:
         with suppress(Exception):  # the head of the cluster may be slow to answer now and then
-            if board.get(STOP):
+            if mailbox.get(STOP):
                 asked.set()
 
     def keep_looking() -> None:

@@ -14,13 +14,13 @@ from tiny_runs import tiny_config
 from distmgcd.errors import RunFailed, UserError
 from distmgcd.on_ray.train import driver
 from distmgcd.on_ray.train.driver import _follow
-from distmgcd.on_ray.train.failures import failures_told
+from distmgcd.on_ray.train.failures import ray_errors_as_run_failed
 from distmgcd.on_ray.tune.driver import _fit as fit_sweep
 from distmgcd.runs.run_folder import Run
 
 
-class Board:
-    """A board with nothing on it."""
+class EmptyMailbox:
+    """A mailbox with nothing on it."""
 
     def get(self, key: str) -> None:
         return None
@@ -32,7 +32,7 @@ def trainer(fit) -> SimpleNamespace:
 
 def test_what_fit_returns_is_handed_on():
     fits = trainer(lambda: SimpleNamespace(return_value="the end"))
-    assert _follow(fits, Board(), None, lambda: False) == "the end"
+    assert _follow(fits, EmptyMailbox(), None, lambda: False) == "the end"
 
 
 def failure_of(error: Exception) -> RunFailed:
@@ -40,7 +40,7 @@ def failure_of(error: Exception) -> RunFailed:
         raise error
 
     with pytest.raises(RunFailed) as failure:
-        _follow(trainer(fit), Board(), None, lambda: False)
+        _follow(trainer(fit), EmptyMailbox(), None, lambda: False)
     return failure.value
 
 
@@ -73,10 +73,10 @@ def test_whatever_fit_raises_is_told_with_the_way_on(error: Exception, said: str
 
 def test_what_ray_raises_outside_of_fit_is_told_too_and_the_rest_is_left_alone():
     said = "Ray does not lead the run any more: RpcError: head lost.* Go on."
-    with pytest.raises(RunFailed, match=said), failures_told("Go on."):
+    with pytest.raises(RunFailed, match=said), ray_errors_as_run_failed("Go on."):
         raise RpcError("head lost")
     for error in (UserError("a mistake"), ZeroDivisionError()):
-        with pytest.raises(type(error)), failures_told("Go on."):
+        with pytest.raises(type(error)), ray_errors_as_run_failed("Go on."):
             raise error
 
 
@@ -91,7 +91,7 @@ def test_a_mistake_of_the_user_stays_one():
         raise UserError("the disk is full")
 
     with pytest.raises(UserError, match="the disk is full"):
-        _follow(trainer(fit), Board(), None, lambda: False)
+        _follow(trainer(fit), EmptyMailbox(), None, lambda: False)
 
 
 def test_of_a_sweep_too_whatever_fit_raises_is_told():
@@ -105,9 +105,9 @@ def test_of_a_sweep_too_whatever_fit_raises_is_told():
 
 
 def test_workers_that_failed_for_good_are_told_with_their_traceback_last():
-    board = SimpleNamespace(get={"failed": {"what": "Rank 0 failed.", "traceback": "File\nValueError: x"}}.get)
+    mailbox = SimpleNamespace(get={"failed": {"what": "Rank 0 failed.", "traceback": "File\nValueError: x"}}.get)
     with pytest.raises(RunFailed) as failure:
-        _follow(trainer(lambda: time.sleep(0.5)), board, None, lambda: False)
+        _follow(trainer(lambda: time.sleep(0.5)), mailbox, None, lambda: False)
     first, *_, last = str(failure.value).splitlines()
     assert first.endswith(WAY_ON) and last == failure.value.reason == "ValueError: x"
 
@@ -125,7 +125,7 @@ def test_only_who_starts_a_trial_says_that_it_is_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(driver, "node_cpus", lambda: [6])
     monkeypatch.setattr(driver, "wait_for_room", see_room)
     monkeypatch.setattr(driver, "check_nodes", lambda *_: None)
-    monkeypatch.setattr(driver, "RunBoard", SimpleNamespace(new=lambda: SimpleNamespace(run="r", clear=lambda: None)))
+    monkeypatch.setattr(driver, "RayMailbox", SimpleNamespace(new=lambda: SimpleNamespace(run="r", clear=lambda: None)))
     monkeypatch.setattr(driver, "_follow", lambda trainer, *_: trained.append(trainer.scaling_config) or "{}")
     monkeypatch.setattr(driver, "note_update", lambda _: None)
     how = {"num_workers": 2, "use_gpu": False, "cpus_per_worker": 1 if is_trial else None, "is_trial": is_trial}
