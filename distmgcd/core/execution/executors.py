@@ -1,7 +1,7 @@
 """Several executions of the same chain, chosen by config and kind of device.
 
     plain      core.langevin with autograd: the reference
-    traced     the gradient traced once to a flat list of operations (tracing.py), some convolutions as matrix products
+    traced     the gradient traced once to a flat list of operations (traced.py), some convolutions as matrix products
     compiled   the same list through torch.compile
     captured   on CUDA, the same list K times as one graph that is launched at once (captured.py)
 
