@@ -7,8 +7,9 @@ f_s is a bottom-up ConvNet with one output, sigma the deviation of the Gaussian 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from distmgcd.core.networks import ResidualBlock, weighted
 
 
 class ConvEnergy(nn.Module):
-    """U of one grid, from a network f: [B, C, s, s] to [B, 1]; the last two modules of it are its head."""
+    """U of one grid, from a network f: [B, C, s, s] to [B, 1], whose last two modules are its head."""
 
     def __init__(self, network: nn.Sequential, *, reference_sigma: float):
         super().__init__()
@@ -34,9 +35,9 @@ class ConvEnergy(nn.Module):
         return energy
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """What every convolution, or residual block, makes of x [B, C, s, s]: [B, D_l, s_l, s_l], bottom up.
+        """The feature maps of x [B, C, s, s] after every convolution or residual block: [B, D_l, s_l, s_l], bottom up.
 
-        After the norm, activation and pooling that follow it.
+        Taken after the norm, activation and pooling that follow it.
         """
         x, found = x.to(next(self.network.parameters()).dtype), []
         for module in self.network[:-2]:  # all but the head
@@ -51,18 +52,23 @@ class ConvEnergy(nn.Module):
 class MultiGridEnergy(nn.Module):
     """The energies of all grids, coarse to fine. No parameter is shared: the grids are independent learners."""
 
-    def __init__(self, energies: Sequence[ConvEnergy]):
+    def __init__(self, energies: Iterable[ConvEnergy]):
         super().__init__()
         self.grids = nn.ModuleList(energies)
+
+    @property
+    def energies(self) -> list[ConvEnergy]:
+        """The energy of every grid, coarse to fine."""
+        return cast(list[ConvEnergy], list(self.grids))
 
     def forward(self, observed: Sequence[Tensor], synthesised: Sequence[Tensor]) -> Tensor:
         """Mean energies [2, G]: of the observed images, and of the synthesised ones, at every grid.
 
         One call covers both, so that under DDP one backward averages the gradient of every grid once.
         """
-        with parametrize.cached():  # a spectral norm moves at every call in training; both halves need the same
+        with parametrize.cached():  # a spectral norm changes at every call in training; both halves need the same
             halves = [
-                [energy(x).mean() for energy, x in zip(self.grids, images, strict=True)]
+                [energy(x).mean() for energy, x in zip(self.energies, images, strict=True)]
                 for images in (observed, synthesised)
             ]
         return torch.stack([torch.stack(half) for half in halves])
@@ -70,7 +76,7 @@ class MultiGridEnergy(nn.Module):
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Inside, the weights take no gradient, and a spectral norm is computed once, not at every call."""
+    """Context in which the weights take no gradient and a spectral norm is computed once, not at every call."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     training = model.training
     with ExitStack() as stack:
@@ -88,9 +94,9 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_norms(model: nn.Module) -> Iterator[None]:
-    """Inside, a spectral norm stays what one step of its power iteration has made it at the entry.
+    """Context in which a spectral norm stays as it is after one step of its power iteration.
 
-    As in one call of the model in training, whatever the number of calls inside.
+    So many calls inside change it as much as one call of the model in training does.
     """
     training = model.training
     with torch.no_grad(), parametrize.cached():

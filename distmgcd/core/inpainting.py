@@ -1,14 +1,14 @@
-"""Chains in which only hidden pixels move, from the coarsest grid on (Gao et al. 2017, the section on inpainting).
+"""Chains that change hidden pixels only, from the coarsest grid on (Gao et al. 2017, the section on inpainting).
 
-At grid s a pixel is the average of a box of the finest ones, of which a share m_s is hidden. It is known if m_s = 0:
-then its value is certain, and no chain moves it. All others move. They start at the average of what is known in the
-box, and of what the next coarser grid says of the rest:
+At grid s a pixel is the average of a box of pixels of the finest grid, of which a share m_s is hidden. If m_s = 0 it is
+known, and its chain never changes it. All others start at a mixture of the known pixels of the box and the end of the
+next coarser grid's chain, which stands for the hidden ones:
 
     k_s = pool(x where known, else 0)        x_1 = k_1 / (1 - m_1)                the mean of the known pixels
     start_s = m_s expand(x_(s-1)) + k_s                                           where m_s = 0, the pixel itself
 
-A box with a single hidden pixel counts as hidden, for the other rule, known as soon as one pixel is, would hold coarse
-pixels at values that they do not have. Nothing of a hidden pixel is in any start.
+A box with a single hidden pixel counts as hidden: if it counted as known, coarse pixels would be fixed at wrong values.
+No start depends on a hidden pixel.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Known:
 
     @staticmethod
     def of(images: Tensor, hidden: Tensor, levels: Sequence[Tensor]) -> "Known":
-        """images: [B, C, S, S]; hidden: bool [B, 1, S, S]; levels: G of [B, C, s, s], what is fixed of each grid."""
+        """images: [B, C, S, S]; hidden: bool [B, 1, S, S]; levels: G of [B, C, s, s], values of fixed pixels."""
         known, shares = images.masked_fill(hidden, 0.0), hidden.to(images.dtype)
         sizes = [level.shape[-1] for level in levels]
         mean_share = pool(shares, 1)
@@ -53,7 +53,7 @@ class Known:
         return Known(start_images, fixed, shares, [pool(known, size) for size in sizes])
 
     def start(self, start: StartOfGrid = from_below) -> StartOfGrid:
-        """Where chains start that else would start as given, and that know this."""
+        """The starts of chains that know these pixels. start: where they would start if they did not."""
 
         def of_grid(grid: int, expanded: Tensor) -> Tensor:
             mixed = self.hidden_share[grid] * expanded + self.known_part[grid]
@@ -76,9 +76,10 @@ def inpaint(
 ) -> list[Tensor]:
     """The images with the hidden pixels filled by chains, at every grid: G of [B, C, s, s].
 
-    images: [B, C, S, S] in [-1, 1], of which the hidden pixels decide nothing; hidden: bool [B, 1, S, S]; indices:
-    int64 [B], where each image stands in its data set: what fills it depends on that and the seed, not on the others
-    (but for batch norm). start: from the mean of the known pixels up, or at every grid from uniform noise.
+    images: [B, C, S, S] in [-1, 1]; values of hidden pixels have no influence. hidden: bool [B, 1, S, S]. indices:
+    int64 [B], the index of each image in its data set: what fills an image depends on that and the seed, not on the
+    other images (except with batch norm). start: "climb", from the mean of the known pixels and from grid to grid; or
+    "noise", from uniform noise at every grid.
     """
     known = Known.of(images, hidden, pyramid(images, sizes))
     noise = ChainNoise(indices, seed, purpose=Purpose.INPAINT_CHAIN)

@@ -3,8 +3,8 @@
     x <- x - (s^2 / 2) grad U(x) + s sqrt(T) z          z ~ N(0, I), drawn separately for every image
 
 with target exp(-U / T): s is the step size, T the temperature; T = 1 is Langevin dynamics proper, T = 0
-gradient descent. x, z: [B, C, H, W] in fp32; U: [B, C, H, W] -> [B]. A chain may hold some pixels where they are:
-then it samples the others given these.
+gradient descent. x, z: [B, C, H, W] in fp32; U: [B, C, H, W] -> [B]. Some pixels of a chain may be fixed: then it
+samples the others given these.
 """
 
 import math
@@ -18,14 +18,14 @@ Energy = Callable[[Tensor], Tensor]
 
 
 class Langevin(NamedTuple):
-    """How the chains of one grid move."""
+    """The settings of the chains of one grid."""
 
     num_steps: int
     step_size: float  # s, in units of pixel values, which span [-1, 1]
     temperature: float  # T
     clamp: Literal["none", "end", "step"]  # keep pixels in [-1, 1]: never, after the chain, at every step
-    # Factors on the noise of the first and of the last step; between, they lie on a line. Noise that falls to 0
-    # over a climb ends where the energy is low, as the coarse-to-fine chains of Zhao et al. 2021 (ICLR) do.
+    # Factors on the noise of the first and of the last step, linear in between. Noise that falls to 0 from the coarsest
+    # grid to the end of the finest leads to low energies, as the coarse-to-fine chains of Zhao et al. 2021 (ICLR) do.
     cooling: tuple[float, float] = (1.0, 1.0)
 
     @property
@@ -39,33 +39,33 @@ class Langevin(NamedTuple):
         return self.step_size * math.sqrt(self.temperature)
 
     def noise_factor(self, step: int) -> float:
-        """The factor on the noise of a step, from 0; after the last one it stays as it is there."""
+        """The factor on the noise of a step, counted from 0; steps after the last one have the factor of the last."""
         first, last = self.cooling
         return first + (last - first) * min(1.0, step / max(1, self.num_steps - 1))
 
 
 class StepInfo(NamedTuple):
-    """What one step did, for a human. Nothing here feeds the next step."""
+    """What one step did, for people to look at. The next step does not depend on it."""
 
     energy: Tensor  # [B] U where the step started
     drift: Tensor  # [B, C, H, W] (s^2 / 2) grad U
 
 
 class FixedPixels(NamedTuple):
-    """The pixels that a chain leaves as they are."""
+    """The pixels that a chain does not change."""
 
-    pixels: Tensor  # [B, C, H, W], read where the chain does not move
-    free: Tensor  # bool [B, 1, H, W], where it does
+    pixels: Tensor  # [B, C, H, W], used where a pixel is fixed
+    free: Tensor  # bool [B, 1, H, W], true where the chain changes a pixel
 
     def put_back(self, x: Tensor) -> Tensor:
-        """x with the fixed pixels as they are, bit for bit."""
+        """x [B, C, H, W] with the fixed pixels set to their values."""
         return torch.where(self.free, x, self.pixels)
 
 
 def langevin_step(
     energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin, fixed: FixedPixels | None = None
 ) -> tuple[Tensor, StepInfo]:
-    """One step from x with the given standard normal noise. The energy's weights should be frozen."""
+    """One step from x with standard normal noise, [B, C, H, W] both. The energy's weights should be frozen."""
     return langevin_update(x, *energy_and_grad(energy, x), noise, langevin, fixed)
 
 
@@ -80,7 +80,7 @@ def energy_and_grad(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
 def langevin_update(
     x: Tensor, u: Tensor, gradient: Tensor, noise: Tensor, langevin: Langevin, fixed: FixedPixels | None = None
 ) -> tuple[Tensor, StepInfo]:
-    """The step itself, from x down its slope."""
+    """The step from x, given u = U(x) [B] and its gradient [B, C, H, W]; works without autograd."""
     with torch.no_grad():
         drift = gradient * langevin.drift_scale
         x = torch.add(x - drift, noise, alpha=langevin.noise_std)
@@ -92,7 +92,7 @@ def langevin_update(
 
 
 def cooled(noise: Iterable[Tensor], langevin: Langevin) -> Iterable[Tensor]:
-    """The noise of a chain, each step's times its factor."""
+    """The noise of a chain, [B, C, H, W] per step, times the factor of each step."""
     if langevin.cooling == (1.0, 1.0):
         return noise
     return (z * langevin.noise_factor(step) for step, z in enumerate(noise))
@@ -101,7 +101,7 @@ def cooled(noise: Iterable[Tensor], langevin: Langevin) -> Iterable[Tensor]:
 def iter_steps(
     energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, fixed: FixedPixels | None = None
 ) -> Iterator[tuple[Tensor, StepInfo]]:
-    """The chain from x, step by step; noise yields one [B, C, H, W] a step."""
+    """Yield the state and the StepInfo after every step of the chain from x; noise: one [B, C, H, W] per step."""
     for z in noise:
         x, info = langevin_step(energy, x, z, langevin, fixed)
         yield x, info
@@ -110,7 +110,7 @@ def iter_steps(
 def run_chain(
     energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, fixed: FixedPixels | None = None
 ) -> tuple[Tensor, StepInfo | None]:
-    """The end of the chain from x, and what its last step did (None for a chain of no steps)."""
+    """The end of the chain from x [B, C, H, W], and the StepInfo of its last step (None if it has no steps)."""
     info = None
     for z in noise:
         x, info = langevin_step(energy, x, z, langevin, fixed)
@@ -118,7 +118,7 @@ def run_chain(
 
 
 def chain_end(x: Tensor, langevin: Langevin, fixed: FixedPixels | None = None) -> Tensor:
-    """What a chain gives after its last step."""
+    """The end of a chain from its state after the last step: clamped, if that is asked for."""
     if langevin.clamp == "end":
         x = x.clamp(-1.0, 1.0)
         if fixed is not None:  # observed pixels with noise on them may lie outside

@@ -5,8 +5,8 @@ For every grid, separately and simultaneously (Gao et al. 2017, section 3.3):
     gap_s = mean_i U_s(observed_i) - mean_i U_s(synthesised_i)
     weights_s <- Adam(weights_s, grad gap_s)                synthesised images are constants
 
-With a mask, the chains move hidden pixels only, and hold the others at those of the observed image: a model of what is
-hidden given the rest, which generalises Besag's pseudo-likelihood (the same paper, on inpainting).
+With a mask, the chains change hidden pixels only and keep the others as in the observed image: this learns a model of
+the hidden pixels given the rest, which generalises Besag's pseudo-likelihood (the same paper, on inpainting).
 """
 
 import math
@@ -26,41 +26,41 @@ from distmgcd.core.inpainting import Known
 from distmgcd.core.langevin import FixedPixels, Langevin, StepInfo
 from distmgcd.core.masks import MaskKind, draw_masks
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
-from distmgcd.core.parallel.overlap import End, StartAverage, average_beside_chains, parts_of
-from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, StartOfGrid, sample_grids, training_start
+from distmgcd.core.parallel.overlap import StartAverage, average_during_chains, parts_of
+from distmgcd.core.synthesis import ChainNoise, End, PreviousEnds, StartKind, StartOfGrid, sample_grids, training_start
 
-# Of every grid at every update. All but the last two are means over images, so a mean over workers that is weighted by
-# their numbers of images is that of the whole batch; this is why the drift is kept squared.
+# For every grid at every update. All but the last two are means over images, so their mean over workers, weighted by
+# numbers of images, is that of the whole batch; this is why the drift is squared.
 METRICS = ("energy_observed", "energy_synthesised", "drift_squared", "saturation", "gradient_norm", "skipped")
 NUM_MEANS = 4
 
-NOISE_FALLS_OVER = 0.3  # of all updates: coarse structure is learned first, from data that are easy to reach
+NOISE_FALLS_OVER = 0.3  # of all updates: coarse structure is learned first, from data that are easy to sample
 
 
 @dataclass(frozen=True)
 class Method:
-    """The numbers of the method. Per grid, coarse to fine, where it is a sequence."""
+    """The settings of the method. A sequence holds one per grid, coarse to fine."""
 
     sizes: Sequence[int]
     langevin: Sequence[Langevin]
     seed: int
     flip: bool  # mirror half of the observed images
-    observed_noise: float  # deviation of the Gaussian noise on the observed images, as learning begins
+    observed_noise: float  # deviation of the Gaussian noise on the observed images at the first update
     num_updates: int
     warmup: int  # updates over which the learning rate rises from 0
     learning_rate: Sequence[float]
     final_rate: float  # learning rate at the end of its decay, as a fraction of the full one
     ema: float  # decay of the average of the weights
     decay_updates: int | None = None  # after which the learning rate stays at final_rate; None: num_updates
-    final_observed_noise: float | None = None  # where that deviation falls to, over NOISE_FALLS_OVER; None: it stays
+    final_observed_noise: float | None = None  # the deviation after NOISE_FALLS_OVER; None: it is constant
     clip_norm: Sequence[float] | None = None  # largest norm of a gradient; larger ones are scaled down. None: no bound
     start: StartKind = "multigrid"
-    mask: MaskKind | None = None  # hide so much of every image, at each update elsewhere, and let chains move only that
-    executor: ChainExecutor = PLAIN  # how chains are executed; every one walks the same chain
+    mask: MaskKind | None = None  # hide a part of every image, another one at each update; chains change only that part
+    executor: ChainExecutor = PLAIN  # how chains are executed; all executors run the same chain
 
 
 class Learner:
-    """The state that learning changes: the model, its wrapped form, one optimiser a grid, averaged weights."""
+    """The state that learning changes: the model, its wrapped form, one optimiser per grid, averaged weights."""
 
     def __init__(
         self,
@@ -72,16 +72,16 @@ class Learner:
     ):
         self.model = model  # bare: chains run on it
         self.wrapped = wrapped  # the same, or DDP around it: a backward pass averages gradients over ranks
-        self.start_average = start_average  # averages them instead, part by part, beside the chains of finer grids
+        self.start_average = start_average  # averages them instead, part by part, during the chains of finer grids
         self.parts = parts_of(model) if start_average else []
         self.ema = deepcopy(model).requires_grad_(False).eval()
         self.optimizers = [torch.optim.Adam(grid.parameters(), betas=betas, fused=True) for grid in model.grids]
 
 
 class Learned(NamedTuple):
-    """What an update leaves behind beside the new weights."""
+    """What an update gives, apart from the new weights."""
 
-    metrics: Tensor  # [G, len(METRICS)], this worker's part: weighted, so that their mean over workers is the batch's
+    metrics: Tensor  # [G, len(METRICS)], this worker's part: their mean over workers is that of the whole batch
     synthesised: list[Tensor]  # G of [B, C, s, s], where the chains ended
 
 
@@ -97,9 +97,9 @@ def learn(
 ) -> Learned:
     """One update of all grids on this worker's share of the batch.
 
-    pixels: uint8 [B, C, S, S]; indices: int64 [B], where each image stands in the data set. weight: B over the mean
-    share, with which the mean over workers of their gradients is that of the whole batch. previous: where persistent
-    chains go on.
+    pixels: uint8 [B, C, S, S]; indices: int64 [B], the index of each image in the data set. weight: B divided by the
+    mean share of a worker, so that the mean over workers of their gradients is that of the whole batch. previous: where
+    persistent chains continue.
     """
     observed, chains = begin_pairs(learner.model, pixels, indices, update, method, previous)
     if learner.start_average is None:
@@ -108,16 +108,17 @@ def learn(
         gaps = energies[0] - energies[1]
         for optimizer in learner.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        (weight * gaps.sum()).backward()  # one average; no parameter is shared, so the sum keeps the grids apart
-    else:  # the same gradients, each averaged as soon as it is known
-        ends, energies = average_beside_chains(learner.parts, observed, chains, learner.start_average, weight=weight)
+        gap = weight * gaps.sum()
+        gap.backward()  # grids share no parameter, so the gradient of the sum is each grid's own
+    else:  # the same gradients, each averaged over workers as soon as it is computed
+        ends, energies = average_during_chains(learner.parts, observed, chains, learner.start_average, weight=weight)
         pairs = Pairs.of(observed, ends)
     norms = step_all(learner, update, method)
     return Learned(with_norms(weight * means_of(energies.detach(), pairs), norms), pairs.synthesised)
 
 
 class Pairs(NamedTuple):
-    """Observed and synthesised images at every grid: G of [B, C, s, s]."""
+    """Observed images and the ends of chains, at every grid: G of [B, C, s, s]."""
 
     observed: list[Tensor]
     synthesised: list[Tensor]
@@ -125,6 +126,7 @@ class Pairs(NamedTuple):
 
     @staticmethod
     def of(observed: list[Tensor], ends: Iterable[End]) -> "Pairs":
+        """ends: of the chains, one per grid, as synthesis.sample_grids yields them."""
         return Pairs(observed, *map(list, zip(*ends, strict=True)))
 
 
@@ -136,7 +138,7 @@ def sample_pairs(
     method: Method,
     previous: PreviousEnds | None = None,
 ) -> Pairs:
-    """The images of this update, and where the chains that start as the method has it end."""
+    """The observed images of this update, and the ends of its chains; arguments as of learn."""
     return Pairs.of(*begin_pairs(model, pixels, indices, update, method, previous))
 
 
@@ -148,7 +150,7 @@ def begin_pairs(
     method: Method,
     previous: PreviousEnds | None,
 ) -> tuple[list[Tensor], Iterator[End]]:
-    """The observed images of this update, G of [B, C, s, s], and the chains, which walk as they are asked for."""
+    """The observed images of this update, G of [B, C, s, s], and its chains, which run as their ends are asked for."""
     observed, start_images, noise, start, fixed = prepare(pixels, indices, update, method, previous)
     chains = sample_grids(
         model,
@@ -164,19 +166,19 @@ def begin_pairs(
 
 
 class Prepared(NamedTuple):
-    """All that the chains of an update need."""
+    """Everything that the chains of an update need."""
 
-    observed: list[Tensor]  # G of [B, C, s, s], with the noise that learning adds
-    start_images: Tensor  # [B, C, 1, 1]
+    observed: list[Tensor]  # G of [B, C, s, s], with noise added (Method.observed_noise)
+    start_images: Tensor  # [B, C, 1, 1], the mean colours
     noise: ChainNoise
     start: StartOfGrid
-    fixed: list[FixedPixels] | None  # G, of a method with a mask
+    fixed: list[FixedPixels] | None  # G, for a method with a mask
 
 
 def prepare(
     pixels: Tensor, indices: Tensor, update: int, method: Method, previous: PreviousEnds | None = None
 ) -> Prepared:
-    """What an update observes, and where and how its chains start."""
+    """The observed images of an update, and the starts and the noise of its chains; arguments as of learn."""
     images = observe(pixels, indices, update, method)
     start_images, *levels = pyramid(images, (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
@@ -186,12 +188,16 @@ def prepare(
         return Prepared(observed, start_images, noise, start, None)
     size = method.sizes[-1]
     hidden = draw_masks(method.mask, indices, size, seed=method.seed, purpose=Purpose.MASK, update=update)
-    known = Known.of(images, hidden, observed)  # fixed with their noise: only hidden pixels may tell the two apart
+    # Pixels are fixed with their noise: observed and synthesised images may differ in hidden pixels only.
+    known = Known.of(images, hidden, observed)
     return Prepared(observed, known.start_images, noise, known.start(start), known.fixed)
 
 
 def observe(pixels: Tensor, indices: Tensor, update: int, method: Method) -> Tensor:
-    """uint8 to float in [-1, 1], uniform inside each of the 256 levels; mirrored for half of the images."""
+    """uint8 [B, C, S, S] to float in [-1, 1], uniform inside each of the 256 levels; half of the images are mirrored.
+
+    Random in a way that depends on the seed, the update and the index of the image only.
+    """
     now = {"seed": method.seed, "update": update}
     step = torch.zeros(1, dtype=torch.int64, device=pixels.device)
     levels = uniform(
@@ -205,7 +211,7 @@ def observe(pixels: Tensor, indices: Tensor, update: int, method: Method) -> Ten
 
 
 def add_noise(images: Tensor, indices: Tensor, update: int, grid: int, method: Method) -> Tensor:
-    """Smooth the observed images of one grid a little, so that the energy has no cliffs at the data."""
+    """The observed images of one grid [B, C, s, s] with Gaussian noise, so that the energy is smooth at the data."""
     if (deviation := observed_noise_at(update, method)) == 0:
         return images
     (noise,) = normals(
@@ -215,44 +221,42 @@ def add_noise(images: Tensor, indices: Tensor, update: int, grid: int, method: M
 
 
 def observed_noise_at(update: int, method: Method) -> float:
-    """The deviation of the noise on the observed images: linear from the first to the final one, then constant."""
+    """The deviation of the noise on the observed images: linear from the first to the final value, then constant."""
     first, last = method.observed_noise, method.final_observed_noise
     if last is None:
         return first
     return first + (last - first) * min(1.0, update / (NOISE_FALLS_OVER * (method.decay_updates or method.num_updates)))
 
 
-def step_all(learner: Learner, update: int, method: Method, grids: slice = slice(None)) -> Tensor:
-    """One step of the optimiser and of the averaged weights of these grids; the norms of their gradients [G]."""
+def step_all(learner: Learner, update: int, method: Method) -> Tensor:
+    """One step of all optimisers and of the averaged weights. Returns the norms of the gradients [G]."""
     bounds = method.clip_norm or [math.inf] * len(learner.optimizers)
     norms = [
         step(optimizer, rate * rate_factor(update, method), clip_norm=bound)
-        for optimizer, rate, bound in zip(
-            learner.optimizers[grids], method.learning_rate[grids], bounds[grids], strict=True
-        )
+        for optimizer, rate, bound in zip(learner.optimizers, method.learning_rate, bounds, strict=True)
     ]
-    average_weights(learner.ema.grids[grids], learner.model.grids[grids], update, method.ema)
+    average_weights(learner.ema, learner.model, update, method.ema)
     return torch.stack(norms)
 
 
 def step(optimizer: torch.optim.Adam, rate: float, *, clip_norm: float = math.inf) -> Tensor:
-    """One step at the given rate, skipped on the device where a gradient is not finite.
+    """One step at the given rate; none if a gradient is not finite, which is decided on the device.
 
-    clip_norm: a gradient of larger norm is scaled down to it. Returns the gradient's norm [] as it was before.
+    clip_norm: a gradient of larger norm is scaled down to it. Returns the norm [] of the gradient before that.
     """
     parameters = optimizer.param_groups[0]["params"]
     norm = get_total_norm([p.grad for p in parameters])
     if math.isfinite(clip_norm):
         clip_grads_with_norm_(parameters, clip_norm, norm)
     # The flag that mixed-precision training uses. All ranks hold the same averaged gradient, so all skip.
-    optimizer.found_inf = torch.logical_not(torch.isfinite(norm)).float()
+    optimizer.found_inf = torch.logical_not(torch.isfinite(norm)).float()  # pyright: ignore[reportAttributeAccessIssue]
     optimizer.param_groups[0]["lr"] = rate
     optimizer.step()
     return norm
 
 
 def rate_factor(update: int, method: Method) -> float:
-    """Linear warm-up, then a cosine from 1 to final_rate at the end of the decay, where it stays."""
+    """The factor on the learning rate: linear warm-up, then a cosine from 1 to final_rate, constant after the decay."""
     if update < method.warmup:
         return (update + 1) / method.warmup
     decay_updates = method.decay_updates or method.num_updates
@@ -261,21 +265,23 @@ def rate_factor(update: int, method: Method) -> float:
 
 
 def average_weights(averages: nn.Module, model: nn.Module, update: int, decay: float) -> None:
-    """Exponential moving average of weights and buffers, over a shorter past while there is only a short one."""
+    """Exponential moving average of weights; buffers are copied. The decay is smaller in the first updates."""
     decay = min(decay, (1 + update) / (10 + update))
     with torch.no_grad():
-        torch._foreach_lerp_(list(averages.parameters()), list(model.parameters()), 1.0 - decay)
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            list(averages.parameters()), list(model.parameters()), 1.0 - decay
+        )
         for averaged, buffer in zip(averages.buffers(), model.buffers(), strict=True):
             averaged.copy_(buffer)
 
 
 def means_of(energies: Tensor, pairs: Pairs) -> Tensor:
-    """The metrics that are means over images: [G, NUM_MEANS], all on the device."""
+    """The metrics that are means over images: [G, NUM_MEANS]. energies: [2, G], as MultiGridEnergy.forward."""
     drift = torch.stack([info.drift.square().mean() for info in pairs.last_steps])
     saturation = torch.stack([(x.abs() >= 1.0).float().mean() for x in pairs.synthesised])
     return torch.stack([energies[0], energies[1], drift, saturation], dim=-1)
 
 
 def with_norms(means: Tensor, norms: Tensor) -> Tensor:
-    """All metrics [G, len(METRICS)]; a gradient that is not finite was skipped."""
+    """All metrics [G, len(METRICS)] from the means [G, NUM_MEANS] and the norms [G], not finite if skipped."""
     return torch.cat([means, norms[:, None], (~torch.isfinite(norms)).float()[:, None]], dim=-1)

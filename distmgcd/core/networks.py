@@ -103,14 +103,14 @@ class ResidualBlock(nn.Module):
 
 
 class SumOverPixels(nn.Module):
-    """[B, D, h, w] to [B, D]."""
+    """The sum of every map over its pixels: [B, D, h, w] to [B, D]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.sum((2, 3))
 
 
-def weighted(network: nn.Module) -> Iterator[nn.Module]:
-    """The convolutions and linear layers."""
+def weighted(network: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
+    """The convolutions and linear layers of a network."""
     return (m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))
 
 

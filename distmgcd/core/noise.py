@@ -1,4 +1,4 @@
-"""The noise of a chain: a function of who draws it and when, never of where it runs.
+"""The noise of a chain: a function of its image and its step, never of the machine that it runs on.
 
 Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") maps a
 128-bit counter and a 64-bit key to 128 random bits. Here
@@ -58,7 +58,7 @@ def philox(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Philox4x32-10 of four counter words, int64 tensors of one shape that hold uint32 values.
 
-    Returns four such tensors. The arguments are used up as working memory.
+    Returns four such tensors. The arguments are overwritten.
     """
     k0, k1 = key
     a, b = torch.empty_like(x0), torch.empty_like(x0)
@@ -140,7 +140,7 @@ def normals(
 
 
 def _kernels_for(images: Tensor) -> ModuleType | None:
-    """noise_kernels, where they can be had for a draw of these images."""
+    """The module noise_kernels, if it can draw for these images: on a GPU with Triton."""
     return _kernels() if images.is_cuda else None
 
 
@@ -149,7 +149,8 @@ def _kernels() -> ModuleType | None:
     try:
         from distmgcd.core.execution import noise_kernels
 
-        noise_kernels.normals(*torch.zeros(2, 1, dtype=torch.int64, device="cuda"), 1, seed=0, stream=0, update=0)
+        zero = torch.zeros(1, dtype=torch.int64, device="cuda")
+        noise_kernels.normals(zero, zero, 1, seed=0, stream=0, update=0)
     except Exception as error:  # no Triton, no C compiler for its launcher, or whatever else it raises
         warn_once(f"Noise cannot be drawn by a kernel of its own ({first_line(error)}): chains on this GPU are slower.")
         return None

@@ -1,11 +1,11 @@
-"""Persistent chains: one for every training image, going on at each visit where it ended at the last.
+"""Persistent chains: one per training image, which continues at each visit where it ended at the last one.
 
     x_s <- K Langevin steps of U_s, from where the chain of this image at this grid ended          (Tieleman 2008)
 
-Together they are a bank of pictures that learning has walked all along; they are no fresh samples.
+Together they are a bank of pictures that the chains of learning have produced; they are not fresh samples.
 
-A chain belongs to its image, not to a worker: worker r of W keeps those of the r-th part of the data set, hands them
-to whoever has the image in this update, and gets them back. So a run may go on with any number of workers.
+A chain belongs to its image, not to a worker: worker r of W keeps those of the r-th part of the data set, sends them
+to the worker that has the image in this update, and gets them back. So a run may resume with any number of workers.
 """
 
 import math
@@ -23,18 +23,19 @@ Gather = Callable[[Tensor, Sequence[int]], Tensor]
 
 
 class Renewal(NamedTuple):
-    """Which persistent chains begin anew, as chains of images that have none yet: a function of (seed, image, update).
+    """Which persistent chains start anew, as for images without a chain: a function of (seed, image, update).
 
-    A chain that an untrained model began may stay far from the data for good, so a bank needs chains begun later, as
-    the buffer of Du and Mordatch 2019 ("Implicit generation and modeling with energy based models", section 3.2) does.
+    A chain that started with an untrained model may stay far from the data forever, so a bank needs chains that started
+    later, as the buffer of Du and Mordatch 2019 has ("Implicit generation and modeling with energy based models",
+    section 3.2).
     """
 
     seed: int = 0
-    fraction: float = 0.0  # of the chains at every update
-    fresh_updates: int = 0  # all of them in so many updates at first
+    fraction: float = 0.0  # of the chains, at every update
+    fresh_updates: int = 0  # all chains start anew in the first updates, this many
 
     def anew(self, images: Tensor, update: int) -> Tensor:
-        """bool [B] for images int64 [B]."""
+        """bool [B], true where the chain starts anew. images: int64 [B], indices in the data set."""
         if update < self.fresh_updates:
             return torch.ones_like(images, dtype=torch.bool)
         if self.fraction == 0.0:
@@ -45,7 +46,7 @@ class Renewal(NamedTuple):
 
 
 def bank(state: dict[str, Tensor], *, channels: int, size: int) -> Tensor:
-    """The finest grid of Chains.state(): where the walked chains ended, [M, C, size, size], on the CPU."""
+    """The ends of all chains at the finest grid, from Chains.state(): [M, C, size, size], on the CPU."""
     shape = (channels, size, size)
     walked = state["walked"].bool().cpu()
     return state["ends"].cpu()[walked, -math.prod(shape) :].unflatten(1, shape)
@@ -75,7 +76,7 @@ class Chains:
         self._has_chain = torch.zeros(num_kept, dtype=torch.bool, device=device)
 
     def recall(self, batch: Tensor, share: slice, update: int) -> PreviousEnds:
-        """Where the chains of this worker's share of a batch ended, but of those that begin anew; all workers call it.
+        """The ends of the chains of this worker's share of a batch, without those that start anew; all workers call it.
 
         batch: int64 [B], the images of the global batch, on the CPU and the same in every worker. update: from 0.
         """
@@ -89,9 +90,9 @@ class Chains:
         return PreviousEnds(self._grids_of(rows[:, :-1]), (rows[:, -1] > 0) & ~anew)
 
     def keep(self, batch: Tensor, shares: Sequence[slice], synthesised: Sequence[Tensor]) -> None:
-        """Take back the chains of the images that this worker keeps; all workers call it, with G of [b, C, s, s] each.
+        """Store the ends of the chains of the images that this worker keeps; all workers call it.
 
-        shares: every rank's part of the batch.
+        shares: every rank's part of the batch. synthesised: G of [b, C, s, s], the ends of this worker's share.
         """
         rows = torch.cat([images.detach().flatten(1) for images in synthesised], dim=1)
         gathered = self._gather(rows, [share.stop - share.start for share in shares])
@@ -101,13 +102,13 @@ class Chains:
         self._has_chain[mine] = True
 
     def state(self) -> dict[str, Tensor]:
-        """The chains of all images [N, ...], whoever keeps them, for a checkpoint; all workers call it."""
+        """The chains of the images of all workers [N, ...], for a checkpoint; all workers call it."""
         counts = [last - first for first, last in zip(self._bounds, self._bounds[1:], strict=False)]
         walked = self._gather(self._has_chain.to(torch.uint8), counts)
         return {"ends": self._gather(self._ends, counts), "walked": walked}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take this worker's part of what state() gave, of any number of workers."""
+        """Load this worker's part of what state() returned, with any number of workers."""
         mine = slice(self._bounds[self._rank], self._bounds[self._rank + 1])
         self._ends.copy_(state["ends"][mine])
         self._has_chain.copy_(state["walked"][mine])

@@ -1,14 +1,14 @@
-"""Where chains start, and how they climb: the multi-grid sampler (Gao et al. 2017, section 3.2).
+"""Where chains start, and how they go from grid to grid: the multi-grid sampler (Gao et al. 2017, section 3.2).
 
     x_1                                  the 1x1 version of an image, or a draw from their distribution
     x_s = K Langevin steps of U_s, from expand(x_(s-1), s)            for every grid s, coarse to fine
 
-The same loop with other starts gives the methods that multi-grid is compared with. Where the chain of grid s starts:
+The same loop with other starts gives the methods that multi-grid is compared with. The chain of grid s starts at:
 
     multigrid    expand(x_(s-1), s)                  Gao et al. 2017
     single       expand(x_1, s), of the only grid    the same without grids between
     data         the observed image at grid s        CD-K (Hinton 2002)
-    persistent   where the chain of this image at this grid ended when it was last walked (Tieleman 2008)
+    persistent   where the chain of this image at this grid ended when it was last run (Tieleman 2008)
     noise        uniform in [-1, 1]                  short-run (Nijkamp et al. 2019)
 
 One chain per image: images [B, C, s, s] in, images [B, C, s, s] out, at every grid.
@@ -16,7 +16,7 @@ One chain per image: images [B, C, s, s] in, images [B, C, s, s] out, at every g
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -27,12 +27,14 @@ from distmgcd.core.grids import expand
 from distmgcd.core.langevin import FixedPixels, Langevin, StepInfo, chain_end, cooled
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
+# The noise of the chains of a grid: (its number, shape of an image, number of steps) -> [B, *shape] per step
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
+End = tuple[Tensor, StepInfo]  # the end of the chains of a grid [B, C, s, s], and what their last step did
 
 StartKind = Literal["multigrid", "data", "persistent", "single", "noise"]
 SampleStart = Literal["climb", "noise"]
 
-# Where the chains of a grid start: (its number, what the grid below gives, expanded [B, C, s, s]) -> [B, C, s, s]
+# The start of a grid's chains: (number of the grid, ends of the coarser grid, expanded [B, C, s, s]) -> [B, C, s, s]
 StartOfGrid = Callable[[int, Tensor], Tensor]
 
 
@@ -48,9 +50,9 @@ def from_images(images: Sequence[Tensor]) -> StartOfGrid:
 
 @dataclass(frozen=True)
 class ChainNoise:
-    """The noise of the chains of some images: noise(grid, shape, num_steps) yields [B, *shape] a step."""
+    """The noise of the chains of some images: noise(grid, shape, num_steps) yields [B, *shape] per step."""
 
-    images: Tensor  # int64 [B], the index of each image in the data set, or of each sample
+    images: Tensor  # int64 [B], the index of each image in the data set, or the number of each sample
     seed: int
     update: int = 0
     purpose: Purpose = Purpose.CHAIN
@@ -62,21 +64,23 @@ class ChainNoise:
 
 
 class PreviousEnds(NamedTuple):
-    """Where the persistent chains of some images ended when they were last walked."""
+    """Where the persistent chains of some images ended when they were last run."""
 
     images: Sequence[Tensor]  # G of [B, C, s, s]
     has_chain: Tensor  # bool [B]; an image that has no chain yet starts one as the multi-grid sampler does
 
     def start(self, grid: int, expanded: Tensor) -> Tensor:
+        """A StartOfGrid."""
         return torch.where(self.has_chain[:, None, None, None], self.images[grid], expanded)
 
     def at(self, part: slice | Tensor) -> "PreviousEnds":
+        """Those of a part of the images."""
         return PreviousEnds([images[part] for images in self.images], self.has_chain[part])
 
 
 @dataclass(frozen=True)
 class NoiseStart:
-    """Uniform noise in [-1, 1], of every grid its own."""
+    """A StartOfGrid of uniform noise in [-1, 1], drawn separately for every grid."""
 
     images: Tensor  # int64 [B], as of ChainNoise
     seed: int
@@ -94,9 +98,9 @@ class NoiseStart:
 def training_start(
     kind: StartKind, noise: ChainNoise, *, observed: Sequence[Tensor], previous: PreviousEnds | None
 ) -> StartOfGrid:
-    """Where the chains of an update start, with noise as they walk with.
+    """Where the chains of an update start. noise: of these chains, for the seed and the images.
 
-    observed: G of [B, C, s, s], without the noise that learning adds to them. previous: what persistent chains need.
+    observed: G of [B, C, s, s], without the noise that learning adds to them. previous: only for persistent chains.
     """
     if kind == "data":
         return from_images(observed)
@@ -109,7 +113,7 @@ class Synthesis(NamedTuple):
     """The ends of the chains at every grid, and what the last step of each did."""
 
     images: list[Tensor]  # G of [B, C, s, s]
-    last_steps: list[StepInfo]  # G
+    last_steps: list[StepInfo]  # G; None where a chain has no steps
 
 
 def synthesise(
@@ -123,7 +127,7 @@ def synthesise(
     fixed: Sequence[FixedPixels] | None = None,
     executor: ChainExecutor = PLAIN,
 ) -> Synthesis:
-    """Walk the chains of all grids, as sample_grids."""
+    """The ends of the chains of all grids; the arguments are those of sample_grids."""
     ends = sample_grids(
         model, start_images, noise, sizes=sizes, langevin=langevin, start=start, fixed=fixed, executor=executor
     )
@@ -140,20 +144,20 @@ def sample_grids(
     start: StartOfGrid = from_below,
     fixed: Sequence[FixedPixels] | None = None,
     executor: ChainExecutor = PLAIN,
-) -> Iterator[tuple[Tensor, StepInfo]]:
-    """Walk the chains of the grids, coarse to fine, from the start_images [B, C, 1, 1] up or from where start has them.
+) -> Iterator[End]:
+    """Run the chains of the grids, coarse to fine, from start_images [B, C, 1, 1] or from where `start` says.
 
-    Yields where those of each grid ended [B, C, s, s], and their last step; the next grid walks when it is asked for.
-    fixed: of every grid, pixels that its chains leave as they are. Give it the bare model: a DDP wrapper would
-    synchronise at every step. Only the grid that walks is frozen, so that a gradient may be taken in between.
+    Yields the ends [B, C, s, s] of each grid's chains, and what their last step did; the chains of a grid run when its
+    ends are asked for. fixed: G, the pixels that chains do not change. model: the bare one, for a DDP wrapper would
+    synchronise at every step. Only the grid whose chains run is frozen, so a gradient may be taken in between.
     """
     x = start_images
-    for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
+    for grid, (energy, size, settings) in enumerate(zip(model.energies, sizes, langevin, strict=True)):
         x = start(grid, expand(x, size))
         with frozen(energy):
             z = cooled(noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
             x, info = executor.run_chain(energy, x, z, settings, fixed[grid] if fixed else None)
-        yield x, info
+        yield x, cast(StepInfo, info)  # None for a chain without steps, which only tests have
 
 
 def iter_grid_steps(
@@ -167,14 +171,14 @@ def iter_grid_steps(
     fixed: Sequence[FixedPixels] | None = None,
     executor: ChainExecutor = PLAIN,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
-    """Every step of sample_grids: (grid, step, images [B, C, s, s] after it, what it did).
+    """Yield every step of sample_grids: (grid, step, images [B, C, s, s] after it, what it did).
 
-    Step 0 is where a grid's chains start and did nothing (None); the last one is followed by the clamp, where there
-    is one. The model is frozen until the generator ends.
+    Step 0 is the start of a grid's chains, with None for what it did; the state of the last step is the clamped end.
+    The model is frozen until the generator ends.
     """
     x = start_images
     with frozen(model):
-        for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
+        for grid, (energy, size, settings) in enumerate(zip(model.energies, sizes, langevin, strict=True)):
             x = start(grid, expand(x, size))
             yield grid, 0, x, None
             z = cooled(noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
@@ -190,7 +194,7 @@ def iter_grid_steps(
 class StartDistribution:
     """The joint histogram of the training images' 1x1 versions, 256 levels a channel (section 3.2).
 
-    levels: uint8 [M, C], the occupied cells; counts: int64 [M], how many images fell into each.
+    levels: uint8 [M, C], the cells that are not empty; counts: int64 [M], the number of images in each.
     """
 
     levels: Tensor
@@ -198,7 +202,7 @@ class StartDistribution:
 
     @staticmethod
     def of(mean_levels: Tensor) -> "StartDistribution":
-        """From the mean pixel value of every image, float [N, C] in [0, 255]."""
+        """The histogram of the mean pixel values of all images, float [N, C] in [0, 255]."""
         cells = mean_levels.round().clamp(0, 255).to(torch.uint8)
         return StartDistribution(*torch.unique(cells, dim=0, return_counts=True))
 
@@ -231,9 +235,9 @@ def draw_samples(
 ) -> list[Tensor]:
     """Fresh samples at every grid: G of [len(samples), C, s, s], nominally in [-1, 1].
 
-    samples: int64 [B], the numbers of the samples. Number 7 is the same picture whatever else is drawn
-    with it (but for batch norm, whose chains are coupled). start: up from drawn 1x1 versions, or at every grid from
-    uniform noise; nothing of a training image is in either.
+    samples: int64 [B], the numbers of the samples. Number 7 is the same picture whatever else is drawn with it (except
+    with batch norm, which couples chains). start: "climb", from drawn 1x1 versions and from grid to grid; or "noise",
+    from uniform noise at every grid. Neither contains anything of a single training image.
     """
     start_images, samples = starts.draw(samples, seed=seed).to(device), samples.to(device)
     noise = ChainNoise(samples, seed, purpose=Purpose.SAMPLE_CHAIN)

@@ -13,11 +13,11 @@ from torch import Tensor
 from distmgcd.core.langevin import FixedPixels, Langevin, StepInfo, chain_end
 
 Step = Callable[..., tuple[Tensor, Tensor]]  # (x, *prepared weights) to U(x) and its gradient
-Capture = Callable[[Callable[[], None]], Callable[[], None]]  # from some work, what does it again
+Capture = Callable[[Callable[[], None]], Callable[[], None]]  # from some work, a function that does it again
 
 
 def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
-    """What replays the work's operations on the memory that they use now.
+    """A function that runs the work's operations again, on the memory that they use now.
 
     Captured in a stream of its own: matrix products get their working memory by stream, and two graphs may run at once.
     """
@@ -64,20 +64,20 @@ class CapturedChain:
     ) -> tuple[Tensor, StepInfo]:
         """The end of the chain from x, as langevin.run_chain.
 
-        The number of steps, the clamp and whether pixels are fixed must be those captured.
+        The number of steps, the clamp, and whether there are fixed pixels must be as they were at the capture.
         """
         self._start.copy_(x)
         for place, values in zip(self._fixed or (), fixed or (), strict=True):
             place.copy_(values)
-        torch._foreach_copy_(list(self._noise), list(noise))
-        torch._foreach_copy_(self._prepared, prepared)
+        torch._foreach_copy_(list(self._noise), list(noise))  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_copy_(self._prepared, prepared)  # pyright: ignore[reportPrivateImportUsage]
         self._drift_scale.fill_(langevin.drift_scale)
         self._noise_std.fill_(langevin.noise_std)
         self._replay()
         return self._end.clone(), StepInfo(self._energy.clone(), self._drift.clone())
 
     def _run_steps(self) -> None:
-        x = self._start
+        x, drift, u = self._start, self._drift, self._energy
         for z in self._noise:
             u, gradient = self._step(x, *self._prepared)
             drift = gradient * self._drift_scale

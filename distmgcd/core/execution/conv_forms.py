@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distmgcd.core.execution.tap_conv import Size, TapConv
+from distmgcd.core.execution.tap_conv import Size, TapConv, padding_of
 
 _FEW_PIXELS = 4  # a product of so small a map is quicker than the set-up of a convolution, whatever the kernel
 _MOST_CHANNELS = 4  # of an image
@@ -42,8 +42,10 @@ class DenseConv(nn.Module):
 
     @staticmethod
     def pays(conv: nn.Conv2d, in_size: Size, out_size: Size, device: torch.device) -> bool:
-        """A map with no more pixels than the kernel has costs no more multiply-adds as a product: the kernel of a
-        convolution with "same" padding then mostly covers zeros."""
+        """Whether the map has no more pixels than the kernel.
+
+        Then a product has no more multiply-adds: the kernel of a convolution with "same" padding mostly covers zeros.
+        """
         return math.prod(in_size) <= max(math.prod(conv.kernel_size), _FEW_PIXELS)
 
     def __init__(self, conv: nn.Conv2d, in_size: Size, out_size: Size):
@@ -67,7 +69,7 @@ class DenseConv(nn.Module):
 
     def _taps(self) -> Iterator[tuple[int, int] | None]:
         """For each pixel p and each q, which tap of the kernel leads from p to q; None: none does."""
-        (height, width), stride, padding = self.conv.kernel_size, self.conv.stride, self.conv.padding
+        (height, width), stride, padding = self.conv.kernel_size, self.conv.stride, padding_of(self.conv)
         for (y, x), (below, right) in product(_pixels(self.in_size), _pixels(self.out_size)):
             row, column = y - stride[0] * below + padding[0], x - stride[1] * right + padding[1]
             yield (row, column) if 0 <= row < height and 0 <= column < width else None
@@ -78,11 +80,11 @@ def _pixels(size: Size) -> Iterator[tuple[int, int]]:
 
 
 class ImageConv(nn.Module):
-    """A convolution of images of one size. It has a gradient by them only: chains freeze the weights."""
+    """A convolution of images of one size. Differentiable in x only: chains freeze the weights."""
 
     @staticmethod
     def pays(conv: nn.Conv2d, in_size: Size, out_size: Size, device: torch.device) -> bool:
-        """Where an image comes in."""
+        """Whether the convolution is one of an image."""
         return device.type == "cpu" and conv.in_channels <= _MOST_CHANNELS
 
     def __init__(self, conv: nn.Conv2d, in_size: Size, out_size: Size):
@@ -92,7 +94,7 @@ class ImageConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, *in_size] to [B, C', h, w]."""
         conv = self.conv
-        return _WithFold.apply(x, conv.weight, conv.bias, conv.stride, conv.padding, self.in_size)
+        return _WithFold.apply(x, conv.weight, conv.bias, conv.stride, padding_of(conv), self.in_size)
 
 
 class _WithFold(torch.autograd.Function):
@@ -105,7 +107,8 @@ class _WithFold(torch.autograd.Function):
         return F.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
         (weight,), (stride, padding, in_size) = ctx.saved_tensors, ctx.where
         columns = weight.flatten(1).T.contiguous() @ gradient.flatten(2)  # [B, C * taps, pixels]
         x = F.fold(columns, in_size, weight.shape[-2:], padding=padding, stride=stride)
@@ -122,12 +125,16 @@ def quick_form(conv: nn.Conv2d, in_size: Size, out_size: Size, device: torch.dev
     return next((form(conv, in_size, out_size) for form in _FORMS if form.pays(conv, in_size, out_size, device)), None)
 
 
+def _size_of(maps: Tensor) -> Size:
+    return maps.shape[-2], maps.shape[-1]
+
+
 def map_sizes(energy: nn.Module, x: Tensor) -> dict[str, tuple[Size, Size]]:
     """{name of a convolution: sizes of the maps that go in and come out} for images x [B, C, s, s]."""
     sizes: dict[str, tuple[Size, Size]] = {}
 
     def note(name: str, _: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        sizes[name] = tuple(inputs[0].shape[-2:]), tuple(output.shape[-2:])
+        sizes[name] = _size_of(inputs[0]), _size_of(output)
 
     convs = [(name, module) for name, module in energy.named_modules() if isinstance(module, nn.Conv2d)]
     hooks = [conv.register_forward_hook(partial(note, name)) for name, conv in convs]
@@ -139,7 +146,7 @@ def map_sizes(energy: nn.Module, x: Tensor) -> dict[str, tuple[Size, Size]]:
 
 
 def put_quick_forms(network: nn.Module, sizes: dict[str, tuple[Size, Size]], device: torch.device) -> None:
-    """Replace the convolutions of a network by what is quicker than they are."""
+    """Replace the convolutions of a network by forms that are quicker, where there are any."""
     for name, (in_size, out_size) in sizes.items():
         path, _, attribute = name.rpartition(".")
         holder = network.get_submodule(path)

@@ -12,7 +12,7 @@ away, as far as a step's noise goes.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -35,8 +35,8 @@ from distmgcd.core.langevin import (
 )
 
 
-class ChainExecutor(Protocol):
-    """Walks chains; as the functions of core.langevin do."""
+class ChainExecutor:
+    """Runs chains, as the functions of core.langevin do."""
 
     def iter_steps(
         self,
@@ -45,7 +45,9 @@ class ChainExecutor(Protocol):
         noise: Iterable[Tensor],
         langevin: Langevin,
         fixed: FixedPixels | None = None,
-    ) -> Iterator[tuple[Tensor, StepInfo]]: ...
+    ) -> Iterator[tuple[Tensor, StepInfo]]:
+        """Yield every step of the chain from x, as langevin.iter_steps."""
+        raise NotImplementedError
 
     def run_chain(
         self,
@@ -54,20 +56,25 @@ class ChainExecutor(Protocol):
         noise: Iterable[Tensor],
         langevin: Langevin,
         fixed: FixedPixels | None = None,
-    ) -> tuple[Tensor, StepInfo | None]: ...
+    ) -> tuple[Tensor, StepInfo | None]:
+        """The end of the chain from x, as langevin.run_chain."""
+        info = None
+        for step in self.iter_steps(energy, x, noise, langevin, fixed):
+            x, info = step
+        return chain_end(x, langevin, fixed), info
 
 
 class Speed(NamedTuple):
-    """How chains are to be walked; auto is decided by the kind of device."""
+    """How chains are to be run; auto is decided by the kind of device."""
 
     execution: Literal["auto", "plain", "traced", "compiled", "captured"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "tf32"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
 
     def on(self, device: torch.device) -> "Speed":
-        """The same without what the device cannot do, of which the user is told, and without auto.
+        """The same without auto and without what the device cannot do, of which the user is warned.
 
-        But for the layout of fp32, which is a matter of the network, too.
+        Only channels_last may stay auto: in fp32 it also depends on the network.
         """
         cuda = device.type == "cuda"
         execution, precision, channels_last = self
@@ -87,10 +94,11 @@ class Speed(NamedTuple):
 
 
 def executor_of(speed: Speed) -> ChainExecutor:
+    """The executor that runs chains as these settings say."""
     return PlainExecutor(speed) if speed.execution == "plain" else TracedExecutor(speed)
 
 
-class PlainExecutor:
+class PlainExecutor(ChainExecutor):
     """Chains by langevin_step and the energy's own forward, with autograd: the reference, and for a debugger.
 
     Maps lie in memory as torch has them, whatever speed.channels_last is.
@@ -107,7 +115,6 @@ class PlainExecutor:
         langevin: Langevin,
         fixed: FixedPixels | None = None,
     ) -> Iterator[tuple[Tensor, StepInfo]]:
-        """The chain from x, step by step, as langevin.iter_steps."""
         precision = self._speed.on(x.device).precision
         energy = in_bf16(energy) if precision == "bf16" else energy
         for z in noise:
@@ -115,26 +122,12 @@ class PlainExecutor:
                 x, info = langevin_step(energy, x, z, langevin, fixed)
             yield x, info
 
-    def run_chain(
-        self,
-        energy: ConvEnergy,
-        x: Tensor,
-        noise: Iterable[Tensor],
-        langevin: Langevin,
-        fixed: FixedPixels | None = None,
-    ) -> tuple[Tensor, StepInfo | None]:
-        """The end of the chain from x, as langevin.run_chain."""
-        info = None
-        for step in self.iter_steps(energy, x, noise, langevin, fixed):
-            x, info = step
-        return chain_end(x, langevin, fixed), info
-
 
 PLAIN = PlainExecutor(Speed("plain", "fp32"))
 
 
-class TracedExecutor:
-    """Chains by a traced gradient. What was traced for an energy serves it as long as it lives, whatever its weights.
+class TracedExecutor(ChainExecutor):
+    """Chains by a traced gradient. A trace is kept as long as its energy lives, and serves it with any weights.
 
     The energies must be frozen meanwhile (energy.frozen): their weights are read when a chain starts.
     """
@@ -152,10 +145,10 @@ class TracedExecutor:
         langevin: Langevin,
         fixed: FixedPixels | None = None,
     ) -> Iterator[tuple[Tensor, StepInfo]]:
-        """The chain from x, step by step, as langevin.iter_steps."""
-        grad_at = self._gradient(energy, x)
+        traced = self._traced_for(energy, x)
+        energy_and_grad_of = traced.with_weights_of(energy) if traced else partial(energy_and_grad, energy)
         for z in noise:
-            x, info = langevin_update(x, *grad_at(x), z, langevin, fixed)
+            x, info = langevin_update(x, *energy_and_grad_of(x), z, langevin, fixed)
             yield x, info
 
     def run_chain(
@@ -166,21 +159,13 @@ class TracedExecutor:
         langevin: Langevin,
         fixed: FixedPixels | None = None,
     ) -> tuple[Tensor, StepInfo | None]:
-        """The end of the chain from x, as langevin.run_chain; where it is captured, noise is as long as the chain."""
+        """The end of the chain from x, as langevin.run_chain; a captured chain takes langevin.num_steps noises."""
         traced = self._traced_for(energy, x)
         if traced and traced.speed.execution == "captured":
             captured = self._captured_for(energy, x, langevin, traced, fixed)
             if captured:
                 return captured(x, noise, traced.prepare(energy), langevin, fixed)
-        grad_at, info = self._gradient(energy, x), None
-        for z in noise:
-            x, info = langevin_update(x, *grad_at(x), z, langevin, fixed)
-        return chain_end(x, langevin, fixed), info
-
-    def _gradient(self, energy: ConvEnergy, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """The slope of an energy as its weights are now."""
-        traced = self._traced_for(energy, x)
-        return traced.energy_and_grad(energy) if traced else partial(energy_and_grad, energy)
+        return super().run_chain(energy, x, noise, langevin, fixed)
 
     def _traced_for(self, energy: ConvEnergy, x: Tensor) -> "_Traced | None":
         """None where it cannot be traced."""
@@ -200,7 +185,7 @@ class TracedExecutor:
 
 
 class _Traced:
-    """The slope of an energy for images of one shape."""
+    """The gradient of an energy for images of one shape, and the speed that it was made for."""
 
     def __init__(self, energy: ConvEnergy, x: Tensor, speed: Speed):
         dtype = torch.bfloat16 if speed.precision == "bf16" else torch.float32
@@ -211,23 +196,25 @@ class _Traced:
             self._step = _compiled(found.step, x, found.prepare(energy))
 
     def step(self, x: Tensor, *prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """U(x) [B] and its gradient [B, C, s, s]. prepared: what prepare(energy) returns."""
         with torch.no_grad(), _products(x, self.speed.precision):
             return self._step(x, *prepared)
 
-    def energy_and_grad(self, energy: ConvEnergy) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def with_weights_of(self, energy: ConvEnergy) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """The function x -> (U(x), its gradient) of an energy with the weights that it has now."""
         prepared = self.prepare(energy)
         return lambda x: self.step(x, *prepared)
 
 
 def _products(x: Tensor, precision: str) -> AbstractContextManager[None]:
-    """Inside, fp32 products are of this precision where a device has several."""
+    """Context in which fp32 products have this precision, on a device that has several."""
     return fp32_products(tf32=precision == "tf32") if x.is_cuda else nullcontext()
 
 
 def _trace(energy: ConvEnergy, x: Tensor, speed: Speed) -> _Traced | None:
     try:
         return _Traced(energy, x, speed)
-    except Exception as error:  # whatever torch raises of a network that it cannot trace
+    except Exception as error:  # whatever torch raises for a network that it cannot trace
         warn_once(f"A network cannot be traced ({first_line(error)}): its chains run plain, in fp32.")
         return None
 

@@ -23,7 +23,12 @@ def _blocks(images, steps, seed, stream, update, num_images, num_blocks, num_row
     when = stream + tl.load(steps + row // num_images, mask=row < num_rows, other=0)
     update = tl.zeros((N,), tl.int64) + update
     a, b, c, d = tl.philox(
-        seed, block.to(tl.uint32), when.to(tl.uint32), update.to(tl.uint32), image.to(tl.uint32), n_rounds=10
+        seed,
+        block.to(tl.uint32),
+        when.to(tl.uint32),
+        update.to(tl.uint32),
+        image.to(tl.uint32),
+        n_rounds=10,  # pyright: ignore[reportArgumentType]
     )
     return row, block, a, b, c, d
 

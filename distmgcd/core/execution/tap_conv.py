@@ -1,4 +1,4 @@
-"""A convolution of a small map with many channels as one matrix product for every tap of its kernel, on the CPU.
+"""TapConv: a convolution of a small map with many channels as one matrix product per tap of its kernel, on the CPU.
 
     y[q] = sum over taps t of x[stride q + t - padding] weight[t]
 
@@ -7,8 +7,8 @@ tap serves only those q whose x lies on the map: where the kernel is large besid
 multiply-adds and more would be those of padding, which a convolution carries out.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,22 @@ _LEAST_CHANNELS = 128  # with fewer, adding up the products takes longer than wh
 _MOST_SERVED = 0.75  # of the pixels of y, by a tap on average
 
 
+def padding_of(conv: nn.Conv2d) -> Size:
+    """The padding of a convolution that quick_form accepts: none that is given by a word."""
+    return cast(Size, conv.padding)
+
+
 class TapConv(nn.Module):
-    """A convolution of maps of one size, tap by tap. It has a gradient by x only: chains freeze the weights."""
+    """A convolution of maps of one size, tap by tap. Differentiable in x only: chains freeze the weights."""
 
     @staticmethod
     def pays(conv: nn.Conv2d, in_size: Size, out_size: Size, device: torch.device) -> bool:
-        """Where there are many channels, and padding is a quarter of what a convolution multiplies."""
+        """Whether there are many channels, and a quarter of the multiply-adds of a convolution are of padding."""
         if device.type != "cpu" or min(conv.in_channels, conv.out_channels) < _LEAST_CHANNELS:
             return False
         served = 1.0
         for axis in range(2):
-            how = conv.kernel_size[axis], conv.stride[axis], conv.padding[axis], in_size[axis], out_size[axis]
+            how = conv.kernel_size[axis], conv.stride[axis], padding_of(conv)[axis], in_size[axis], out_size[axis]
             served *= sum(len(span.of_y) for span in _spans(*how)) / (conv.kernel_size[axis] * out_size[axis])
         return served <= _MOST_SERVED
 
@@ -39,7 +44,7 @@ class TapConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, *in_size] to [B, C', *out_size]."""
-        y = _ByTaps.apply(x, self.conv.weight, self.out_size, self.conv.stride, self.conv.padding)
+        y = _ByTaps.apply(x, self.conv.weight, self.out_size, self.conv.stride, padding_of(self.conv))
         return y if self.conv.bias is None else y + self.conv.bias[:, None, None]
 
 
@@ -52,16 +57,12 @@ class _ByTaps(torch.autograd.Function):
         return torch.ops.distmgcd.conv_by_taps(x, taps, out_size, stride, padding)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
         (weight,), (in_size, stride, padding) = ctx.saved_tensors, ctx.where
         taps = weight.permute(2, 3, 0, 1).contiguous()  # [k, k, C', C]
-        return (
-            torch.ops.distmgcd.conv_by_taps_backward(gradient, taps, in_size, stride, padding),
-            None,
-            None,
-            None,
-            None,
-        )
+        x = torch.ops.distmgcd.conv_by_taps_backward(gradient, taps, in_size, stride, padding)
+        return x, None, None, None, None
 
 
 class _Span(NamedTuple):
@@ -82,8 +83,10 @@ def _spans(kernel: int, stride: int, padding: int, in_size: int, out_size: int) 
             )
 
 
-def _places(taps: Tensor, in_size: list[int], out_size: list[int], stride: list[int], padding: list[int]) -> Iterator:
-    """Of every tap: its matrix, and where it reads and writes."""
+def _places(
+    taps: Tensor, in_size: Sequence[int], out_size: Sequence[int], stride: list[int], padding: list[int]
+) -> Iterator[tuple[Tensor, tuple[slice, slice], tuple[slice, slice]]]:
+    """For every tap: its matrix [C, C'], the pixels of x and the pixels of y that it leads between."""
     rows, columns = (
         list(_spans(taps.shape[axis], stride[axis], padding[axis], in_size[axis], out_size[axis])) for axis in range(2)
     )
@@ -110,7 +113,7 @@ def _conv_backward(gradient: Tensor, taps: Tensor, in_size: list[int], stride: l
 
 
 def _product(maps: Tensor, matrix: Tensor) -> Tensor:
-    """Of [h, w, B, C] and [C, C'], all rows at once: torch would make h products of a part of a map."""
+    """[h, w, B, C] times [C, C'], all rows at once: torch would make h products for a part of a map."""
     return (maps.reshape(-1, maps.shape[-1]) @ matrix).view(*maps.shape[:-1], -1)
 
 

@@ -1,15 +1,16 @@
 """The gradient of an energy as a flat list of tensor operations, without autograd.
 
-    (u, g) = energy_and_grad(x)                                 u = U(x) [B], g = grad U(x) [B, C, s, s]
+    (u, g) = energy_and_grad(x)                       u = U(x) [B], g = grad U(x) [B, C, s, s]
 
 An energy is traced once for every shape of x. Its weights come in as arguments and are never part of the trace. What
 depends on them alone (casts, folded convolutions, the gradient that enters the last layer) is taken out of the step
-and computed once a chain.
+and computed once per chain.
 """
 
 from collections.abc import Callable
 from copy import deepcopy
 from operator import getitem
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,11 +21,13 @@ from torch.utils._pytree import tree_map_only
 
 from distmgcd.core.execution.conv_forms import map_sizes, put_quick_forms
 
+M = TypeVar("M", bound=nn.Module)
+
 
 class TracedGradient:
-    """The slope of an energy for images of one shape [B, C, s, s].
+    """U(x) and grad U(x) of an energy, for images of one shape [B, C, s, s].
 
-    Raises whatever torch does where the energy cannot be traced.
+    Raises whatever torch raises for an energy that cannot be traced.
     """
 
     def __init__(
@@ -36,8 +39,7 @@ class TracedGradient:
         names = weights_of(network)
 
         def u_and_gradient(x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-            weights = [_laid_out(weight, channels_last).to(dtype) for weight in weights]
-            of = dict(zip(names, weights, strict=True))
+            of = {name: _laid_out(weight, channels_last).to(dtype) for name, weight in zip(names, weights, strict=True)}
             x = x.detach().requires_grad_()
             u = functional_call(network, of, (_laid_out(x, channels_last),))
             (gradient,) = torch.autograd.grad(u.sum(), x)
@@ -53,12 +55,12 @@ class TracedGradient:
 
 
 def weights_of(bare: nn.Module) -> list[str]:
-    """Their names."""
+    """The names of the weights of a module without parametrizations."""
     return [name for name, _ in bare.named_parameters()]
 
 
 def live_weights(energy: nn.Module, names: list[str]) -> list[Tensor]:
-    """As they are now, without gradients; names: as weights_of has them, without parametrizations."""
+    """The weights of these names (see weights_of) as they are now, parametrizations applied, without gradients."""
     found = []
     for name in names:
         path, _, weight = name.rpartition(".")
@@ -66,7 +68,7 @@ def live_weights(energy: nn.Module, names: list[str]) -> list[Tensor]:
     return found
 
 
-def in_bf16(energy: nn.Module) -> nn.Module:
+def in_bf16(energy: M) -> M:
     """A copy of an energy with its weights as they are now, rounded to bf16, and no parametrizations.
 
     Its forward is the energy's own: it takes and gives fp32, [B, C, s, s] to [B]. The weights take no gradient.
@@ -87,12 +89,15 @@ def quick_network(energy: nn.Module, x: Tensor) -> nn.Module:
     return bare
 
 
-def _bare(energy: nn.Module) -> nn.Module:
+def _bare(energy: M) -> M:
     """A copy without weights and without parametrizations such as a spectral norm."""
     bare = deepcopy(energy).to("meta")
     for module in filter(parametrize.is_parametrized, list(bare.modules())):
         # Not by parametrize.remove_parametrizations: it also changes the class, which copies share with their original.
-        kind, names = parametrize.type_before_parametrizations(module), list(module.parametrizations)
+        kind, names = (
+            parametrize.type_before_parametrizations(module),
+            list(cast(nn.ModuleDict, module.parametrizations)),
+        )
         del module.parametrizations
         module.__class__ = kind
         for name in names:
@@ -105,7 +110,7 @@ def _laid_out(x: Tensor, channels_last: bool) -> Tensor:
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes down the operations that are run, those of a backward pass, too."""
+    """Records the operations that run inside, also those of a backward pass."""
 
     def __init__(self, *inputs: Tensor):
         super().__init__()
@@ -117,7 +122,7 @@ class _Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Torch asks; its compiler, which is not at work here, else takes two seconds to import."""
+        """Saves two seconds: otherwise torch imports its compiler, which is not used here."""
         return False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -148,14 +153,14 @@ class _Recorder(TorchDispatchMode):
 
 
 def _place(value: Tensor) -> tuple:
-    """What tells tensors apart: autograd hands back what it saved as another object over the same memory."""
+    """The key of a tensor. Not its id: autograd returns what it saved as another object over the same memory."""
     return value.untyped_storage().data_ptr(), value.storage_offset(), value.shape, value.stride(), value.dtype
 
 
 def record(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> fx.Graph:
-    """The operations by which a function makes its results from these inputs.
+    """The graph of the operations by which a function computes its results from these inputs.
 
-    Raises NotImplementedError where one of them changes a tensor in place or takes one that is no input.
+    Raises NotImplementedError if an operation changes a tensor in place or uses one that does not come from an input.
     """
     with _Recorder(*inputs) as recorder:
         results = function(*inputs)
@@ -165,7 +170,7 @@ def record(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> fx.G
 
 
 def split(graph: fx.Graph) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Two graphs of one whose first argument is x: what does not depend on it, and the rest, given x and that."""
+    """Split a graph whose first argument is x in two: what does not depend on x, and the rest, given x and that."""
     x, output = next(iter(graph.nodes)), graph.output_node()
     varying = {x, output}
     for node in graph.nodes:

@@ -3,12 +3,12 @@
 Floating-point sums depend on their order and a convolution on the size of its batch, so workers that split a batch
 otherwise end with other last bits. Here the batch is cut into N blocks of a fixed number of images. Every block is a
 computation of its own, from pixels to gradient, and the N gradients are added along one binary tree over the blocks,
-whoever holds which:
+which does not depend on the workers:
 
     sum(first, last) = sum(first, middle) + sum(middle, last)          middle = (first + last) // 2
 
-A worker adds up the nodes of the tree that its own blocks fill, the workers tell each other these few sums, and each
-of them adds up the rest. The price: smaller batches in the chain, and no overlap of communication.
+A worker computes the sums of the nodes that its own blocks fill, all workers gather these few sums, and each of them
+adds up the rest. The price: smaller batches in the chain, and communication that does not overlap with computation.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +36,7 @@ class Blocks:
 
     @property
     def whole(self) -> Node:
+        """All blocks: the root of the tree."""
         return (0, self.shares[-1][1])
 
 
@@ -75,7 +76,7 @@ def learn_in_blocks(
 def of_block(
     model: MultiGridEnergy, pixels: Tensor, indices: Tensor, update: int, method: Method, previous: PreviousEnds | None
 ) -> tuple[list[Tensor], Tensor]:
-    """The ends of a block's chains, and its gradient with its metrics [P + G * NUM_MEANS]."""
+    """The ends of a block's chains, G of [b, C, s, s], and its gradient and its metrics in one [P + G * NUM_MEANS]."""
     pairs = sample_pairs(model, pixels, indices, update, method, previous)
     energies = model(pairs.observed, pairs.synthesised)
     gradients = torch.autograd.grad((energies[0] - energies[1]).sum(), list(model.parameters()))
@@ -95,7 +96,7 @@ def nodes_of(share: Node, node: Node) -> list[Node]:
 
 
 def sum_over(node: Node, value_of: Callable[[int], Tensor]) -> Tensor:
-    """The sum over the blocks of a node, along the tree; blocks are asked for in order."""
+    """The sum over the blocks of a node, along the tree; value_of is called in the order of the blocks."""
     first, last = node
     if last - first == 1:
         return value_of(first)

@@ -4,9 +4,9 @@ The grids share no parameter. So as soon as the chains of grid s have ended, its
 
     g_s = grad [mean_i U_s(observed_i) - mean_i U_s(synthesised_i)]
 
-and its average can be on its way while the chains of the next grid walk. Only the optimiser's step waits for it. What
-is added up is what one backward pass through a DDP model adds up; it is told to the other workers earlier. A message
-costs them some time however short it is, so small gradients wait for that of the next grid, and go with it.
+and it can be averaged while the chains of the next grid run. Only the optimiser's step waits for the average. The sum
+is that of one backward pass through a DDP model; it is only sent earlier. Every message costs some time, however short
+it is, so a small gradient is sent together with that of the next grid.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
-from distmgcd.core.langevin import StepInfo
+from distmgcd.core.synthesis import End
 
-LEAST_BYTES = 1 << 20  # of gradient in one message, but the last one
+LEAST_BYTES = 1 << 20  # of gradient in every message except the last one
 
-# Starts to average a vector over all workers, in place; what it returns waits until that is done.
+# Starts to average a vector over all workers, in place; returns a function that waits until that is done.
 StartAverage = Callable[[Tensor], Callable[[], None]]
-End = tuple[Tensor, StepInfo]  # where the chains of a grid ended [B, C, s, s], and what their last step did
 
 
 class Part:
@@ -44,11 +43,11 @@ class Part:
 def parts_of(model: MultiGridEnergy) -> list[Part]:
     """The whole model, coarse to fine, cut into the parts whose gradients are averaged in one message each."""
     num_bytes = [sum(p.numel() * p.element_size() for p in grid.parameters()) for grid in model.grids]
-    return [Part(model.grids[first:last]) for first, last in messages(num_bytes)]
+    return [Part(model.energies[first:last]) for first, last in messages(num_bytes)]
 
 
 def messages(num_bytes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Which grids have their gradients, of so many bytes, averaged at once: first, and one past the last."""
+    """Yield the grids of each message, as (first, one past the last). num_bytes: of the gradient of every grid."""
     first = 0
     for last in range(1, len(num_bytes) + 1):
         if last == len(num_bytes) or sum(num_bytes[first:last]) >= LEAST_BYTES:
@@ -56,7 +55,7 @@ def messages(num_bytes: Sequence[int]) -> Iterator[tuple[int, int]]:
             first = last
 
 
-def average_beside_chains(
+def average_during_chains(
     parts: Sequence[Part],
     observed: Iterable[Tensor],
     chains: Iterable[End],
@@ -66,15 +65,15 @@ def average_beside_chains(
 ) -> tuple[list[End], Tensor]:
     """Run the chains of all grids and give every parameter its gradient, averaged over workers.
 
-    observed: [B, C, s, s] of every grid; chains: as synthesis.sample_grids, run as they are asked for. weight: of this
-    worker's gradient. Returns where the chains ended, and this worker's mean energies [2, G].
+    observed: G of [B, C, s, s]; chains: from synthesis.sample_grids; weight: of this worker's gradient. Returns the
+    ends of the chains, and this worker's mean energies [2, G].
     """
-    observed, chains = iter(observed), iter(chains)
+    remaining, running = iter(observed), iter(chains)
     ends, energies, waits = [], [], []
     for part in parts:
         num_grids = len(part.model.grids)
-        ended = list(islice(chains, num_grids))
-        means = part.model(list(islice(observed, num_grids)), [x for x, _ in ended])
+        ended = list(islice(running, num_grids))
+        means = part.model(list(islice(remaining, num_grids)), [x for x, _ in ended])
         gradients = torch.autograd.grad(weight * (means[0] - means[1]).sum(), part.parameters)
         torch.cat([values.flatten() for values in gradients], out=part.gradient)
         waits.append(start_average(part.gradient))
