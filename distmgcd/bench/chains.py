@@ -4,12 +4,12 @@ chain-steps/s   Langevin steps of single images: a step of a batch of B counts B
 peak            fraction of this machine's matrix product in the same precision, measured in the same rounds; a
                 chain-step costs 4 FLOP a multiply-add of the network: forward and gradient of the image
 
-All contenders walk from the same images through the same network with the same number of steps, step size and noise
-deviation, and none of them records anything on the way.
+All contenders start from the same images and use the same network, number of steps, step size and deviation of the
+noise; none of them records anything meanwhile.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from distmgcd.models.assemble import make_langevin, make_model
 _LEAST_STEPS = 3  # of a measured chain whose steps are slow
 PEERS_BATCH_ON_CPU = 32  # at most, beside other libraries
 
-# Whatever stands here is measured everywhere that it can run. Training takes auto if nothing is said.
+# Each is measured on every device that can run it. auto is the default of training.
 AUTO = "auto"
 EXECUTIONS = {
     "plain": Speed("plain", "fp32", False),
@@ -42,7 +42,7 @@ EXECUTIONS = {
 
 
 def executions(device: torch.device) -> dict[str, tuple[ChainExecutor, str]]:
-    """{name: (what walks the chains, precision of the network)} of those that this device can run."""
+    """{name: (executor, precision of its network)} of those that this device can run."""
     runnable = {name: speed for name, speed in EXECUTIONS.items() if name != "captured" or device.type == "cuda"}
     return {name: (executor_of(speed), speed.on(device).precision) for name, speed in runnable.items()}
 
@@ -50,17 +50,18 @@ def executions(device: torch.device) -> dict[str, tuple[ChainExecutor, str]]:
 def bench_chains(
     config: Config, device: torch.device, machine: dict[str, Any], *, with_peers: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
-    """{size of the grid: figures}, and a sentence for every library that could not be driven."""
+    """{size of the grid: figures}, and a sentence for every library that could not be run."""
     batch = config.learning.global_batch_size
     if with_peers and device.type == "cpu":
         batch = min(batch, PEERS_BATCH_ON_CPU)
     model, figures, notes = make_model(config).to(device), {}, []
     for grid, (size, settings) in enumerate(zip(config.grids.sizes, make_langevin(config), strict=True)):
         x = torch.rand(batch, config.data.channels, size, size, device=device) * 2 - 1
-        settings = settings._replace(num_steps=affordable_steps(model.grids[grid], x, settings))
-        contenders = contenders_of(model.grids[grid], x, grid, settings)
+        energy = model.energies[grid]
+        settings = settings._replace(num_steps=affordable_steps(energy, x, settings))
+        contenders = contenders_of(energy, x, grid, settings)
         if with_peers:
-            peers, missing = drive(model.grids[grid], x, settings)
+            peers, missing = drive(energy, x, settings)
             contenders |= peers
             notes += [note for note in missing if note not in notes]
         flop = 4.0 * multiply_adds(config, grid)
@@ -70,7 +71,7 @@ def bench_chains(
 
 
 def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) -> dict[str, Contender]:
-    """Our executions, and the loop as a textbook has it: on frozen weights, and on live ones."""
+    """Our executions, and the loop of a textbook: with frozen weights, and with weights that require gradients."""
     noise = ChainNoise(torch.arange(len(x), device=x.device), seed=0)
 
     def ours(executor: ChainExecutor) -> None:
@@ -98,6 +99,8 @@ def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) 
 
 
 class Product(NamedTuple):
+    """A matrix product that is timed beside the chains."""
+
     task: timing.Task
     flop: float
 
@@ -105,7 +108,7 @@ class Product(NamedTuple):
 def products_beside(
     contenders: dict[str, Contender], device: torch.device, machine: dict[str, Any]
 ) -> dict[str, Product]:
-    """{precision: a matrix product} of every precision that is used, and of the one that is fastest here."""
+    """{precision: a matrix product} for every precision in use, and for the one that is fastest here."""
     rates, sizes = machine["matrix_product_flop_per_s"], machine["matrix_product_size"]
     used = {contender.precision for contender in contenders.values()} | {fastest_precision(rates)}
     return {
@@ -115,7 +118,7 @@ def products_beside(
 
 
 def fastest_precision(rates: dict[str, float]) -> str:
-    """Of bf16 and fp32, whichever a matrix product is faster in on this machine."""
+    """bf16 or fp32, whichever has the faster matrix product on this machine."""
     return max(("bf16", "fp32"), key=rates.__getitem__)
 
 
@@ -161,7 +164,10 @@ def compare(
 
 
 def affordable_steps(energy: ConvEnergy, x: Tensor, settings: Langevin) -> int:
-    """As many steps as the config has, or as a round has time for: a step's time does not depend on their number."""
+    """The number of steps to time: that of the config, or less if a round has no time for it.
+
+    The time of a step does not depend on their number.
+    """
     one = settings._replace(num_steps=1)
     noise = ChainNoise(torch.arange(len(x), device=x.device), seed=0)
 
@@ -184,10 +190,10 @@ def textbook_chain(energy: Callable[[Tensor], Tensor], x: Tensor, settings: Lang
 
 
 def live_chain(energy: ConvEnergy, x: Tensor, settings: Langevin) -> Tensor:
-    """The same as much research code has it: backward() on live weights, whose gradients nobody wants."""
+    """The same as in much research code: backward() also computes gradients of the weights, which nothing uses."""
     for _ in range(settings.num_steps):
         x = x.detach().requires_grad_()
         energy(x).sum().backward()
-        x = x.detach() - settings.drift_scale * x.grad + settings.noise_std * torch.randn_like(x)
+        x = x.detach() - settings.drift_scale * cast(Tensor, x.grad) + settings.noise_std * torch.randn_like(x)
     energy.zero_grad()
     return x

@@ -1,4 +1,4 @@
-"""What was measured, on what, and beside what: everything that a figure needs to be compared with another."""
+"""The machine, the versions and the protocol: what one must know to compare a figure with another."""
 
 import os
 import platform
@@ -50,7 +50,7 @@ def protocol() -> dict[str, Any]:
 
 
 def matrix_product_rate(device: torch.device, precision: str) -> tuple[float, int]:
-    """FLOP/s of a square matrix product, the best of several, and of which size; products end where one takes 0.2 s."""
+    """FLOP/s of a square matrix product, the best of several sizes, and that size; sizes end at products of 0.2 s."""
     best = (0.0, 0)
     for size in _MATRIX_SIZES:
         product = matrix_product(device, precision, size)
@@ -73,8 +73,9 @@ def matrix_product(device: torch.device, precision: str, size: int) -> Task:
 
 
 def eager_precision(device: torch.device) -> str:
-    """What torch does to an fp32 network if nobody says anything: on CUDA its convolutions are in TF32."""
-    return "tf32" if device.type == "cuda" and torch.backends.cudnn.conv.fp32_precision == "tf32" else "fp32"
+    """The precision of an fp32 network by default: on CUDA torch computes its convolutions in TF32."""
+    convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]
+    return "tf32" if device.type == "cuda" and convolutions.fp32_precision == "tf32" else "fp32"
 
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -85,7 +86,7 @@ def _precisions(device: torch.device) -> tuple[str, ...]:
 
 
 def version_of(package: str) -> str | None:
-    """Of an installed package."""
+    """The version of an installed package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -93,7 +94,7 @@ def version_of(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name, where Linux tells it."""
+    """The processor's name on Linux, else the kind of machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

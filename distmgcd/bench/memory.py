@@ -1,4 +1,4 @@
-"""The most memory that an update takes, measured in a process of its own: what ran before it would count otherwise.
+"""The peak memory of an update, measured in a process of its own: otherwise what ran before would count, too.
 
 python -m distmgcd.bench.memory DEVICE < CONFIG.yaml        prints the figures as JSON
 """
@@ -20,7 +20,7 @@ from distmgcd.workers.collectives import LocalWorker
 
 
 def bench_memory(config: Config, device: torch.device) -> dict[str, int]:
-    """Bytes: before there is a model, the most during two updates, and what of that the device's allocator holds."""
+    """Bytes before there is a model, the most during two updates, and on CUDA the peaks of the device's allocator."""
     done = subprocess.run(
         [sys.executable, "-m", "distmgcd.bench.memory", str(device)],
         input=to_yaml(config),
@@ -33,6 +33,7 @@ def bench_memory(config: Config, device: torch.device) -> dict[str, int]:
 
 
 def of_two_updates(config: Config, device: torch.device) -> dict[str, int]:
+    """The figures of bench_memory, of this process."""
     before = most_resident()
     batch = Batch(config, training_pixels(config)[0], device)
     learner, method = make_learner(config, LocalWorker(device)), make_method(config)
@@ -47,7 +48,7 @@ def of_two_updates(config: Config, device: torch.device) -> dict[str, int]:
 
 
 def most_resident() -> int:
-    """Bytes of memory that this process has had at most. getrusage on Linux would count its parent's, too."""
+    """Peak resident memory of this process in bytes. getrusage on Linux would count its parent's, too."""
     try:
         status = Path("/proc/self/status").read_text()
         return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

@@ -1,14 +1,14 @@
-"""The Langevin samplers of other libraries, driven on our network; the project does not depend on them.
+"""The Langevin samplers of other libraries, run with our network; the project does not depend on them.
 
     ours                     x <- x - (s^2 / 2) grad U + s sqrt(T) z
     ebmkit (MIT)             x <- x - e grad U + sigma z                   e = s^2 / 2, sigma = s sqrt(T)
     torchebm (MIT)           x <- x - e grad U + n sqrt(2 e) z             e = s^2 / 2, n = sqrt(T)
 
-Each by its documented way: ebm.LangevinDynamics.sample, torchebm.samplers.LangevinDynamics.sample, without trajectory
-or diagnostics. ebmkit freezes the weights itself; for torchebm they are frozen here, which can only help it. Both
-clamp at every step or never, so a clamp after the chain is done to their result. On CUDA torchebm runs a second time in
-its mixed precision (bf16 autocast). Its fused Triton step (torchebm.cuda, by its own words a proof of concept) cannot
-be reached from its sampler.
+Each is used as its documentation says: ebm.LangevinDynamics.sample, torchebm.samplers.LangevinDynamics.sample, without
+trajectory or diagnostics. ebmkit freezes the weights itself; for torchebm they are frozen here, which can only make it
+faster. Both clamp at every step or never, so a clamp after the chain is applied to their result. On CUDA torchebm runs
+a second time in its mixed precision (bf16 autocast). Its fused Triton step (torchebm.cuda, which calls itself a proof
+of concept) cannot be reached from its sampler.
 """
 
 import math
@@ -27,13 +27,15 @@ Sampler = Callable[[Tensor], Tensor]  # where chains start [B, C, s, s] to where
 
 
 class Peer(NamedTuple):
+    """A library's sampler."""
+
     package: str
     make: Callable[[ConvEnergy, Langevin, torch.device], Sampler]
     mixed: bool = False  # in its mixed precision, which is for CUDA only
 
 
 def ebmkit(energy: ConvEnergy, settings: Langevin, device: torch.device) -> Sampler:
-    import ebm
+    import ebm  # pyright: ignore[reportMissingImports]
 
     sampler = ebm.LangevinDynamics(
         step_size=settings.drift_scale,
@@ -45,18 +47,11 @@ def ebmkit(energy: ConvEnergy, settings: Langevin, device: torch.device) -> Samp
 
 
 def torchebm(energy: ConvEnergy, settings: Langevin, device: torch.device, *, bf16: bool = False) -> Sampler:
-    from torchebm.core import BaseModel
-    from torchebm.samplers import LangevinDynamics
+    from torchebm.core import BaseModel  # pyright: ignore[reportMissingImports]
+    from torchebm.samplers import LangevinDynamics  # pyright: ignore[reportMissingImports]
 
-    class Model(BaseModel):
-        def __init__(self) -> None:
-            super().__init__(device=device)
-            self.energy = energy
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.energy(x)
-
-    model = Model()
+    model = type("Model", (BaseModel,), {"forward": lambda self, x: self.energy(x)})(device=device)
+    model.energy = energy
     sampler = LangevinDynamics(
         model,
         step_size=settings.drift_scale,
@@ -77,7 +72,7 @@ PEERS = (
 
 
 def drive(energy: ConvEnergy, x: Tensor, settings: Langevin) -> tuple[dict[str, Contender], list[str]]:
-    """{name and version: a run of the chain} of every library that is installed, and a sentence for each other one."""
+    """{name and version: contender} of every library that is installed, and a sentence for each other one."""
     contenders, notes = {}, []
     for peer in PEERS:
         if peer.mixed and x.device.type != "cuda":

@@ -1,6 +1,6 @@
 """One update in its parts, one after the other: the same arithmetic as core.learning.learn, bit for bit.
 
-read, observe, noise and chain of every grid, gradient, optimiser, rest. What is timed around them is the caller's.
+The parts are: read, observe, noise and chain of every grid, gradient, optimiser, rest. The caller times them.
 """
 
 import time
@@ -19,12 +19,12 @@ from distmgcd.core.grids import expand
 from distmgcd.core.learning import Learner, Method, Pairs, means_of, prepare, step_all, with_norms
 from distmgcd.core.synthesis import ChainNoise
 
-# What is entered around a part of an update, given its name.
+# A context manager that is entered around a part of an update, made from the name of the part.
 Around = Callable[[str], AbstractContextManager[Any]]
 
 
 def learn_by_phase(learner: Learner, batch: Batch, update: int, method: Method, around: Around) -> None:
-    """As learn, on images that are read first."""
+    """One update as learn, with images that are read first."""
     with around("read"):
         pixels = batch.read()
     with around("observe"):
@@ -32,7 +32,7 @@ def learn_by_phase(learner: Learner, batch: Batch, update: int, method: Method, 
     ends, last_steps = [], []
     with frozen(learner.model):
         for grid, (energy, size, settings) in enumerate(
-            zip(learner.model.grids, method.sizes, method.langevin, strict=True)
+            zip(learner.model.energies, method.sizes, method.langevin, strict=True)
         ):
             noise = _Noise(draws, f"noise {size}x{size}", around)
             with around(f"chain {size}x{size}"):
@@ -53,7 +53,7 @@ def learn_by_phase(learner: Learner, batch: Batch, update: int, method: Method, 
 
 
 class _Noise:
-    """The noise of chains, each draw of it inside a phase of its own."""
+    """The noise of chains; each draw of it is a phase of its own."""
 
     def __init__(self, noise: ChainNoise, phase: str, around: Around):
         self._noise, self._phase, self._around = noise, phase, around
@@ -67,7 +67,7 @@ class _Noise:
 
 
 class Clock:
-    """Seconds of every phase, each without what is nested in it. On CUDA the time that the stream has taken."""
+    """Measures the seconds of every phase, without phases nested in it. On CUDA the time of the stream."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -83,7 +83,7 @@ class Clock:
         self._mark()
 
     def seconds(self) -> dict[str, float]:
-        """Since the clock was made."""
+        """{phase: seconds} since the clock was made."""
         wait(self._device)
         total: dict[str, float] = defaultdict(float)
         for (start, phase), (end, _) in zip(self._marks, self._marks[1:], strict=False):

@@ -31,7 +31,7 @@ _NUM_LARGEST = 3  # operators that are named, of every kind of work
 
 
 def bench_profile(config: Config, *, use_gpu: bool | None = None) -> dict[str, Any]:
-    """Phases, classes, the largest operators, and what measuring them costs."""
+    """The time of every phase and class of work, the largest operators, and what measuring them costs."""
     device = choose_device(use_gpu)
     machine, (images, note) = describe(device), training_pixels(config)
     batch, method = Batch(config, images, device), make_method(config)
@@ -71,7 +71,7 @@ def bench_profile(config: Config, *, use_gpu: bool | None = None) -> dict[str, A
 
 def by_class(update: Callable[[Around], None], device: torch.device, phases: set[str]) -> dict[str, Any]:
     """Shares of the kinds of work in updates under the profiler, and the operators of each that take longest."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it tells every start and stop, and of GPUs that are not there
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it logs every start and stop, and missing GPUs
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     times: dict[tuple[str, str], float] = defaultdict(float)
@@ -155,7 +155,7 @@ _OF_KERNEL = (
 
 
 def class_of_operator(name: str, phase: str) -> str:
-    """Of an operator on the CPU. All the arithmetic that makes noise is one class, all that moves weights another."""
+    """The class of an operator on the CPU. All arithmetic of noise is one class, all of the optimiser another."""
     if phase.startswith("noise") and (name.startswith("aten::") and not _is_view(name)):
         return "random/integer"
     if phase == "optimiser":
@@ -164,7 +164,7 @@ def class_of_operator(name: str, phase: str) -> str:
 
 
 def class_of_kernel(name: str) -> str:
-    """Of a kernel on a CUDA device."""
+    """The class of a kernel on a CUDA device."""
     return _first(_OF_KERNEL, name)
 
 

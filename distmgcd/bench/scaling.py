@@ -32,9 +32,9 @@ def bench_scaling(
     num_rounds: int = 3,
     num_updates: int = 60,
 ) -> dict[str, Any]:
-    """Images/s of every round with 1 and so many workers under torchrun, and with the most of them under Ray Train,
-    where gradients are averaged beside the chains without that, and on the CPU apart: what this machine and small
-    shares leave of the ideal before workers exchange a word.
+    """Images/s of every round with 1 worker and with each of worker_counts under torchrun, and with the most workers:
+    under Ray Train; without speed.overlap; and, on the CPU, as processes apart that do not communicate, which shows how
+    much of the ideal this machine and the small shares allow.
 
     {"images_per_s": {"torchrun": {"1": [...], "4": [...]}, "apart": {"4": [...]}, "no_overlap": {"4": [...]},
     "ray": {"4": [...]}}, "speed_up": the same, of one worker}
@@ -98,7 +98,7 @@ def bench_ray(config: Config, *, use_gpu: bool, num_workers: int, num_rounds: in
 
 
 def loop_only(config: Config, num_updates: int) -> Config:
-    """The same run, short, and with next to nothing but updates in it."""
+    """The config of a short run that does almost nothing but updates."""
     return config.model_copy(
         update={
             "learning": config.learning.model_copy(update={"num_updates": num_updates, "warmup": 0}),
@@ -131,7 +131,7 @@ def without_overlap(config: Config, folder: str, name: str, *, num_workers: int,
 
 
 def apart(config: Config, folder: str, name: str, *, num_workers: int, use_gpu: bool) -> None:
-    """Runs of a share each, at the same time, that do not know of each other."""
+    """Independent runs at the same time, each with the share of one worker."""
     share = config.learning.global_batch_size // num_workers
     learning = config.learning.model_copy(update={"global_batch_size": share, "block_size": None})
     config = config.model_copy(update={"learning": learning})
@@ -149,12 +149,12 @@ def under_ray(config: Config, folder: str, name: str, *, num_workers: int, use_g
 
 
 def rate_of(path: Path) -> float:
-    """Images/s of a run, or of several that ran apart, together."""
+    """Images/s of a run, or the sum over runs apart."""
     return median_rate(path) if (path / "log").exists() else sum(map(median_rate, path.iterdir()))
 
 
 def median_rate(run: Path) -> float:
-    """Images/s of the records but the first, which holds the start."""
+    """The median images/s of a run's records except the first, which includes the start."""
     records = [strict_json.loads(line) for line in (run / "log" / METRICS_FILE).read_text().splitlines()]
     return statistics.median([r["images_per_s"] for r in records if "images_per_s" in r][1:])
 
@@ -164,5 +164,5 @@ def _median_ratio(a: list[float], b: list[float]) -> float:
 
 
 def _of_way(rates: dict[str, dict[str, list[float]]], way: str, count: str) -> float | None:
-    """The rate under torchrun over that of another way, if that was run."""
+    """The rate under torchrun divided by that of another way; None if that was not run."""
     return _median_ratio(rates["torchrun"][count], rates[way][count]) if way in rates else None

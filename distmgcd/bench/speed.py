@@ -1,4 +1,4 @@
-"""All that `distmgcd bench` measures if nothing else is asked for, as one nested dict."""
+"""What `distmgcd bench` measures without --profile and --scaling, as one nested dict."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The figures of every kind of bench for a person: tables, and a line each for what is one number."""
+"""The figures of every kind of bench for the terminal: tables, and lines of text for single numbers."""
 
 import statistics
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def of_peers(figures: dict[str, Any]) -> list[Any]:
 
 
 def of_chains(chains: dict[str, Any]) -> Table:
-    """Every contender of every grid."""
+    """The table of every contender at every grid."""
     some = next(iter(chains.values()))
     table = _table(
         f"chain-steps/s, batch {some['batch']}", "grid", "", "median", "slowest", "fastest", "of textbook", "of peak"
@@ -112,7 +112,7 @@ def of_scaling(figures: dict[str, Any]) -> list[Any]:
 
 
 def _heading(machine: dict[str, Any]) -> list[str]:
-    """What the figures are of, and beside what they were taken."""
+    """The machine and the versions, and what else ran when the figures were taken."""
     rates = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in machine["matrix_product_flop_per_s"].items())
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     beside = (

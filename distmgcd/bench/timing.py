@@ -1,4 +1,4 @@
-"""A stopwatch that waits for the device, and a comparison that treats alike what it compares."""
+"""A stopwatch that waits for the device, and a comparison in rounds that is fair to all tasks."""
 
 import statistics
 import time
@@ -24,7 +24,7 @@ class Contender(NamedTuple):
 
 
 def seconds(task: Task, device: torch.device) -> float:
-    """Of one call, until the device has done all of it."""
+    """The time of one call, until the device has finished."""
     wait(device)
     start = time.perf_counter()
     task()
@@ -33,15 +33,16 @@ def seconds(task: Task, device: torch.device) -> float:
 
 
 def wait(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def in_turn(tasks: Mapping[str, Task], device: torch.device) -> dict[str, list[float]]:
-    """Seconds of one call of each task in every round.
+    """{name: seconds of one call in every round}.
 
-    In a round every task runs, so that a machine whose speed drifts treats all alike; the next round begins with the
-    next task, so that none always comes after the same. A first call of each, which may compile, is not counted.
+    Every task runs in every round, so that a machine whose speed drifts slows all of them down. Each round begins with
+    the next task, so that no task always follows the same one. A first call of each, which may compile, is not counted.
     """
     for task in tasks.values():
         task()
@@ -59,7 +60,7 @@ def in_turn(tasks: Mapping[str, Task], device: torch.device) -> dict[str, list[f
 
 
 def rates(amount: float, times: Sequence[float]) -> dict[str, float]:
-    """Amount a second: the median round, the slowest and the fastest."""
+    """Amount per second in the median round, the slowest and the fastest."""
     return {
         "median": amount / statistics.median(times),
         "slowest": amount / max(times),

@@ -1,7 +1,8 @@
-"""How fast whole updates are, beside the same as a textbook would write it, and what learning.block_size costs."""
+"""How fast whole updates are, beside an update as a textbook has it, and what learning.block_size costs."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from distmgcd.core.execution.devices import fp32_products
 from distmgcd.core.grids import expand, pyramid
 from distmgcd.core.langevin import chain_end
 from distmgcd.core.learning import Learner, Method, learn
-from distmgcd.core.parallel.blocks import learn_in_blocks
+from distmgcd.core.parallel.blocks import Blocks, learn_in_blocks
 from distmgcd.core.synthesis import ChainNoise, synthesise
 from distmgcd.data import batch_indices
 from distmgcd.errors import UserError
@@ -27,9 +28,9 @@ _LONGEST_FOR_BLOCKS = 5.0  # seconds of an update; blocks take six times as many
 
 
 def training_pixels(config: Config) -> tuple[np.ndarray, str | None]:
-    """uint8 [N, C, S, S], and a sentence where they are made up, because the config's own cannot be read.
+    """The training images, uint8 [N, C, S, S], or random ones and a sentence that says so, if they cannot be read.
 
-    How fast an update is does not depend on what the images show, so a machine without them can be measured, too.
+    The speed of an update does not depend on what the images show, so a machine without them can be measured, too.
     """
     try:
         return open_training_images(config).images, None
@@ -40,7 +41,7 @@ def training_pixels(config: Config) -> tuple[np.ndarray, str | None]:
 
 
 class Batch:
-    """The images of one update, and where they stand in the data set."""
+    """The images of one update, and their indices in the data set."""
 
     def __init__(self, config: Config, images: np.ndarray, device: torch.device, size: int | None = None):
         self._images, self._device = images, device
@@ -51,6 +52,7 @@ class Batch:
         self.pixels = self.read()  # uint8 [B, C, S, S]
 
     def read(self) -> Tensor:
+        """The pixels, uint8 [B, C, S, S], copied to the device."""
         return torch.from_numpy(self._images[self.rows]).to(self._device, non_blocking=True)
 
     def __len__(self) -> int:
@@ -58,7 +60,7 @@ class Batch:
 
 
 def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> dict[str, Any]:
-    """Images/s of whole updates, the share of their time that sampling takes, and the textbook's update."""
+    """Images/s of whole updates, the share of sampling in their time, and images/s of a textbook's update."""
     learner, method = make_learner(config, LocalWorker(device)), make_method(config)
     batch = Batch(config, images, device)
     start_images = torch.zeros(len(batch), config.data.channels, 1, 1, device=device)
@@ -98,9 +100,9 @@ def textbook_update(learner: Learner, pixels: Tensor, method: Method) -> Callabl
 
     def update() -> None:
         x, *observed = pyramid(pixels / 127.5 - 1.0, (1, *method.sizes))
-        loss = 0.0
+        loss = x.new_zeros(())
         for energy, images, settings, optimizer in zip(
-            learner.model.grids, observed, method.langevin, learner.optimizers, strict=True
+            learner.model.energies, observed, method.langevin, learner.optimizers, strict=True
         ):
             with frozen(energy):
                 x = chain_end(textbook_chain(energy, expand(x, images.shape[-1]), settings), settings)
@@ -114,7 +116,7 @@ def textbook_update(learner: Learner, pixels: Tensor, method: Method) -> Callabl
 
 
 def bench_blocks(config: Config, images: np.ndarray, device: torch.device) -> tuple[dict[str, float], list[str]]:
-    """{block size: rate of updates in such blocks over the rate without}, and a sentence where it is left out."""
+    """{block size: rate of updates in such blocks over the rate without}, and a sentence if it is not measured."""
     worker, method, batch = LocalWorker(device), make_method(config), Batch(config, images, device)
     learner = make_learner(config, worker)
     tasks: dict[str, timing.Task] = {"whole": lambda: learn(learner, batch.pixels, batch.indices, 0, method)}
@@ -124,8 +126,8 @@ def bench_blocks(config: Config, images: np.ndarray, device: torch.device) -> tu
         if size and len(batch) % size == 0:
             learning = config.learning.model_copy(update={"block_size": size})
             blocks = make_blocks(config.model_copy(update={"learning": learning}), worker)
-            tasks[str(size)] = lambda blocks=blocks: learn_in_blocks(
-                learner, batch.pixels, batch.indices, 0, method, blocks=blocks
+            tasks[str(size)] = partial(
+                learn_in_blocks, learner, batch.pixels, batch.indices, 0, method, blocks=cast(Blocks, blocks)
             )
     times = timing.in_turn(tasks, device)
     return {name: timing.times_as_fast(times[name], times["whole"]) for name in tasks if name != "whole"}, []
