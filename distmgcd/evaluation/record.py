@@ -96,7 +96,7 @@ def check_writable(store: Store, folder: str = FOLDER) -> None:
 def stem_of(subject: Subject) -> str:
     request, trained = subject.request, subject.trained
     features = [subject.network.label] if subject.network else []
-    parts = [trained.checkpoint, trained.weights, *features, f"n{request.num}", f"seed{request.seed}"]
+    parts = [trained.checkpoint, trained.weights, *features, f"n{subject.num}", f"seed{request.seed}"]
     return f"{FOLDER}/{'-'.join(parts)}"
 
 
@@ -105,11 +105,11 @@ def identity_of(subject: Subject) -> dict[str, Any]:
     request = subject.request
     return {
         **identity_of_model(subject.run, subject.trained),
-        "num": request.num,
+        "num": subject.num,
         "seed": request.seed,
-        "samples": f"numbers 0 to {request.num - 1}: fresh chains from drawn starts, rounded to 8 bits as the data are",
-        "data": f"{request.num} random images of {subject.images.name}",
-        "held_out": f"{request.num} random images of {subject.held_out.name}",
+        "samples": f"numbers 0 to {subject.num - 1}: fresh chains from drawn starts, rounded to 8 bits as the data are",
+        "data": f"{subject.num} random images of {subject.images.name}",
+        "held_out": f"{subject.num} random images of {subject.held_out.name}",
         "data_fingerprints": [subject.images.content, subject.held_out.content],
         "features": subject.network.protocol() if subject.network else None,
     }

@@ -15,8 +15,7 @@ from distmgcd.core.parallel.blocks import Blocks
 from distmgcd.core.persistent import Chains
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet
-from distmgcd.evaluation.distances.feature_distance import FrechetDistance, frechet_distance_of
-from distmgcd.evaluation.distances.sample_distance import Distances
+from distmgcd.evaluation.distances.measure import Distances, SampleDistances, sample_distances
 from distmgcd.models.assemble import (
     freeze,
     make_ahead,
@@ -65,7 +64,7 @@ class Training:
     blocks: Blocks | None
     chains: Chains | None  # the persistent ones that this worker keeps
     speed: SpeedInUse  # how chains are executed here
-    frechet: FrechetDistance | None = None  # if evaluate.features asks for it
+    distances: SampleDistances | None = None  # what the run measures; None in a replay
     log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
     past: Past = field(default_factory=lambda: Past(warmup=0))  # of its metrics, since this process began
@@ -89,7 +88,7 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         held_out=open_held_out_images(config),
         starts=found.starts() if found else start_distribution(images),
     )
-    training.frechet = frechet_distance_of(config, training.held_out, worker)
+    training.distances = sample_distances(config, training.held_out, worker)
     if found and found.progress.update and (changed := change_of_speed(found, training.speed, run)):
         events.append(changed)
     if worker.rank == 0:
@@ -163,7 +162,7 @@ def open_log_and_saver(training: Training, events: Sequence[str]) -> None:
         tell(training, {"event": f"Starting from {origin}."})
     if not update and training.config.network.norm == "batch" and training.blocks is None:
         tell(training, {"event": BATCH_NORM})
-    if not update and training.frechet and (warning := training.frechet.warning()):
+    if not update and training.distances and (warning := training.distances.warning()):
         tell(training, {"event": warning})
     if update or training.log.reached or worker.worker_failures:
         event = going_on(update, training.log, num_workers=worker.world_size)

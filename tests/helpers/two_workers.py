@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from tiny_runs import tiny_config
 
-from distmgcd.evaluation.distances.feature_distance import FrechetDistance
+from distmgcd.evaluation.distances.measure import SampleDistances
 from distmgcd.evaluation.features.networks import open_features
 from distmgcd.models import sampling
 from distmgcd.models.assemble import make_model, open_held_out_images
@@ -110,8 +110,9 @@ def frechet(worker: Worker) -> list[dict[str, float] | None]:
     held_out = open_held_out_images(tiny_config())
     images, found = torch.rand(150, 1, 8, 8, generator=torch.Generator().manual_seed(0)), []
     for num in (150, 3):
-        distances = FrechetDistance(open_features("random"), held_out, worker, num_samples=num)([images[:num]])
-        found.append(distances and distances.mean)
+        network, how = open_features("random"), {"sizes": (2, 8), "num_samples": num}
+        distances = SampleDistances({"swd", "fd"}, held_out, worker, network=network, **how)([images[:num]])
+        found.append(distances and {family: of.mean for family, of in distances.items()})
     return found
 
 
