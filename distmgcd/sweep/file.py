@@ -150,7 +150,7 @@ def _is_setting(document: Document, place: Place, path: str) -> bool:
     if path not in set(setting_paths()):
         raise document.error(place, _no_setting(path))
     if path in plan.SET_BY_SWEEP:
-        raise document.error(place, f"{path} is no knob, for the sweep sets it by {plan.SET_BY_SWEEP[path]}.")
+        raise document.error(place, f"{path} is no parameter, for the sweep sets it by {plan.SET_BY_SWEEP[path]}.")
     return True
 
 

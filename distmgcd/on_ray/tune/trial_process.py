@@ -18,7 +18,7 @@ from distmgcd.runs import checkpoint, lock
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.objective import value_of
-from distmgcd.sweep.parallel_trials import Room
+from distmgcd.sweep.parallel_trials import TrialResources
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.read_trial import history_of, records_of, trial_of
 from distmgcd.sweep.trial import State
@@ -39,10 +39,12 @@ _CHECKPOINT_PATIENCE_S = 60.0  # for a checkpoint to be written
 Report = dict[str, Any]
 
 
-def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room: Room, mailbox: str) -> None:
+def run_trial(
+    tune_config: dict[str, Any], *, sweep: Sweep, location: str, resources: TrialResources, mailbox: str
+) -> None:
     """What Tune calls, in a process of its own.
 
-    tune_config["trial"]: {"number": of the trial, "knobs": {dotted path: value}, "kept": its state if it has ended
+    tune_config["trial"]: {"number": of the trial, "parameters": {dotted path: value}, "kept": its state if it has ended
     before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it goes on from, if
     any}.
     location: the folder of all trials. mailbox: where the sweep posts that it is asked to stop.
@@ -52,9 +54,9 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room:
     if settings["kept"]:
         _say_again(run, sweep, settings)
         return
-    trial = _Trial(run, sweep, settings["knobs"])
+    trial = _Trial(run, sweep, settings["parameters"])
     try:
-        config = sweep.config_of(settings["knobs"])
+        config = sweep.config_of(settings["parameters"])
         with _held(run.store), _listening(RayMailbox(mailbox)) as asked_to_stop:
             if asked_to_stop():
                 raise Stopped(None)
@@ -63,8 +65,8 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room:
             if (start := settings["start"]) and not checkpoint.names(run.store):
                 fork_from(run, Run.at(location, start["run"]), start["update"])
             trial.say_history()
-            train = _train_here if room.workers == 0 else _train_with_workers
-            train(config, run, trial, room, asked_to_stop)
+            train = _train_here if resources.workers == 0 else _train_with_workers
+            train(config, run, trial, resources, asked_to_stop)
     except Diverged as event:
         trial.end("diverged", str(event).partition(" It has done so ")[0])  # a trial does not try again
     except Stopped:
@@ -78,8 +80,8 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room:
 class _Trial:
     """What Tune has been told of a trial."""
 
-    def __init__(self, run: Run, sweep: Sweep, knobs: dict[str, Any]):
-        self.store, self.sweep, self.knobs = run.store, sweep, knobs
+    def __init__(self, run: Run, sweep: Sweep, parameters: dict[str, Any]):
+        self.store, self.sweep, self.parameters = run.store, sweep, parameters
         self.updates = 0  # at the last report
         self.failures: list[str] = []  # of its workers, since the last report
 
@@ -125,7 +127,7 @@ class _Trial:
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
     def end(self, state: State, reason: str = "") -> None:
-        _say_end(self.store, self.sweep, self.knobs, state, reason, self._new_failures())
+        _say_end(self.store, self.sweep, self.parameters, state, reason, self._new_failures())
 
     def _new_failures(self) -> list[str]:
         new, self.failures = self.failures, []
@@ -134,18 +136,18 @@ class _Trial:
 
 def _say_again(run: Run, sweep: Sweep, settings: dict[str, Any]) -> None:
     """What a trial that has ended before would say: the scheduler and the search are new and have not heard it."""
-    trial = _Trial(run, sweep, settings["knobs"])
+    trial = _Trial(run, sweep, settings["parameters"])
     for update, objective in history_of(records_of(run.store), sweep.objective):
         if update < sweep.budget.updates:
             trial.say(update, objective, kept=True)
-    _say_end(run.store, sweep, settings["knobs"], settings["kept"], settings["reason"])
+    _say_end(run.store, sweep, settings["parameters"], settings["kept"], settings["reason"])
 
 
 def _say_end(
-    store: Store, sweep: Sweep, knobs: dict[str, Any], state: State, reason: str, failures: Sequence[str] = ()
+    store: Store, sweep: Sweep, parameters: dict[str, Any], state: State, reason: str, failures: Sequence[str] = ()
 ) -> None:
     """The last report of a trial. done keeps a scheduler from having second thoughts about it."""
-    found = trial_of(store.location, knobs=knobs, objective=sweep.objective, state=state, reason=reason)
+    found = trial_of(store.location, parameters=parameters, objective=sweep.objective, state=state, reason=reason)
     good = state in ("finished", "pruned") and found.objective is not None
     tune.report(
         {
@@ -167,7 +169,9 @@ def _say_end(
     )
 
 
-def _train_here(config: Config, run: Run, trial: _Trial, room: Room, asked_to_stop: Callable[[], bool]) -> None:
+def _train_here(
+    config: Config, run: Run, trial: _Trial, resources: TrialResources, asked_to_stop: Callable[[], bool]
+) -> None:
     """The loop of debug mode in this process."""
     import torch
 
@@ -194,9 +198,9 @@ def _train_here(config: Config, run: Run, trial: _Trial, room: Room, asked_to_st
                 trial.evaluated(found)
             return super().before_update(update)
 
-    torch.set_num_threads(room.threads)
+    torch.set_num_threads(resources.threads)
     if not run.store.exists("result.json"):
-        loop.train(config, TrialWorker(choose_device(room.use_gpu), stop=asked_to_stop), run)
+        loop.train(config, TrialWorker(choose_device(resources.use_gpu), stop=asked_to_stop), run)
 
 
 def _label(run: Run) -> str:
@@ -205,7 +209,9 @@ def _label(run: Run) -> str:
     return f"{sweep}/{trial}"
 
 
-def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room, asked_to_stop: Callable[[], bool]) -> None:
+def _train_with_workers(
+    config: Config, run: Run, trial: _Trial, resources: TrialResources, asked_to_stop: Callable[[], bool]
+) -> None:
     """A Ray Train run of its own; what its log says of evaluations is passed on while it runs."""
     from distmgcd.on_ray.train.driver import train_on_ray
 
@@ -226,9 +232,9 @@ def _train_with_workers(config: Config, run: Run, trial: _Trial, room: Room, ask
         train_on_ray(
             config,
             run,
-            num_workers=room.workers,
-            use_gpu=room.use_gpu,
-            cpus_per_worker=room.threads,
+            num_workers=resources.workers,
+            use_gpu=resources.use_gpu,
+            cpus_per_worker=resources.threads,
             is_trial=True,
             label=_label(run),
             show=note_failure,
