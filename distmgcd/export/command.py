@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from distmgcd.config import Config, flatten, load_config, preset_names
-from distmgcd.config.paths import plain
+from distmgcd.config.document import plain
 
 
 def command_of(config: Config, *, num_workers: int = 1) -> str:
