@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from distmgcd.config.document import Document, find_mistake, no_section, parse_yaml, plain, read_document
 from distmgcd.config.kinds import is_text, suggest
-from distmgcd.config.paths import annotation_of, put, sections, setting_paths, unknown_setting
+from distmgcd.config.paths import annotation_of, flatten, put, sections, setting_paths, unknown_setting
 from distmgcd.config.schema import Config
+from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.errors import UserError
 
 PRESETS = Path(__file__).parent.parent / "presets"
@@ -46,6 +47,7 @@ def make_config(settings: Mapping[str, Any], *, lines: Mapping[str, str] | None 
     lines: {dotted path: "my.yaml, line 3"} of settings that are written in a file. Raises UserError for an unknown key,
     a wrong value, or values that do not fit together.
     """
+    settings = _without_ahead(settings)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -55,6 +57,19 @@ def make_config(settings: Mapping[str, Any], *, lines: Mapping[str, str] | None 
     sentence = unknown_setting(path) if mistake.is_unknown_key else mistake.sentence
     together = isinstance(settings.get(path), dict)  # no one line is wrong, but a section in itself
     raise UserError(f"{lines[path]}: {sentence}" if lines and path in lines and not together else sentence)
+
+
+def _without_ahead(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of an older version without speed.ahead, which changed no result; a warning where it was on."""
+    written = flatten({key: settings[key] for key in ("speed", "speed.ahead") if key in settings})
+    if "speed.ahead" not in written:
+        return settings
+    if written["speed.ahead"] is not False:
+        warn_once("speed.ahead is gone: it made no run faster and changed no result, so the run goes on without it.")
+    settings = {key: value for key, value in settings.items() if key != "speed.ahead"}
+    if isinstance(speed := settings.get("speed"), dict):
+        settings["speed"] = {key: value for key, value in speed.items() if key != "ahead"}
+    return settings
 
 
 def to_yaml(config: Config) -> str:

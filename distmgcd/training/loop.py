@@ -1,7 +1,6 @@
 """The training loop. It asks a small Worker, never a framework; one rank is a special case of many."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from distmgcd.runs.log import make_record
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.saving import not_saved
 from distmgcd.training.divergence import Diverged, check_growth, check_health
-from distmgcd.training.feed import Batch
 from distmgcd.training.results import evaluate, finish
 from distmgcd.training.roll_back import roll_back
 from distmgcd.training.state import Training, begin, leave, save, tell
@@ -65,10 +63,7 @@ def advance(training: Training) -> None:
     update, config = training.progress.update, training.config
     share = shares_of(training)[training.worker.rank]
     weight = (share.stop - share.start) * training.worker.world_size / config.learning.global_batch_size
-    if training.ahead:
-        learned = training.ahead.learn(partial(read, training), update, training.method, weight=weight)
-    else:
-        learned = learn_one_batch(training, weight)
+    learned = learn_one_batch(training, weight)
     training.pending.append(learned.metrics)
     training.progress = replace(training.progress, update=update + 1)
 
@@ -91,11 +86,6 @@ def learn_one_batch(training: Training, weight: float) -> Learned:
     if chains:
         chains.keep(batch, shares, learned.synthesised)
     return learned
-
-
-def read(training: Training, update: int) -> Batch:
-    """This worker's share of the images of an update."""
-    return training.feed.read(global_batch(training, update)[shares_of(training)[training.worker.rank]])
 
 
 def global_batch(training: Training, update: int) -> Tensor:
