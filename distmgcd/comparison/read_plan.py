@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from distmgcd.comparison.comparison_plan import SET_BY_PLAN, Measure, Plan, Sampling, Variant
 from distmgcd.config import check_changes, find_base, load_config, make_config, setting_paths, suggest_setting
-from distmgcd.config.document import Document, Place, read_document
-from distmgcd.config.kinds import Number, suggest
+from distmgcd.config.document import Document, Place, Strict, read_document
+from distmgcd.config.kinds import Factor, PositiveInt, Rule, Seed, Text, suggest
 from distmgcd.errors import UserError
 from distmgcd.launch import start_run
 from distmgcd.sweep.domains import WrongDomain, read_domain
@@ -18,46 +18,31 @@ from distmgcd.sweep.space import Space
 
 PLANS = Path(__file__).parent.parent / "presets" / "comparisons"
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Settings = dict[str, Any]
+Settings = Annotated[dict[str, Any], Rule("settings, as {dotted path: value}")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Measure(_Strict):
-    samples: Count
-    draws: Count = 1
-
-
-class _Sampling(_Strict):
-    times: Count = 1
-    start: Literal["climb", "noise"] | None = None
-
-
-class _Variant(_Strict):
+class _Variant(Strict):
     settings: Settings = {}
     space: Settings = {}
     judged: Literal["samples", "bank"] = "samples"
 
 
-class _Plan(_Strict):
+class _Plan(Strict):
     base: str
     settings: Settings = {}
-    updates: Count
+    updates: PositiveInt
     equal_cost: bool = True
-    num_trials: Count | None = None
-    seeds: list[Annotated[int, Number]] = Field(min_length=1)
-    tuning_seed: Annotated[int, Number] = 0
-    validation: Annotated[float, Number] | None = Field(default=None, gt=0, lt=1)
-    sizes: list[Count] | None = None
-    tuning: _Measure | None  # None is written none
-    test: _Measure
-    sampling: list[_Sampling] = Field(default=[_Sampling()], min_length=1)
+    num_trials: PositiveInt | None = None
+    seeds: Annotated[list[Seed], Field(min_length=1), Rule("a list of whole numbers, one at least")]
+    tuning_seed: Seed = 0
+    validation: Factor | None = None
+    sizes: list[PositiveInt] | None = None
+    tuning: Measure | None  # None is written none
+    test: Measure
+    sampling: Annotated[list[Sampling], Field(min_length=1), Rule("a list of {times: 1, start: climb}")] = [Sampling()]
     space: Settings = {}
-    variants: dict[str, _Variant] = Field(min_length=1)
-    features: str | None = Field(default=None, min_length=1)
+    variants: Annotated[dict[str, _Variant], Field(min_length=1), Rule("a method, as {name: {settings: ...}}")]
+    features: Text | None = None
 
     @field_validator("tuning", mode="before")
     @classmethod
@@ -72,7 +57,7 @@ def plan_names() -> list[str]:
 def read_plan(source: str, changes: Sequence[str] = ()) -> Plan:
     """A plan's name or file, with "dotted.key=value" changes to its base config. Raises UserError."""
     document = read_document(_found(source))
-    written = _validated(document)
+    written = document.validated(_Plan)
     _check_tuning(document, written)
     base = _base(document, written, changes)
     plan = Plan(
@@ -82,9 +67,9 @@ def read_plan(source: str, changes: Sequence[str] = ()) -> Plan:
         validation=written.validation or (0.2 if written.tuning else 0.0),
         num_trials=written.num_trials or 0,
         sizes=written.sizes or make_config(nested(base)).evaluation_sizes,
-        tuning=written.tuning and Measure(**written.tuning.model_dump()),
-        test=Measure(**written.test.model_dump()),
-        sampling=[Sampling(**way.model_dump()) for way in written.sampling],
+        tuning=written.tuning,
+        test=written.test,
+        sampling=written.sampling,
         variants={name: _variant(document, written, name, base) for name in written.variants},
         features=_features(document, written),
     )
@@ -104,20 +89,6 @@ def _found(source: str) -> str:
     if not Path(source).exists() and Path(source).stem in plan_names():
         raise UserError(f"The plan {source} does not exist; {Path(source).stem} without an ending is the one we have.")
     return source
-
-
-def _validated(document: Document) -> _Plan:
-    try:
-        return _Plan.model_validate(document.value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        *_, key = first["loc"] or ("a plan",)
-        if first["type"] == "extra_forbidden":
-            raise document.error(first["loc"], f"A plan has no {key!r} here; the plan digits shows all keys.") from None
-        if first["type"] == "missing":
-            raise document.error(first["loc"], f"{key} is missing; the plan digits shows all keys.") from None
-        text = first["msg"].removeprefix("Input ").removeprefix("Assertion failed, ").rstrip(".")
-        raise document.error(first["loc"], f"{key} {text}, but is {first['input']!r:.60}.") from None
 
 
 def _check_tuning(document: Document, written: _Plan) -> None:
