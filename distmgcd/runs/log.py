@@ -12,6 +12,7 @@ from distmgcd.core.learning import METRICS
 from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
 from distmgcd.runs.pieces import Pieces
+from distmgcd.runs.read_log import record_of
 from distmgcd.runs.run_folder import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 from distmgcd.runs.tensorboard_file import TensorBoardFile
@@ -53,7 +54,7 @@ def make_record(
     }
 
 
-def going_on(update: int, log: "Log", *, num_workers: int) -> str:
+def resumed_sentence(update: int, log: "Log", *, num_workers: int) -> str:
     """What a run says that goes on from the checkpoint of an update, or from its start if that is 0."""
     where = f"Going on from the checkpoint of update {update}" if update else "Starting again"
     workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
@@ -116,7 +117,7 @@ class Log:
         if not self._file.exists():
             return
         lines = self._file.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if _update_of(line) <= update]
+        kept = [line for line in lines if (record := record_of(line)) and record["update"] <= update]
         if kept != lines:
             shorter = self._file.with_suffix(".unfinished")
             try:
@@ -155,13 +156,6 @@ def _numbers_of(record: dict[str, Any]) -> dict[str, float]:
 def _last_record(file: Path) -> tuple[int, int | None]:
     """The update and the number of workers of the last record of updates in a log."""
     for line in reversed(file.read_text().splitlines() if file.exists() else []):
-        if _update_of(line) < float("inf") and "grids" in (record := strict_json.loads(line)):
+        if (record := record_of(line)) and "grids" in record:
             return record["update"], record.get("num_workers")
     return 0, None
-
-
-def _update_of(line: str) -> float:
-    try:
-        return strict_json.loads(line)["update"]
-    except (ValueError, KeyError):  # the last line of a process that was killed
-        return float("inf")

@@ -24,12 +24,12 @@ class NotSaved(UserError):
 class Saver:
     """Writes the checkpoints of a run; rank 0 has one. One write at a time: the next waits for it."""
 
-    def __init__(self, store: Store, settings: Checkpointing, log: Log, tell: Callable[[dict[str, Any]], None]):
-        """tell: called with a record for the log and the user, on the thread that calls save and settle."""
+    def __init__(self, store: Store, settings: Checkpointing, log: Log, emit: Callable[[dict[str, Any]], None]):
+        """emit: called with a record for the log and the user, on the thread that calls save and settle."""
         self._store = store
         self._settings = settings
         self._log = log
-        self._tell = tell
+        self._emit = emit
         self._background = Background()
         self._update = 0  # of the checkpoint that is being written
         self._pause_s = 0.0
@@ -65,19 +65,19 @@ class Saver:
             return None
         self.error = outcome.error
         if outcome.error:
-            self._tell({"update": self._update, "event": self._failure(outcome.error)})
+            self._emit({"update": self._update, "event": self._failure(outcome.error)})
         elif self._stays:
             text = (
                 f"The checkpoint of update {self._update} stays as it was before the run went back: it is the best, or "
                 "that of an earlier end. The next one saves the run as it is now."
             )
-            self._tell({"event": text})
+            self._emit({"event": text})
         else:
             times = {"pause_s": self._pause_s, "write_s": outcome.seconds}
-            self._tell({"update": self._update, "checkpoint": times})
+            self._emit({"update": self._update, "checkpoint": times})
         if self._afterwards:
             reason, self._afterwards = reason_of(self._afterwards), None
-            self._tell({"event": f"Old checkpoints could not be deleted, or the log not copied ({reason})."})
+            self._emit({"event": f"Old checkpoints could not be deleted, or the log not copied ({reason})."})
         return outcome.error
 
     def _write(self, snapshot: Snapshot) -> None:

@@ -19,7 +19,7 @@ from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale, scale_in_w
 from distmgcd.runs.store import Store
 from distmgcd.training.divergence import Diverged
 from distmgcd.training.origin import check_untrained
-from distmgcd.training.state import Training, tell
+from distmgcd.training.state import Training, emit
 
 _LEAST_LEFT = 0.5  # of the updates of a checkpoint that proved to be ill: going further back costs more than it mends
 _CHECKPOINTS = 4  # a divergence before the last one was left so many checkpoints behind is the same trouble again
@@ -57,12 +57,8 @@ def roll_back(training: Training, event: Diverged) -> None:
     )
     training.method = make_method(config, rate_scale=training.progress.rate_scale)
     training.past.forget_after(training.progress.update)
-    if training.log:
-        training.log.roll_back(training.progress.update)
-        tell(
-            training,
-            {"event": _in_words(training, event, found, before=before), "rate_scale": training.progress.rate_scale},
-        )
+    text = _in_words(training, event, found, before=before)
+    emit(training, {"event": text, "rate_scale": training.progress.rate_scale})
 
 
 def is_again(progress: Progress, update: int, *, every: int) -> bool:
@@ -132,10 +128,10 @@ def _given_up(training: Training, event: Diverged, in_a_row: int) -> Diverged:
         f"{scale_in_words(training.progress.rate_scale)}; lower langevin.step_size or learning.learning_rate, or raise "
         "data.noise."
     )
-    if training.log:
+    if training.saver:
         training.saver.settle()
         if found := retention.scores(store, config.checkpoint.metric):
             best = checkpoint.update_of(min(found, key=found.__getitem__))
             text += f" Its best model, of update {best}, is kept: --checkpoint best shows it."
-        tell(training, {"diverged": text})
+        emit(training, {"diverged": text})
     return Diverged(text)

@@ -25,9 +25,10 @@ from distmgcd.errors import UserError
 from distmgcd.models.assemble import freeze, make_method
 from distmgcd.models.run_images import images_of, with_data
 from distmgcd.models.sampling import start_distribution
-from distmgcd.runs import checkpoint, strict_json
+from distmgcd.runs import checkpoint
 from distmgcd.runs.checkpoint import Progress, RateScale, scale_in_words
-from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.runs.read_log import read_log
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.terminal import time_in_words
 from distmgcd.training import loop, state
@@ -201,18 +202,8 @@ def _go_over(training: Training, update: int, rates: dict[int, RateScale], show:
 
 def _rates(store: Store) -> list[tuple[int, RateScale]]:
     """(updates done, what the learning rates were scaled by from there on), in the order in which it was set."""
-    if not store.exists(f"log/{METRICS_FILE}"):
-        return []
-    found = []
-    for line in store.read(f"log/{METRICS_FILE}").decode(errors="replace").splitlines():
-        try:
-            entry = strict_json.loads(line)
-        except ValueError:  # the last line of a process that was killed
-            continue
-        if "rate_scale" in entry:
-            scale = entry["rate_scale"]
-            found.append((entry["update"], tuple(scale) if isinstance(scale, list) else scale))
-    return found
+    scales = [(record["update"], record["rate_scale"]) for record in read_log(store) if "rate_scale" in record]
+    return [(update, tuple(scale) if isinstance(scale, list) else scale) for update, scale in scales]
 
 
 def _rates_after(update: int, store: Store) -> dict[int, RateScale]:
