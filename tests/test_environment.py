@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distmgcd import environment
-from distmgcd.data.cache.folder import default_cache_dir
+from distmgcd.data.cache_folder import default_cache_dir
 from distmgcd.environment import absolute, cpus_of_cgroup, joins_ray, ray_address, threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
 from distmgcd.workers.collectives import choose_device

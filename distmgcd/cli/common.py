@@ -33,7 +33,7 @@ def _in_place_of(error: Exception) -> str | None:
     """A sentence about an unknown option (NoSuchOption of click, or of the copy of it that typer brings)."""
     if type(error).__name__ != "NoSuchOption" or error.ctx is None:
         return None
-    from distmgcd.config.suggestions import called, instead_of
+    from distmgcd.config.paths import called, instead_of
 
     option, name, params = error.option_name, error.option_name.lstrip("-"), error.ctx.command.params
     if (name, error.ctx.info_name) == ("resume", "features"):

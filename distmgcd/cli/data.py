@@ -10,7 +10,7 @@ from distmgcd.cli.common import app, say, writable
 from distmgcd.errors import UserError
 
 if TYPE_CHECKING:
-    from distmgcd.data.cache.entries import Entry
+    from distmgcd.data.cache_folder import Entry
 
 data_app = typer.Typer(help="Bring images into Parquet, and look at them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -107,8 +107,7 @@ def data_cache(
 ) -> None:
     """List the decoded images that this machine keeps, or delete some, which are decoded again when they are needed."""
     from distmgcd.cli.terminal.run_display import lines_of_cache, size_in_words
-    from distmgcd.data.cache.entries import chosen, entries
-    from distmgcd.data.cache.folder import default_cache_dir
+    from distmgcd.data.cache_folder import chosen, default_cache_dir, entries
 
     if delete and not names and older_than is None:
         raise UserError(
@@ -127,7 +126,7 @@ def data_cache(
 
 def _delete(folder: Path, found: "Sequence[Entry]") -> None:
     from distmgcd.cli.terminal.run_display import size_in_words
-    from distmgcd.data.cache.entries import delete
+    from distmgcd.data.cache_folder import delete
 
     freed = 0
     for entry in found:

@@ -33,7 +33,7 @@ def sample(
             f"--out must end in .png, .npz or .parquet, but is {str(out)!r}; try {out.with_suffix('.png')}."
         )
     say(f"{'Reading persistent chains' if bank else f'Drawing {num} samples'} of {run} ...")
-    from distmgcd.data.sample_files import write_npz, write_parquet
+    from distmgcd.data.importer import write_npz, write_parquet
     from distmgcd.evaluation.pictures.sheet import save_sheet, to_levels
     from distmgcd.models.trained_model import load
     from distmgcd.runs.run_folder import Run

@@ -29,8 +29,7 @@ def tune(
     wait_for_resources: WaitForResources = False,
 ) -> None:
     """Search settings with Ray Tune: many trials, each a run of its own; ends with a file that trains the best."""
-    from distmgcd.config.cost import run_cost
-    from distmgcd.config.cost_words import in_words
+    from distmgcd.config.cost import in_words, run_cost
     from distmgcd.sweep.file import read_sweep
 
     if "=" in settings[0]:

@@ -50,7 +50,7 @@ def config(
 def _head(source: str, config: "Config", *, changed: bool) -> list[str]:
     """What a preset or file says of itself at its head, and what a run of the config costs, line by line."""
     from distmgcd.config import comment_of
-    from distmgcd.config.cost_words import cost_line
+    from distmgcd.config.cost import cost_line
 
     own = comment_of(source)
     before = [f"{source}, without the changes given here:"] if own and changed else []

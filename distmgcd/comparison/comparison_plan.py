@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distmgcd.config import Config, make_config
-from distmgcd.config.cost import gradient_evaluation_cost, update_cost
-from distmgcd.config.cost_words import in_words
+from distmgcd.config.cost import gradient_evaluation_cost, in_words, update_cost
 from distmgcd.errors import UserError
 from distmgcd.sweep.plan import nested
 from distmgcd.sweep.space import Knobs, Space, random_point

@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from distmgcd.comparison.comparison_plan import SET_BY_PLAN, Measure, Plan, Sampling, Variant
 from distmgcd.config import check_changes, find_base, load_config, make_config, setting_paths, suggest_setting
-from distmgcd.config.kinds import Number
+from distmgcd.config.kinds import Number, suggest
 from distmgcd.config.marked_yaml import Marked, Place, read_marked
-from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.launch import start_run
 from distmgcd.sweep.domains import WrongDomain, read_domain

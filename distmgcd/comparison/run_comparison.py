@@ -10,7 +10,7 @@ from distmgcd.comparison.sheet import write_sheet
 from distmgcd.comparison.table import markdown
 from distmgcd.config import Config
 from distmgcd.config.cost import sample_cost, update_cost
-from distmgcd.config.words import suggest
+from distmgcd.config.kinds import suggest
 from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
 from distmgcd.runs.retention import score

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distmgcd.comparison.comparison_plan import FARTHEST
-from distmgcd.config.cost_words import in_words
+from distmgcd.config.cost import in_words
 from distmgcd.runs.retention import score
 
 Outcome = dict[str, Any]

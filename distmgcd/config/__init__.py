@@ -1,4 +1,4 @@
-"""Every knob of a run: frozen, validated, strict about keys, changed by dotted paths.
+"""Every setting of a run: frozen, validated, strict about keys, changed by dotted paths.
 
 A run is a function of this config and of nothing else. `load_config("digits", ["langevin.num_steps=30"])`
 reads a preset or a YAML file and applies the changes; every mistake is a UserError of one sentence that
@@ -6,7 +6,7 @@ names the setting, the value, the rule and the way out.
 """
 
 from distmgcd.config.network import PAPER_LAYERS
-from distmgcd.config.paths import flatten, setting_paths
+from distmgcd.config.paths import flatten, setting_paths, suggest_setting
 from distmgcd.config.reading import (
     check_changes,
     comment_of,
@@ -18,7 +18,6 @@ from distmgcd.config.reading import (
     to_yaml,
 )
 from distmgcd.config.schema import Checkpointing, Config, Watch
-from distmgcd.config.suggestions import suggest_setting
 
 __all__ = [
     "PAPER_LAYERS",

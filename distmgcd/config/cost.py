@@ -50,7 +50,7 @@ def _of_blocks(layers: Sequence[Layer], size: int, channels: int) -> tuple[int, 
 
 
 def gradient_evaluation_cost(config: Config) -> int:
-    """Multiply-adds of one Langevin step of one image at the finest grid: the unit in which costs are told."""
+    """Multiply-adds of one Langevin step of one image at the finest grid: the unit of costs."""
     return 2 * multiply_adds(config, config.num_grids - 1)
 
 
@@ -83,3 +83,22 @@ def run_cost(config: Config, *, after: int = 0) -> int:
     """Multiply-adds of a run, or of what is left of it once so many updates are done: updates and evaluations."""
     updates = (config.learning.num_updates - after) * update_cost(config)
     return updates + num_evaluations(config, after=after) * evaluation_cost(config)
+
+
+def cost_line(config: Config, *, num_images: int | None = None) -> str:
+    """Images seen and multiply-adds of a whole run. num_images: those to learn from, where they are known."""
+    learning = config.learning
+    seen = learning.num_updates * learning.global_batch_size
+    epochs = f" ({seen / num_images:.3g} epochs of {num_images:,} images)" if num_images else ""
+    total, evaluations = run_cost(config), num_evaluations(config) * evaluation_cost(config)
+    share = f"; {100 * evaluations / total:.0f} % of all for evaluations" if evaluations > 0.005 * total else ""
+    return (
+        f"Cost: {learning.num_updates:,} updates of {learning.global_batch_size:,} images see {seen:,} images{epochs} "
+        f"and take {in_words(total)} multiply-adds ({in_words(update_cost(config))} per update{share})."
+    )
+
+
+def in_words(multiply_adds: float) -> str:
+    """Two digits: 3.5e15."""
+    digits, _, power = f"{multiply_adds:.1e}".partition("e")
+    return f"{digits}e{int(power)}"

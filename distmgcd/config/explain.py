@@ -7,10 +7,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from distmgcd.config.kinds import rule_of, type_of
 from distmgcd.config.messages import unknown_key_sentence
 from distmgcd.config.paths import annotation_of, plain, sections, setting_paths
 from distmgcd.config.schema import Config
-from distmgcd.config.words import rule_of, type_of
 from distmgcd.errors import UserError
 
 _WIDTH, _MARGIN = 80, 12

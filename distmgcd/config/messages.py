@@ -5,10 +5,9 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
-from distmgcd.config.paths import flatten, is_section, plain, sections, setting_paths
+from distmgcd.config.kinds import rule_of
+from distmgcd.config.paths import flatten, is_section, plain, sections, setting_paths, suggest_setting
 from distmgcd.config.schema import Config
-from distmgcd.config.suggestions import suggest_setting
-from distmgcd.config.words import rule_of
 
 
 def unknown_keys(settings: dict[str, Any], model: type[BaseModel], prefix: str) -> Iterator[str]:

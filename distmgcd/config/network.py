@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from distmgcd.config.kinds import Activation, Count, Layer, Norm, Section
-from distmgcd.config.words import show
+from distmgcd.config.kinds import Activation, Layer, Norm, PositiveInt, Section, show
 
 # The authors' networks (their TensorFlow code; the table in Gao et al. 2017 differs in the counts it names).
 PAPER_LAYERS: dict[int, tuple[Layer, ...]] = {
@@ -21,11 +20,11 @@ class Network(Section):
     kind: Literal["convnet", "residual", "paper"] = "convnet"
     """convnet: as the other settings here say. residual: so, too, but a layer is a residual block of two convolutions.
     paper: the authors' networks for grids 4, 16 and 64."""
-    channels: tuple[Count, ...] | tuple[tuple[Count, ...], ...] = (64, 128, 256)
+    channels: tuple[PositiveInt, ...] | tuple[tuple[PositiveInt, ...], ...] = (64, 128, 256)
     """Output channels of every convolution or residual block: one list for all grids, or one list per grid."""
-    kernels: Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...] = 3
+    kernels: PositiveInt | tuple[PositiveInt, ...] | tuple[tuple[PositiveInt, ...], ...] = 3
     """Sizes of the convolutions' kernels, which must be odd."""
-    strides: Count | tuple[Count, ...] | tuple[tuple[Count, ...], ...] = 2
+    strides: PositiveInt | tuple[PositiveInt, ...] | tuple[tuple[PositiveInt, ...], ...] = 2
     """Strides of the convolutions; in a residual network, of the average pooling after each block but the last."""
     activation: Activation = "leaky_relu"
     """The function after every convolution."""

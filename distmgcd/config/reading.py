@@ -9,10 +9,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from distmgcd.config.kinds import is_text, suggest
 from distmgcd.config.messages import no_section_sentence, sentence, unknown_key_sentence, unknown_keys
 from distmgcd.config.paths import annotation_of, plain, put, sections, setting_paths
 from distmgcd.config.schema import Config
-from distmgcd.config.words import is_text, suggest
 from distmgcd.config.yaml_file import parse_yaml, read_yaml
 from distmgcd.errors import UserError
 

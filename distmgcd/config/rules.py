@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from distmgcd.config.words import show, suggest
+from distmgcd.config.kinds import show, suggest
 
 if TYPE_CHECKING:
     from distmgcd.config.schema import Config

@@ -13,23 +13,23 @@ from distmgcd.config.kinds import (
     Channels,
     Clamp,
     Colour,
-    Count,
     Decay,
     Factor,
     Fraction,
-    Level,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveOrInf,
     Schedule,
     Section,
     Seed,
-    Size,
-    SizeOrInf,
     Text,
-    Whole,
+    show,
 )
 from distmgcd.config.network import Network
 from distmgcd.config.rules import check_together
 from distmgcd.config.speed import Speed
-from distmgcd.config.words import show
 
 
 class Data(Section):
@@ -38,9 +38,9 @@ class Data(Section):
     path: Text
     """Where the images are: a Parquet file, folder or glob, a folder of images, sklearn:digits, or
     torchvision:NAME?root=DIR."""
-    image_size: Count | None = None
+    image_size: PositiveInt | None = None
     """Pixels per side after resizing; null: the finest grid."""
-    pad: Whole = 0
+    pad: NonNegativeInt = 0
     """Pixels of the background added on each side before resizing: 2 makes 28x28 32x32."""
     background: Colour = "black"
     """The colour behind transparent images, and of padding."""
@@ -57,9 +57,9 @@ class Data(Section):
     """Do not train on images that are, pixel by pixel, among the held-out ones, too."""
     flip: bool = False
     """Mirror half of the training images, a fresh draw at every update."""
-    noise: Level = 0.02
+    noise: NonNegativeFloat = 0.02
     """Standard deviation of the Gaussian noise on training images; pixels span [-1, 1]."""
-    final_noise: Level | None = None
+    final_noise: NonNegativeFloat | None = None
     """What that deviation falls to over the first 30 % of the updates; null: it stays. Much noise makes the images easy
     to reach at first, little lets the energy know their detail at the end."""
     max_corrupt: Fraction = 0.001
@@ -69,7 +69,7 @@ class Data(Section):
 class Grids(Section):
     """The schedule of grids."""
 
-    sizes: tuple[Count, ...]
+    sizes: tuple[PositiveInt, ...]
     """Pixels per side of every grid, coarse to fine; each divides the next. The 1x1 start is implied."""
 
     @model_validator(mode="after")
@@ -92,21 +92,21 @@ class Grids(Section):
 class LangevinSettings(Section):
     """The chains: x <- x - (s^2 / 2) grad U + s sqrt(T) z. One value for all grids, or one per grid, coarse to fine."""
 
-    num_steps: Count | tuple[Count, ...] = 20
+    num_steps: PositiveInt | tuple[PositiveInt, ...] = 20
     """K, the Langevin steps of a chain."""
-    step_size: Size | tuple[Size, ...] = math.sqrt(2.0)
+    step_size: PositiveFloat | tuple[PositiveFloat, ...] = math.sqrt(2.0)
     """s: the drift of a step is s^2 / 2 times the gradient of the energy U, and its noise has deviation s sqrt(T)."""
-    temperature: Level | tuple[Level, ...] = 5e-5
+    temperature: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 5e-5
     """T: the noise of a step has deviation s sqrt(T), where pixels span [-1, 1]. 0: no noise."""
     noise: Schedule | tuple[Schedule, ...] = "constant"
     """constant: noise of the same deviation at every step. falling: it falls linearly, from s sqrt(T) at the first step
     of the coarsest grid to 0 at the last step of the finest one, so that samples carry no grain of it."""
-    sample_noise: Level = 1.0
+    sample_noise: NonNegativeFloat = 1.0
     """A factor on the noise of the finest grid's chains when samples are drawn; training keeps its own. 0 removes the
     grain that this noise leaves in pictures. Coarser grids keep theirs: samples have their variety from it."""
     clamp: Clamp | tuple[Clamp, ...] = "end"
     """Keep pixels in [-1, 1]: never (none), after the chain (end), or at every step (step)."""
-    reference_sigma: SizeOrInf | tuple[SizeOrInf, ...] = math.inf
+    reference_sigma: PositiveOrInf | tuple[PositiveOrInf, ...] = math.inf
     """Standard deviation of the Gaussian reference distribution; .inf is the uniform one."""
 
 
@@ -120,7 +120,7 @@ class Start(Section):
     data: at the training image itself, contrastive divergence (CD-K).
     persistent: where the chain of this image ended when it last ran (PCD); a run keeps one for every image.
     noise: at uniform noise in [-1, 1], anew at every update (short-run)."""
-    fresh_updates: Whole = 0
+    fresh_updates: NonNegativeInt = 0
     """Persistent chains begin anew at each of the first so many updates: those that an untrained model began may stay
     far from the data for good. learning.warmup is a good choice."""
     renewed: Fraction = 0.0
@@ -138,29 +138,29 @@ class Start(Section):
 class Learning(Section):
     """The updates of the weights, by Adam."""
 
-    num_updates: Count = 1000
+    num_updates: PositiveInt = 1000
     """Updates of the whole training; each sees one batch."""
-    global_batch_size: Count = 64
+    global_batch_size: PositiveInt = 64
     """Images per update, of all workers together."""
-    block_size: Count | None = None
+    block_size: PositiveInt | None = None
     """Run the chains and add the gradients in blocks of so many images: a run is then the same bit for bit on any
     number of workers, as many as there are blocks. null: the whole share of a worker at once, which is faster."""
     mask: Literal["square", "doodle", "pepper"] | None = None
     """Learn to inpaint: at every update hide a part of every image, in a fresh place; chains change only that, and the
     rest is given. Such a model fills such masks (`distmgcd inpaint`) and is none of whole images: its fresh samples and
     their distances say little. null: whole images."""
-    learning_rate: Size | tuple[Size, ...] = 3e-4
+    learning_rate: PositiveFloat | tuple[PositiveFloat, ...] = 3e-4
     """Adam's learning rate after warm-up; one value for all grids, or one per grid."""
     betas: tuple[Decay, Decay] = (0.5, 0.999)
     """Adam's decay rates of the first and second moments of the gradient."""
-    warmup: Whole = 50
+    warmup: NonNegativeInt = 50
     """Updates over which the learning rate rises from 0; a tenth of its course where that has no more."""
-    decay_updates: Count | None = None
+    decay_updates: PositiveInt | None = None
     """Updates over which the rate falls to final_rate, where it stays. null: all of num_updates. A run that is trained
     past its end keeps the course that it had."""
     final_rate: Fraction = 0.02
     """The learning rate at the end of its course, as a fraction of learning_rate; 1 keeps it constant."""
-    clip_norm: SizeOrInf | tuple[SizeOrInf, ...] = math.inf
+    clip_norm: PositiveOrInf | tuple[PositiveOrInf, ...] = math.inf
     """The largest norm of a grid's gradient; one that is larger is scaled down to it. .inf: no bound."""
     ema: Fraction = 0.995
     """Decay of the averaged weights that samples are drawn with."""
@@ -179,11 +179,11 @@ class Learning(Section):
 class Checkpointing(Section):
     """Which checkpoints are written and kept."""
 
-    every: Count = 200
+    every: PositiveInt = 200
     """Updates between two checkpoints; with every evaluation there is one, too (evaluate.every)."""
-    keep: Count = 3
+    keep: PositiveInt = 3
     """The newest so many are kept; the last one of a run always is."""
-    keep_best: Whole = 1
+    keep_best: NonNegativeInt = 1
     """The best so many are kept, too, of those that were evaluated (evaluate.every)."""
     metric: Text = "swd"
     """What the best is judged by, the smallest is best. swd: the mean over grids of the sliced Wasserstein distance.
@@ -197,20 +197,20 @@ class Checkpointing(Section):
 class Logging(Section):
     """The log of a run."""
 
-    every: Count = 10
+    every: PositiveInt = 10
     """Updates between two records; metrics stay on the device meanwhile."""
 
 
 class Evaluation(Section):
     """How fresh samples are measured against held-out images while a run trains and at its end."""
 
-    every: Whole = 0
+    every: NonNegativeInt = 0
     """Updates between two evaluations; 0: only at the end."""
-    sizes: tuple[Count, ...] | None = None
+    sizes: tuple[PositiveInt, ...] | None = None
     """Sizes to which samples and images are averaged before they are compared; null: the grids."""
-    num_samples: Count = 2000
+    num_samples: PositiveInt = 2000
     """Fresh samples of an evaluation, and as many held-out images where there are so many."""
-    num_draws: Count = 3
+    num_draws: PositiveInt = 3
     """Sets of so many samples, from different seeds; their mean and spread are reported."""
     untrained: bool = True
     """At the end, measure the untrained model, too."""
@@ -223,20 +223,20 @@ class Watch(Section):
     """When a run counts as diverged. It then goes back to its last good checkpoint, and the grid that diverged has a
     smaller rate from there on; if that grid diverges again, it goes back to an earlier one."""
 
-    max_gap: Size = 20.0
+    max_gap: PositiveFloat = 20.0
     """The largest |energy gap| of any grid, mean over a log interval."""
-    max_drift: Size = 1.0
+    max_drift: PositiveFloat = 1.0
     """The largest rms of one step's drift; pixels span [-1, 1]."""
     by_history: bool = True
     """Compare a grid with its own last 200 updates, too: it has diverged if, in two stretches of ten updates, its gap
     is below zero by three times its usual swing while its drift has doubled, its gradients are 30 times as large, or a
     tenth is left of its samples' pixels that are not -1 or 1. Not where max_retries is 0."""
-    max_retries: Whole = 3
+    max_retries: NonNegativeInt = 3
     """How often in a row a run goes back for one grid; one that has left the trouble four checkpoints behind counts
     anew. The next time it freezes that grid and trains the others on, or gives up if there is no other."""
     rate_after_retry: Factor = 0.5
     """Factor on the learning rate of the grid that diverged, at each retry."""
-    max_seconds_stuck: Size = 300.0
+    max_seconds_stuck: PositiveFloat = 300.0
     """Seconds for which a Ray worker may get nothing done; then it is ended, and all workers start again."""
 
 

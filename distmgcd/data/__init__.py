@@ -1,12 +1,11 @@
 """Images: any source into one Parquet file, any split into shared memory-mapped pixels, any update to its batch."""
 
-from distmgcd.data.cache.decoded import open_images
 from distmgcd.data.description import Description, describe
-from distmgcd.data.image_set import ImageSet
+from distmgcd.data.image_cache import open_images
+from distmgcd.data.image_set import ImageSet, notes_of
 from distmgcd.data.importer import ImportReport, import_images
-from distmgcd.data.notices import notes_of
 from distmgcd.data.order import batch_indices, check_shares, shard
-from distmgcd.data.sources.corrupt import SkippedRow
+from distmgcd.data.sources.source import SkippedRow
 
 __all__ = [
     "Description",

@@ -9,14 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from distmgcd.data.image_set import hash_of_pixels
-from distmgcd.data.notices import Look, Noticed, look_at
+from distmgcd.data.image_set import Look, Noticed, hash_of_pixels, look_at
 from distmgcd.data.sources import pixels
-from distmgcd.data.sources.corrupt import SkippedRow
-from distmgcd.data.sources.decoding import decode_rows
 from distmgcd.data.sources.find_files import find_files
 from distmgcd.data.sources.open_source import open_source
-from distmgcd.data.sources.source import NO_LABEL, Contents
+from distmgcd.data.sources.source import NO_LABEL, Contents, SkippedRow, decode_rows
 
 # A few runs of rows rather than single rows all over: a Parquet file is read by row groups.
 _NUM_RUNS = 8

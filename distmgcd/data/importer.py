@@ -1,4 +1,4 @@
-"""Any source of images into one Parquet file that every machine of a cluster can read."""
+"""Writing images to files: any source as one Parquet file for every machine of a cluster; a model's samples."""
 
 import io
 import json
@@ -17,13 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from distmgcd.data.image_set import hash_of_pixels
-from distmgcd.data.notices import Look, Noticed, look_at
+from distmgcd.data.image_set import Look, Noticed, hash_of_pixels, look_at
 from distmgcd.data.sources import pixels
-from distmgcd.data.sources.corrupt import SkippedRow, check_corrupt_limit, check_max_corrupt
-from distmgcd.data.sources.decoding import decode_rows
 from distmgcd.data.sources.open_source import open_source
-from distmgcd.data.sources.source import NO_LABEL, Contents, Source
+from distmgcd.data.sources.source import (
+    NO_LABEL,
+    Contents,
+    SkippedRow,
+    Source,
+    check_corrupt_limit,
+    check_max_corrupt,
+    decode_rows,
+)
 from distmgcd.environment import absolute
 from distmgcd.errors import UserError
 
@@ -247,3 +252,22 @@ def _schema(contents: Contents, *, layout: StoredLayout, shape: _Shape) -> pa.Sc
     features = {"image": image_feature, "label": label_feature, "split": split_feature}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.schema([image, ("label", pa.int64()), ("split", pa.string())], metadata=metadata)
+
+
+def write_parquet(images: np.ndarray, dest: Path) -> None:
+    """uint8 [N, C, S, S] as PNG files in the Hugging Face layout, split "train"; `open_images` reads it back."""
+    rows = [{"bytes": _png(image), "path": f"{number:08d}.png"} for number, image in enumerate(images)]
+    column = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    pq.write_table(pa.table({"image": column, "split": ["train"] * len(rows)}), dest, compression="zstd")
+
+
+def write_npz(images: np.ndarray, dest: Path) -> None:
+    """uint8 [N, C, S, S] as the array `images` of a compressed .npz file."""
+    with dest.open("wb") as file:
+        np.savez_compressed(file, images=images)
+
+
+def _png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)).save(file, format="PNG")
+    return file.getvalue()

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from distmgcd.config.words import suggest
+from distmgcd.config.kinds import suggest
 from distmgcd.errors import UserError
 from distmgcd.evaluation.features.networks import DEFAULT
 from distmgcd.models.trained_model import Weights

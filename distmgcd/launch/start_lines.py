@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from distmgcd.config import Config
-from distmgcd.config.cost_words import cost_line
+from distmgcd.config.cost import cost_line
 from distmgcd.config.schema import Data
 from distmgcd.data import ImageSet, notes_of
 from distmgcd.data.sources.source import ALL_SPLITS

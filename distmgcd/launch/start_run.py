@@ -9,6 +9,7 @@ from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
 from distmgcd.environment import absolute, ray_address
 from distmgcd.errors import UserError
+from distmgcd.runs import learner_state
 from distmgcd.runs.run_folder import Run, StartFrom
 from distmgcd.training.callbacks import Callback, ShowRecords
 from distmgcd.workers.num_workers import NumWorkers, bounds, check_workers
@@ -144,7 +145,7 @@ def claimed(
         )
     run.check_settings(config)  # before its images: with other settings these may not be had at all
     images, held_out = _open_images(config, num_workers, run)
-    with lock.held(run.store):
+    with lock.locked(run.store):
         record_of_old_run(run, config)
         origin.prepare(run, config, start_from)
         notes = run.claim(config, data_record(images, held_out))
@@ -214,8 +215,8 @@ def check_checkpoint(run: Run) -> None:
     from distmgcd.models.assemble import make_model
     from distmgcd.runs import checkpoint
 
-    if found := checkpoint.to_go_on_from(run.store, warn=lambda _: None):  # the loop is the one to warn
-        checkpoint.load_weights(make_model(run.config()), found, "model.safetensors")
+    if found := checkpoint.to_resume_from(run.store, warn=lambda _: None):  # the loop is the one to warn
+        learner_state.load_weights(make_model(run.config()), found, "model.safetensors")
 
 
 def check_gpus(use_gpu: bool | None, num_workers: int, *, option: str = "--workers") -> bool:

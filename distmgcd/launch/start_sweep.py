@@ -72,7 +72,7 @@ def tune(
         books.tell_what_is_kept()
         return books
 
-    with lock.held(store):
+    with lock.locked(store):
         from distmgcd.on_ray.tune.driver import tune_on_ray
         from distmgcd.on_ray.tune.trial_resources import RoomOnCluster
 
@@ -100,7 +100,7 @@ def _found_ended(store: Store, sweep: Sweep, show: Show | None) -> Any:
 
     None if there is something left to do, or if Tune's own books are lost: then it hears everything again.
     """
-    with lock.held(store):
+    with lock.locked(store):
         claim(store, sweep, resume=True)
         books = Books(store, sweep, show=show)
         if not books.all_ended():

@@ -17,7 +17,7 @@ from distmgcd.errors import UserError
 from distmgcd.models.assemble import make_model, make_sampling_langevin, make_walker
 from distmgcd.models.run_images import with_data
 from distmgcd.models.sampling import sample_in_batches
-from distmgcd.runs import checkpoint, retention
+from distmgcd.runs import checkpoint, learner_state, retention
 from distmgcd.runs.run_folder import Run
 
 Weights = Literal["ema", "raw"]  # averaged over updates, or as the last update left them
@@ -102,7 +102,7 @@ def load(
             f"(checkpoint.every={config.checkpoint.every} updates)."
         )
     model = make_model(config)
-    checkpoint.load_weights(model, found, WEIGHT_FILES[weights])
+    learner_state.load_weights(model, found, WEIGHT_FILES[weights])
     has_chains = config.start.kind == "persistent" and not found.is_exported
     return TrainedModel(
         config,

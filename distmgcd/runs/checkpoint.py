@@ -16,19 +16,15 @@ import hashlib
 import json
 import logging
 import math
-import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distmgcd import __version__
-from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
@@ -123,47 +119,6 @@ class Checkpoint:
         return self.tensors(CHAINS_FILE)
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The state of a run at one moment, copied to the CPU: learning may go on while it is written."""
-
-    tensors: dict[str, dict[str, Tensor]]  # file: name: value
-    progress: Progress
-    measured: Measured
-    speed: Mapping[str, Any]
-
-
-def snapshot(
-    learner: Learner,
-    starts: StartDistribution,
-    progress: Progress,
-    *,
-    measured: Measured | None = None,
-    chains: dict[str, Tensor] | None = None,
-    speed: Mapping[str, Any] | None = None,
-) -> Snapshot:
-    state = (learner.model.state_dict(), learner.ema.state_dict(), dict(_flat_state(learner)), asdict(starts))
-    tensors = dict(zip(TENSOR_FILES, map(_copied, state), strict=True))
-    return Snapshot(tensors | ({CHAINS_FILE: _copied(chains)} if chains else {}), progress, measured or {}, speed or {})
-
-
-def save(
-    store: Store,
-    learner: Learner,
-    starts: StartDistribution,
-    progress: Progress,
-    *,
-    measured: Measured | None = None,
-) -> str:
-    """Write a checkpoint, and wait for it; returns its name. Raises OSError."""
-    return write(store, snapshot(learner, starts, progress, measured=measured))
-
-
-def write(store: Store, snapshot: Snapshot) -> str:
-    """Write a checkpoint; returns its name. Raises OSError; then nothing is left of it."""
-    return put(store, name_of(snapshot.progress.update), _contents(snapshot))
-
-
 def put(store: Store, name: str, contents: Iterable[tuple[str, bytes]]) -> str:
     """Write the files of a checkpoint, (file, content); returns its name, which it has only once it is complete.
 
@@ -189,22 +144,6 @@ def _write_files(store: Store, folder: str, contents: Iterable[tuple[str, bytes]
         checksums[file] = _checksum(content)
         store.write(f"{folder}/{file}", content)
     store.write(f"{folder}/checksums.json", json.dumps(checksums, indent=1).encode())
-
-
-def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
-    """One file after the other, so that only one is in memory twice."""
-    yield from ((file, safetensors.torch.save(tensors)) for file, tensors in snapshot.tensors.items())
-    yield "state.json", _state(snapshot)
-
-
-def _state(snapshot: Snapshot) -> bytes:
-    state = {
-        "progress": asdict(snapshot.progress),
-        **snapshot.measured,
-        **({"speed": snapshot.speed} if snapshot.speed else {}),
-        "versions": {"distmgcd": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
-    return strict_json.dumps(state, indent=1).encode()
 
 
 def _put_in_place(store: Store, name: str) -> None:
@@ -299,7 +238,7 @@ def newest(
     return None
 
 
-def to_go_on_from(store: Store, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
+def to_resume_from(store: Store, warn: Callable[[str], None] = _logger.warning) -> Checkpoint | None:
     """The newest checkpoint that is whole; None for a run that has never completed one.
 
     Raises UserError if all are damaged: to start again under their name would be to lose them in silence.
@@ -346,55 +285,6 @@ def read(store: Store, name: str) -> Checkpoint:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
     return Checkpoint(name, progress, files)
-
-
-def restore(learner: Learner, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's weights and optimiser state into a learner.
-
-    Raises UserError if it is of another architecture.
-    """
-    load_weights(learner.model, checkpoint, "model.safetensors")
-    load_weights(learner.ema, checkpoint, "ema.safetensors")
-    saved = checkpoint.tensors("optimizer.safetensors")
-    for grid, optimizer in enumerate(learner.optimizers):
-        optimizer.state.clear()
-        for position, parameter in enumerate(optimizer.param_groups[0]["params"]):
-            prefix = f"{grid}.{position}."
-            # Adam's own step count lives where the fused kernel wants it: beside the parameter.
-            state = {
-                key.removeprefix(prefix): value.to(parameter.device)
-                for key, value in saved.items()
-                if key.startswith(prefix)
-            }
-            if state:
-                optimizer.state[parameter] = state
-
-
-def load_weights(model: nn.Module, checkpoint: Checkpoint, file: str) -> None:
-    """Copy saved weights into a model, in place. Raises UserError if it is of another architecture."""
-    saved = checkpoint.tensors(file)
-    found, wanted = (
-        {name: tuple(value.shape) for name, value in state.items()} for state in (saved, model.state_dict())
-    )
-    if differing := [name for name in (wanted | found) if found.get(name) != wanted.get(name)]:
-        name = differing[0]
-        raise UserError(
-            f"The checkpoint {checkpoint.name} is of another architecture: {name} is {found.get(name, 'absent')} in it "
-            f"but {wanted.get(name, 'absent')} in this config; give the config it was trained with, or another --name."
-        )
-    model.load_state_dict(saved)
-
-
-def _flat_state(learner: Learner) -> Iterator[tuple[str, Tensor]]:
-    for grid, optimizer in enumerate(learner.optimizers):
-        for position, parameter in enumerate(optimizer.param_groups[0]["params"]):
-            for key, value in optimizer.state.get(parameter, {}).items():
-                yield f"{grid}.{position}.{key}", value
-
-
-def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
-    return {name: value.contiguous() for name, value in copies.items()}
 
 
 def _checksum(content: bytes) -> str:

@@ -81,7 +81,7 @@ def _state(store: Store, config: Config, result: dict[str, Any] | None, saved: i
     if result:
         return "finished", result["update"]
     last = _last_record(store)
-    if lock.is_held(store):
+    if lock.is_locked(store):
         return "running", max(saved, last.get("update", 0))
     if saved and not _any_readable(store):
         return "damaged", saved

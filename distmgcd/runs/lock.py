@@ -18,7 +18,7 @@ _PATIENCE_S = 1.0  # `distmgcd runs` holds the lock for a moment to see whether 
 
 
 @contextmanager
-def held(store: Store) -> Iterator[None]:
+def locked(store: Store) -> Iterator[None]:
     """Inside, no other command trains this run. Raises UserError if one does."""
     descriptor = _open(store, os.O_RDWR | os.O_CREAT)
     try:
@@ -30,7 +30,7 @@ def held(store: Store) -> Iterator[None]:
             os.close(descriptor)
 
 
-def is_held(store: Store) -> bool:
+def is_locked(store: Store) -> bool:
     descriptor = _open(store, os.O_RDONLY)
     if descriptor is None:
         return False

@@ -5,7 +5,7 @@ Everything that takes the folder of a run takes `pretrained:NAME`; runs/store.py
 
 from pathlib import Path
 
-from distmgcd.config.words import suggest
+from distmgcd.config.kinds import suggest
 from distmgcd.errors import UserError
 
 PREFIX = "pretrained:"

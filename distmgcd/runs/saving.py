@@ -10,9 +10,10 @@ from distmgcd.config import Checkpointing
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint, retention
+from distmgcd.runs import checkpoint, learner_state, retention
 from distmgcd.runs.background import Background
-from distmgcd.runs.checkpoint import Measured, Progress, Snapshot
+from distmgcd.runs.checkpoint import Measured, Progress
+from distmgcd.runs.learner_state import Snapshot
 from distmgcd.runs.log import Log
 from distmgcd.runs.store import Store
 
@@ -53,7 +54,7 @@ class Saver:
         """
         start = time.perf_counter()
         self.settle()
-        snapshot = checkpoint.snapshot(learner, starts, progress, measured=measured, chains=chains, speed=speed)
+        snapshot = learner_state.snapshot(learner, starts, progress, measured=measured, chains=chains, speed=speed)
         self._update = progress.update
         self._background.submit(lambda: self._write(snapshot))
         self._pause_s = time.perf_counter() - start
@@ -86,7 +87,7 @@ class Saver:
         self._stays = retention.stays(self._store, snapshot.progress, snapshot.measured, **how)
         if self._stays:
             return
-        checkpoint.write(self._store, snapshot)
+        learner_state.write(self._store, snapshot)
         try:
             retention.prune(
                 self._store, settings.keep, keep_best=settings.keep_best, metric=settings.metric, update=update

@@ -25,8 +25,8 @@ def write_report(store: Store) -> Findings:
 
     Raises UserError if no trial has begun, and OSError.
     """
-    if store.is_local and not lock.is_held(store) and (sweep := _sweep_of(store)):
-        with lock.held(store):
+    if store.is_local and not lock.is_locked(store) and (sweep := _sweep_of(store)):
+        with lock.locked(store):
             known = as_stopped(results.read_results(store)) if store.exists(results_parquet.FILE) else []
             trials = _newest(known, as_stopped(Books(store, sweep).trials()))
             if trials != known:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from distmgcd.config.words import suggest
+from distmgcd.config.kinds import suggest
 
 _FACTORS = (0.8, 1.25)  # by which population-based training moves a number
 _SIGNIFICANT = 6  # digits of a drawn number, so that files read well

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from distmgcd.config import Config, check_changes, find_base, load_config, setting_paths, suggest_setting
+from distmgcd.config.kinds import suggest
 from distmgcd.config.marked_yaml import Marked, Place, read_marked
 from distmgcd.config.reading import PRESETS
-from distmgcd.config.words import suggest
 from distmgcd.errors import UserError
 from distmgcd.evaluation.features.networks import DEFAULT, NAMES
 from distmgcd.sweep import plan

@@ -49,7 +49,7 @@ def _state(store: Store, config: Config, records: Sequence[Record], result: Reco
     last = _last(records)
     if "diverged" in last:
         return "diverged", last["diverged"]
-    if lock.is_held(store):
+    if lock.is_locked(store):
         return "running", ""
     return "failed", f"It stopped at update {last.get('update', 0)} of {config.learning.num_updates}."
 

@@ -64,7 +64,7 @@ def write_report(store: Store) -> Findings:
     Raises UserError if there are no results, and OSError.
     """
     sweep, trials = read_sweep(store)
-    if store.is_local and not lock.is_held(store):  # elsewhere nobody can tell whether a sweep runs
+    if store.is_local and not lock.is_locked(store):  # elsewhere nobody can tell whether a sweep runs
         trials = ranking.as_stopped(trials)
     findings = find(store, sweep, trials)
     _write_what_is_shown(store, findings)

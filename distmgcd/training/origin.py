@@ -18,7 +18,7 @@ from distmgcd.errors import UserError
 from distmgcd.models.assemble import make_chains, make_learner, make_model
 from distmgcd.models.sampling import start_distribution
 from distmgcd.models.trained_model import WEIGHT_FILES, Weights
-from distmgcd.runs import checkpoint, retention, strict_json
+from distmgcd.runs import checkpoint, learner_state, retention, strict_json
 from distmgcd.runs.checkpoint import Checkpoint, Progress
 from distmgcd.runs.identity import differences, settings_of
 from distmgcd.runs.run_folder import Run, StartFrom
@@ -68,7 +68,7 @@ def _find(start: StartFrom, *, run: Run, config: Config) -> Origin:
     if found is None:
         raise UserError(f"--from {path} has no whole checkpoint to start from yet; train it until it saves one.")
     try:
-        checkpoint.load_weights(make_model(config), found, WEIGHT_FILES[weights])
+        learner_state.load_weights(make_model(config), found, WEIGHT_FILES[weights])
     except UserError:
         changed = differences(*(settings_of(each, only=_MUST_FIT) for each in (theirs, config)))
         if not changed:  # it is not the shapes
@@ -126,11 +126,11 @@ def write_start(run: Run, config: Config, images: ImageSet) -> None:
     worker = LocalWorker(torch.device("cpu"))
     learner, chains = make_learner(config, worker), make_chains(config, worker, num_images=len(images))
     for model in (learner.model, learner.ema):
-        checkpoint.load_weights(model, found, WEIGHT_FILES[origin.weights])
+        learner_state.load_weights(model, found, WEIGHT_FILES[origin.weights])
     chains = chains and chains.state()
-    start = checkpoint.snapshot(learner, start_distribution(images), Progress(), chains=chains)
+    start = learner_state.snapshot(learner, start_distribution(images), Progress(), chains=chains)
     with run.writing():
-        checkpoint.write(run.store, start)
+        learner_state.write(run.store, start)
 
 
 def check_untrained(run: Run) -> None:

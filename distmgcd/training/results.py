@@ -23,7 +23,7 @@ from distmgcd.evaluation.distances.sample_distance import (
 from distmgcd.evaluation.pictures.sheet import save_pyramid_sheet, save_sheet
 from distmgcd.models.assemble import make_model
 from distmgcd.models.sampling import fresh_samples
-from distmgcd.runs import checkpoint, retention, strict_json
+from distmgcd.runs import checkpoint, learner_state, retention, strict_json
 from distmgcd.runs.checkpoint import DamagedCheckpoint
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.saving import not_saved, reason_of
@@ -145,7 +145,7 @@ def take_best(training: Training) -> str | None:
         return None
     if found is None:
         return None
-    checkpoint.load_weights(training.learner.ema, found, "ema.safetensors")
+    learner_state.load_weights(training.learner.ema, found, "ema.safetensors")
     if training.chains:
         training.chains.load(found.chains())
     if training.worker.rank == 0:

@@ -14,7 +14,7 @@ import torch
 
 from distmgcd.config import Config
 from distmgcd.models.assemble import freeze, make_ahead, make_chains, make_learner, make_method
-from distmgcd.runs import checkpoint, retention
+from distmgcd.runs import checkpoint, learner_state, retention
 from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale, scale_in_words
 from distmgcd.runs.store import Store
 from distmgcd.training.divergence import Diverged
@@ -73,11 +73,11 @@ def find_healthy(store: Store, *, before: int | None) -> Checkpoint | None:
     to do, with a smaller rate.
     """
     if not before:  # the start, which is never ill
-        return checkpoint.to_go_on_from(store)
+        return checkpoint.to_resume_from(store)
     earlier = checkpoint.newest(store, at_most=before - 1)
     if earlier and earlier.progress.update < _LEAST_LEFT * before:
         earlier = None
-    return earlier or checkpoint.newest(store, at_most=before) or checkpoint.to_go_on_from(store)
+    return earlier or checkpoint.newest(store, at_most=before) or checkpoint.to_resume_from(store)
 
 
 def lowered(scale: RateScale, grid: int, factor: float, *, num_grids: int) -> RateScale:
@@ -103,7 +103,7 @@ def _put_back(training: Training, found: Checkpoint | None) -> None:
         training.learner = make_learner(config, training.worker)
         training.ahead = make_ahead(config, training.learner)
         return
-    checkpoint.restore(training.learner, found)
+    learner_state.restore(training.learner, found)
     if training.chains:
         training.chains.load(found.chains())
 

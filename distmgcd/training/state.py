@@ -28,7 +28,7 @@ from distmgcd.models.assemble import (
     open_training_images,
 )
 from distmgcd.models.sampling import start_distribution
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, learner_state
 from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale
 from distmgcd.runs.identity import data_record, read_data_record, write_data_record
 from distmgcd.runs.log import Log, open_log, resumed_sentence
@@ -99,7 +99,7 @@ class Training:
 def begin(config: Config, worker: Worker, run: Run) -> tuple[Training, list[str]]:
     """The run at its newest good checkpoint, or at its start; and what its log is to say of how it was restored."""
     images, events = open_training_images(config), []
-    found = checkpoint.to_go_on_from(run.store, warn=events.append)
+    found = checkpoint.to_resume_from(run.store, warn=events.append)
     training = at(
         found,
         config,
@@ -134,7 +134,7 @@ def at(
         check_untrained(run)
     learner, chains = make_learner(config, worker), make_chains(config, worker, num_images=len(images))
     if found:
-        checkpoint.restore(learner, found)
+        learner_state.restore(learner, found)
         if chains:
             chains.load(found.chains())
     progress = found.progress if found else Progress()

@@ -3,8 +3,7 @@
 from typing import Any
 
 from distmgcd.config import Config
-from distmgcd.config.cost import num_evaluations, run_cost, update_cost
-from distmgcd.config.cost_words import in_words
+from distmgcd.config.cost import in_words, num_evaluations, run_cost, update_cost
 from distmgcd.terminal import hours_in_words
 from distmgcd.training.pace import Pace
 

@@ -9,7 +9,7 @@ import yaml
 from distmgcd.config import Config
 from distmgcd.errors import UserError
 from distmgcd.models.assemble import make_learner, make_model
-from distmgcd.runs import checkpoint, strict_json
+from distmgcd.runs import checkpoint, learner_state, strict_json
 from distmgcd.runs.checkpoint import Checkpoint, DamagedCheckpoint
 from distmgcd.runs.run_folder import Run
 from distmgcd.workers.collectives import LocalWorker
@@ -58,9 +58,9 @@ def _look_at(run: Run, config: Config | None, name: str) -> Finding:
         if config is None:
             return Finding(name, None, f"checksums fit; {_size_of(found)}; not loaded, for want of the config")
         if found.is_exported:
-            checkpoint.load_weights(make_model(config), found, "ema.safetensors")
+            learner_state.load_weights(make_model(config), found, "ema.safetensors")
         else:
-            checkpoint.restore(make_learner(config, LocalWorker(torch.device("cpu"))), found)
+            learner_state.restore(make_learner(config, LocalWorker(torch.device("cpu"))), found)
         found.starts()
     except (DamagedCheckpoint, UserError) as error:
         return Finding(name, _in_one_line(error), way_out=way_out)

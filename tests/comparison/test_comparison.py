@@ -13,8 +13,7 @@ from distmgcd.comparison.run_comparison import compare
 from distmgcd.comparison.score_run import Runs, name_of
 from distmgcd.comparison.table import markdown
 from distmgcd.config import load_config
-from distmgcd.config.cost import update_cost
-from distmgcd.config.cost_words import in_words
+from distmgcd.config.cost import in_words, update_cost
 from distmgcd.errors import UserError
 from distmgcd.launch import start_run
 from distmgcd.runs.store import Store

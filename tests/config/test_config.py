@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from tiny_runs import tiny_config
 
 from distmgcd.config import PAPER_LAYERS, Config, load_config, make_config, preset_names, setting_paths, to_yaml
+from distmgcd.config.kinds import type_of
 from distmgcd.config.paths import annotation_of
-from distmgcd.config.words import type_of
 from distmgcd.errors import UserError
 from distmgcd.models.assemble import make_langevin, make_sampling_langevin
 

@@ -8,8 +8,7 @@ import yaml
 
 from distmgcd.config import load_config, setting_paths, to_yaml
 from distmgcd.config.explain import explain, meaning_of
-from distmgcd.config.paths import sections
-from distmgcd.config.suggestions import _NO_SETTING, _USUAL, meant_by, suggest_setting
+from distmgcd.config.paths import _NO_SETTING, _USUAL, meant_by, sections, suggest_setting
 from distmgcd.errors import UserError
 
 

@@ -7,8 +7,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from distmgcd.config import load_config
-from distmgcd.config.cost import gradient_evaluation_cost, multiply_adds, run_cost, sample_cost, update_cost
-from distmgcd.config.cost_words import cost_line, in_words
+from distmgcd.config.cost import (
+    cost_line,
+    gradient_evaluation_cost,
+    in_words,
+    multiply_adds,
+    run_cost,
+    sample_cost,
+    update_cost,
+)
 from distmgcd.core.learning import learn
 from distmgcd.core.synthesis import StartDistribution, draw_samples
 from distmgcd.models.assemble import make_langevin, make_learner, make_method

@@ -68,4 +68,4 @@ def test_an_object_store_whose_first_checkpoint_was_cut_short_starts_again(tmp_p
 
     store = Store("memory://cut/short")
     store.write("checkpoints/update_000002/model.safetensors", b"half")
-    assert checkpoint.to_go_on_from(store) is None
+    assert checkpoint.to_resume_from(store) is None

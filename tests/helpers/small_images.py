@@ -1,12 +1,15 @@
-"""Small images made on the fly."""
+"""Small images made on the fly, and what opens them."""
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from distmgcd.data import image_cache, open_images
 
 
 def random_images(num_images: int, *, size: int = 8, channels: int = 3) -> np.ndarray:
@@ -35,3 +38,23 @@ def write_encoded(file: Path, images: list, *, splits: list[str] | None = None, 
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), file, row_group_size=7)
     return str(file)
+
+
+def open_train(file: str, cache: Path, **changes):
+    return open_images(file, **{"image_size": 8, "channels": 3, "split": "train", "cache_dir": cache, **changes})
+
+
+def open_and_count(file, cache, barrier, results) -> None:
+    """In a process of its own: put how many entries it built, and the pixels, into results."""
+    builds = []
+    build = image_cache.build
+
+    def slow_build(*args, **kwargs):
+        builds.append(1)
+        time.sleep(0.3)
+        return build(*args, **kwargs)
+
+    image_cache.build = slow_build
+    barrier.wait()
+    train = open_train(file, cache)
+    results.put((len(builds), train.images.tobytes()))

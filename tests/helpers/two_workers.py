@@ -98,11 +98,11 @@ def left(rank: int) -> list[int]:
 
 def samples(worker: ProcessGroupWorker, run: Path) -> dict[int, list[torch.Tensor]]:
     """1 and 5 of them: shares that are empty, and shares that differ."""
-    from distmgcd.runs import checkpoint
+    from distmgcd.runs import checkpoint, learner_state
 
     opened = Run.open(str(run))
     found, model = checkpoint.newest(opened.store), make_model(opened.config())
-    checkpoint.load_weights(model, found, "ema.safetensors")
+    learner_state.load_weights(model, found, "ema.safetensors")
     return {num: sampling.fresh_samples(model, found.starts(), num, opened.config(), worker, seed=1) for num in (1, 5)}
 
 

@@ -15,7 +15,7 @@ from distmgcd.config import load_config
 from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.models.assemble import make_learner
-from distmgcd.runs import checkpoint
+from distmgcd.runs import learner_state
 from distmgcd.runs.background import Background
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.store import Store
@@ -45,11 +45,11 @@ def main(folder: str, preset: str = "paper64") -> None:
     waited, paused, written = [], [], []
 
     def submit() -> None:
-        snapshot = checkpoint.snapshot(learner, starts, Progress(update=2))
-        background.submit(lambda: checkpoint.write(store, snapshot))
+        snapshot = learner_state.snapshot(learner, starts, Progress(update=2))
+        background.submit(lambda: learner_state.write(store, snapshot))
 
     for _ in range(11):
-        waited.append(seconds_of(lambda: checkpoint.save(store, learner, starts, Progress(update=1))))
+        waited.append(seconds_of(lambda: learner_state.save(store, learner, starts, Progress(update=1))))
         paused.append(seconds_of(submit))
         written.append(background.take(wait=True).seconds)
     print(f"{sum(info.size for info in store.files('checkpoints/update_000002')) / 1e6:.0f} MB")

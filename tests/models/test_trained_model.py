@@ -15,7 +15,7 @@ from distmgcd.data import open_images
 from distmgcd.errors import UserError
 from distmgcd.models.assemble import make_langevin, make_model
 from distmgcd.models.trained_model import TrainedModel
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, learner_state
 from distmgcd.runs.run_folder import Run
 
 
@@ -60,7 +60,7 @@ def test_the_averaged_weights_draw_the_samples(trained, run: Path):
     drawn = {}
     for file in ("ema.safetensors", "model.safetensors"):
         model = make_model(config)
-        checkpoint.load_weights(model, found, file)
+        learner_state.load_weights(model, found, file)
         args = {"seed": 0, "sizes": config.grids.sizes, "langevin": make_langevin(config)}
         drawn[file] = draw_samples(model, found.starts(), torch.arange(4), **args)[-1]
     torch.testing.assert_close(trained.sample(4), drawn["ema.safetensors"].clamp(-1, 1), rtol=1e-5, atol=1e-6)

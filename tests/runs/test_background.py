@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import Stopped, debug, records_of, state_of, stop_after
 
-from distmgcd.runs import checkpoint
+from distmgcd.runs import checkpoint, learner_state
 from distmgcd.runs.background import Background
 from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop
@@ -23,14 +23,14 @@ def gate(monkeypatch: pytest.MonkeyPatch):
             super().__init__()
             self.entered: list[int] = []
 
-    gate, write = Gate(), checkpoint.write
+    gate, write = Gate(), learner_state.write
 
     def slow(store, snapshot):
         gate.entered.append(snapshot.progress.update)
         assert gate.wait(_BOUND)
         return write(store, snapshot)
 
-    monkeypatch.setattr(checkpoint, "write", slow)
+    monkeypatch.setattr(learner_state, "write", slow)
     return gate
 
 

@@ -14,7 +14,7 @@ from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import batch_indices
 from distmgcd.errors import UserError
 from distmgcd.models.assemble import make_learner, make_method, open_training_images
-from distmgcd.runs import checkpoint, retention
+from distmgcd.runs import checkpoint, learner_state, retention
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.store import Store
 from distmgcd.workers.collectives import LocalWorker
@@ -75,14 +75,14 @@ def saved(store: Store, *updates: int) -> Learner:
     learner = new_learner()
     for last, update in zip((0, *updates), updates, strict=False):
         advance(learner, range(last, update))
-        checkpoint.save(store, learner, STARTS, Progress(update=update, rate_scale=0.25, num_retries=2, seconds=1.5))
+        learner_state.save(store, learner, STARTS, Progress(update=update, rate_scale=0.25, num_retries=2, seconds=1.5))
     return learner
 
 
 def test_what_is_restored_is_what_was_saved_bit_for_bit(store: Store):
     learner, restored = saved(store, 3), new_learner("seed=9")
     found = checkpoint.newest(store)
-    checkpoint.restore(restored, found)
+    learner_state.restore(restored, found)
     assert_same(restored, learner)
     assert found.progress == Progress(update=3, rate_scale=0.25, num_retries=2, seconds=1.5)
     assert torch.equal(found.starts().levels, STARTS.levels) and torch.equal(found.starts().counts, STARTS.counts)
@@ -90,7 +90,7 @@ def test_what_is_restored_is_what_was_saved_bit_for_bit(store: Store):
 
 def test_a_restored_learner_learns_on_as_if_it_had_never_stopped(store: Store):
     learner, restored = saved(store, 2), new_learner()
-    checkpoint.restore(restored, checkpoint.newest(store))
+    learner_state.restore(restored, checkpoint.newest(store))
     advance(learner, range(2, 5))
     advance(restored, range(2, 5))
     assert_same(restored, learner)
@@ -100,15 +100,15 @@ def test_a_learner_that_has_learned_meanwhile_forgets_it(store: Store):
     learner = saved(store, 2)
     again = new_learner()
     advance(again, range(2, 6))
-    checkpoint.restore(again, checkpoint.newest(store))
+    learner_state.restore(again, checkpoint.newest(store))
     assert_same(again, learner)
 
 
 def test_a_checkpoint_of_no_update_holds_an_optimiser_without_state(store: Store):
-    checkpoint.save(store, new_learner(), STARTS, Progress())
+    learner_state.save(store, new_learner(), STARTS, Progress())
     restored = new_learner()
     advance(restored, range(1))
-    checkpoint.restore(restored, checkpoint.newest(store))
+    learner_state.restore(restored, checkpoint.newest(store))
     assert_same(restored, new_learner())
 
 
@@ -163,9 +163,9 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before_with_a_warning(
 def test_after_a_roll_back_the_newest_is_that_of_the_run_as_it_is_now(store: Store, caplog: pytest.LogCaptureFixture):
     """The best one is kept, though the run went back beyond it: to go on from it would undo the roll-back."""
     for update, num_retries in ((5, 0), (20, 0), (15, 2), (17, 2)):
-        checkpoint.save(store, new_learner(), STARTS, Progress(update=update, num_retries=num_retries))
+        learner_state.save(store, new_learner(), STARTS, Progress(update=update, num_retries=num_retries))
     assert [checkpoint.update_of(name) for name in checkpoint.by_time(store)] == [5, 20, 15, 17]
-    assert checkpoint.to_go_on_from(store).progress.update == checkpoint.newest(store).progress.update == 17
+    assert checkpoint.to_resume_from(store).progress.update == checkpoint.newest(store).progress.update == 17
     assert checkpoint.newest(store, at_most=16).progress.update == 15
     store.write("checkpoints/update_000017/state.json", b"")
     assert checkpoint.newest(store).progress.update == 15
@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_is_written_anew(store: Store):
     store.write("checkpoints/update_000002/left_over", b"")
     learner = saved(store, 1, 2)
     restored = new_learner()
-    checkpoint.restore(restored, checkpoint.newest(store))
+    learner_state.restore(restored, checkpoint.newest(store))
     assert_same(restored, learner)
     assert sorted(store.names("checkpoints/update_000002")) == sorted(FILES)
 
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_was_whole_but_for_its_name_gets_it(tmp_path: Path):
     checkpoint.complete_left_overs(store)
     assert checkpoint.names(store) == ["update_000002"]
     restored = new_learner()
-    checkpoint.restore(restored, checkpoint.newest(store))
+    learner_state.restore(restored, checkpoint.newest(store))
     assert_same(restored, learner)
 
 
@@ -227,7 +227,7 @@ def test_a_write_that_is_cut_short_leaves_the_checkpoint_before_in_place(
 
     monkeypatch.setattr(type(store), "write", cut_short)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.save(store, learner, STARTS, Progress(update=2))
+        learner_state.save(store, learner, STARTS, Progress(update=2))
     assert checkpoint.newest(store).progress.update == 1
     assert store.names("checkpoints") == ["update_000001"], "a full disk needs the room"
 
@@ -238,7 +238,7 @@ def test_a_write_that_is_cut_short_leaves_the_checkpoint_before_in_place(
 def test_pruning_keeps_the_newest(store: Store):
     learner = new_learner()
     for update in (2, 10, 999_999, 1_000_000):  # the names of the last two sort the other way round
-        checkpoint.save(store, learner, STARTS, Progress(update=update))
+        learner_state.save(store, learner, STARTS, Progress(update=update))
     assert checkpoint.newest(store).progress.update == 1_000_000
     retention.prune(store, 2)
     assert checkpoint.names(store) == ["update_999999", "update_1000000"]
@@ -264,14 +264,14 @@ def test_a_checkpoint_of_another_architecture_says_what_differs(store: Store, ch
     with pytest.raises(
         UserError, match="another architecture.*config it was trained with, or another --name"
     ) as caught:
-        checkpoint.restore(new_learner(change), checkpoint.newest(store))
+        learner_state.restore(new_learner(change), checkpoint.newest(store))
     assert words in str(caught.value)
 
 
 def test_a_checkpoint_with_more_grids_than_the_config_is_of_another_architecture(store: Store):
     saved(store, 1)
     with pytest.raises(UserError, match="another architecture"):
-        checkpoint.restore(new_learner("grids.sizes=[2]"), checkpoint.newest(store))
+        learner_state.restore(new_learner("grids.sizes=[2]"), checkpoint.newest(store))
 
 
 def test_a_checkpoint_states_who_wrote_it(store: Store):

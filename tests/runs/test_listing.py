@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_after_it_diverged_is_no_longer_diverged(runs: Path):
 
 
 def test_a_run_under_way_is_running_and_counts_its_newest_record(runs: Path):
-    with lock.held(Store(str(runs / "stopped"))):
+    with lock.locked(Store(str(runs / "stopped"))):
         run = by_name(runs)["stopped"]
         assert (run.state, run.update) == ("running", 5)
     assert by_name(runs)["stopped"].state == "stopped"

@@ -16,7 +16,7 @@ HOLD = """
 import sys
 from distmgcd.runs import lock
 from distmgcd.runs.store import Store
-with lock.held(Store(sys.argv[1])):
+with lock.locked(Store(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -49,12 +49,12 @@ def test_a_second_command_gets_one_sentence_and_changes_nothing(tmp_path: Path, 
 
 def test_a_lock_goes_with_its_process_however_it_ends(tmp_path: Path, holder, impatient):
     store = Store(str(tmp_path / "run"))
-    assert lock.is_held(store)
+    assert lock.is_locked(store)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert not lock.is_held(store)
+    assert not lock.is_locked(store)
     debug(tmp_path)
-    assert not lock.is_held(store)
+    assert not lock.is_locked(store)
 
 
 def test_a_run_of_another_name_is_free(tmp_path: Path, holder, impatient):
@@ -63,7 +63,7 @@ def test_a_run_of_another_name_is_free(tmp_path: Path, holder, impatient):
 
 def test_the_lock_is_held_while_a_run_trains(tmp_path: Path):
     held = []
-    debug(tmp_path, show=lambda _: held.append(lock.is_held(Store(str(tmp_path / "run")))))
+    debug(tmp_path, show=lambda _: held.append(lock.is_locked(Store(str(tmp_path / "run")))))
     assert held and all(held)
 
 
@@ -73,14 +73,14 @@ def test_where_there_can_be_no_lock_nobody_is_kept_out(tmp_path: Path, monkeypat
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     store = Store(str(tmp_path / "run"))
-    with lock.held(store), lock.held(store):
-        assert not lock.is_held(store)
+    with lock.locked(store), lock.locked(store):
+        assert not lock.is_locked(store)
     for store in (Store("memory://no/locks"), Store("/proc/nowhere")):
-        with lock.held(store), lock.held(store):
-            assert not lock.is_held(store)
+        with lock.locked(store), lock.locked(store):
+            assert not lock.is_locked(store)
 
 
 def test_two_holders_in_one_process_exclude_each_other(tmp_path: Path, impatient):
     store = Store(str(tmp_path / "run"))
-    with lock.held(store), pytest.raises(UserError, match="is being trained by process"), lock.held(store):
+    with lock.locked(store), pytest.raises(UserError, match="is being trained by process"), lock.locked(store):
         pass

@@ -84,7 +84,7 @@ def test_a_sweep_that_was_killed_before_any_trial_ended_has_a_report(books: Book
     with pytest.raises(UserError, match="has nothing to report yet, for no trial of it has ended"):
         write_report(store)
     begin(books, store, sweep, 1)
-    with lock.held(store), pytest.raises(UserError, match="has nothing to report yet"):
+    with lock.locked(store), pytest.raises(UserError, match="has nothing to report yet"):
         write_report(store)
     (trial,) = write_report(store).trials
     assert (trial.state, trial.updates) == ("stopped", 3) and store.exists("best.yaml")
@@ -96,7 +96,7 @@ def test_while_the_sweep_runs_its_command_alone_writes_results(books: Books, sto
     finish(books, store, sweep, 1)
     begin(books, store, sweep, 2)
     before = store.read("results.parquet")
-    with lock.held(store):
+    with lock.locked(store):
         assert len(write_report(store).trials) == 1
     assert store.read("results.parquet") == before
     assert len(write_report(store).trials) == 2

@@ -101,7 +101,7 @@ def test_a_sweep_by_fd_is_ranked_by_it_and_says_in_which_features(tmp_path: Path
 def test_trials_of_a_sweep_that_was_killed_are_stopped_and_those_of_one_that_runs_are_running(tmp_path: Path):
     trials = [finished("a", 0.1), replace(finished("b", 0.2), state="running"), Trial(name="c", state="running")]
     store = written(tmp_path, trials)
-    with lock.held(store):
+    with lock.locked(store):
         assert {trial.state for trial in write_report(store).trials} == {"finished", "running"}
     found = {trial.name: (trial.state, trial.reason) for trial in write_report(store).trials}
     words = "The sweep was stopped or killed; this trial goes on with --resume."

@@ -87,7 +87,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(unbroken: Path, 
     assert_ends_as(tmp_path, unbroken)
 
 
-def test_every_checkpoint_of_a_run_is_one_to_go_on_from(unbroken: Path, tmp_path: Path):
+def test_every_checkpoint_of_a_run_is_one_to_resume_from(unbroken: Path, tmp_path: Path):
     for update in (3, 6):
         folder = tmp_path / str(update)
         shutil.copytree(unbroken, folder)

@@ -17,7 +17,7 @@ from rich.text import Text
 from distmgcd.terminal import time_in_words, wrapped
 
 if TYPE_CHECKING:
-    from distmgcd.data.cache.entries import Entry
+    from distmgcd.data.cache_folder import Entry
     from distmgcd.runs.listing import Summary
 
 _NO_WARNING = {"speed", "rate"}  # keys of events that say how a run goes on

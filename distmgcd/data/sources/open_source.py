@@ -4,13 +4,12 @@ from collections import Counter
 
 from pyarrow.fs import FileInfo
 
-from distmgcd.data.sources.digits import DIGITS, DigitsSource
 from distmgcd.data.sources.find_files import Files, find_files
 from distmgcd.data.sources.image_folder import IMAGE_EXTENSIONS, FolderSource
+from distmgcd.data.sources.library_sources import DIGITS, DigitsSource, TorchvisionSource
+from distmgcd.data.sources.library_sources import PREFIX as TORCHVISION_PREFIX
 from distmgcd.data.sources.parquet_file import ParquetSource
 from distmgcd.data.sources.source import Source
-from distmgcd.data.sources.torchvision_source import PREFIX as TORCHVISION_PREFIX
-from distmgcd.data.sources.torchvision_source import TorchvisionSource
 from distmgcd.errors import UserError
 
 _PARQUET_EXTENSIONS = frozenset({"parquet", "pq"})

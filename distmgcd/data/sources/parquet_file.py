@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from distmgcd.data.sources.find_files import Files, unreadable
-from distmgcd.data.sources.parquet_schema import ImageColumn, class_names, image_column, label_column, plain
-from distmgcd.data.sources.parquet_values import load
+from distmgcd.data.sources.parquet_column import ImageColumn, class_names, image_column, label_column, load, plain
 from distmgcd.data.sources.pixels import what_is_there
 from distmgcd.data.sources.source import NO_LABEL, Contents, Loader, made_split, named_splits
 from distmgcd.data.sources.splits import GROUP_OF, splits_of_files

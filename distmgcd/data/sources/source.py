@@ -1,17 +1,60 @@
-"""What every source of images offers, whatever it is stored as.
+"""What every source of images offers, whatever it is stored as; and how its rows are decoded.
 
-Rows are numbered from 0 in one fixed order over all files and splits of a source.
-"""
+Rows are numbered from 0 in one fixed order over all files and splits of a source. An image that cannot be decoded is
+skipped and listed; too many of them are a UserError."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from distmgcd.data.sources.splits import split_named
+from distmgcd.environment import usable_cpus
 from distmgcd.errors import UserError
+
+_NUM_SHOWN = 3
+
+
+class CorruptImage(Exception):
+    """One image cannot be decoded; its text is the reason, for a person to read."""
+
+
+class SkippedRow(NamedTuple):
+    """An image left out because it could not be decoded."""
+
+    row: int  # its row number in the source, from 0
+    reason: str
+    place: str  # for a person: its file, and the row within it
+
+    def __str__(self) -> str:
+        return f"{self.place} ({self.reason})"
+
+
+def check_corrupt_limit(skipped: Sequence[SkippedRow], *, num_rows: int, max_corrupt: float, path: str) -> None:
+    """Raise UserError if more than `max_corrupt` (a fraction) of the `num_rows` rows were skipped."""
+    if len(skipped) <= max_corrupt * num_rows:
+        return
+    first = ", ".join(map(str, skipped[:_NUM_SHOWN]))
+    more = ", ..." if len(skipped) > _NUM_SHOWN else ""
+    raise UserError(
+        f"data.max_corrupt allows a fraction of {max_corrupt:g} of the images to be corrupt, but "
+        f"{len(skipped)} of {num_rows} in {path!r} are ({len(skipped) / num_rows:.2g}): {first}{more}; "
+        "mend or remove these, or raise data.max_corrupt."
+    )
+
+
+def check_max_corrupt(max_corrupt: float) -> None:
+    """Raise UserError unless the limit is a fraction."""
+    if not 0 <= max_corrupt <= 1:
+        raise UserError(
+            f"data.max_corrupt must be a fraction from 0 to 1, but is {max_corrupt}; "
+            f"for 0.1 % write data.max_corrupt=0.001."
+        )
+
 
 ALL_SPLITS = "all"
 NO_LABEL = -1
@@ -125,3 +168,39 @@ def made_split(num_rows: int, *, every: int) -> tuple[tuple[str, ...], np.ndarra
     codes = (np.arange(num_rows) % every == every - 1).astype(np.int16)
     names = ("train", "test") if codes.any() else ("train",)
     return names, codes, f"made here: the source has no held-out images, so every {every}th row is test, the rest train"
+
+
+_NUM_ROWS_PER_TASK = 64
+_MOST_THREADS = 8
+
+Prepared = TypeVar("Prepared")
+_Task = list[tuple[int, Loader]]
+
+
+def decode_rows(
+    source: Source, rows: np.ndarray, prepare: Callable[[int, Image.Image], Prepared]
+) -> Iterator[tuple[int, Prepared] | SkippedRow]:
+    """For every wanted row, in order: (row, prepare(row, image)), or a SkippedRow if the image is corrupt.
+
+    `rows` must ascend. Holds at most 512 images at a time. `prepare` runs on any thread.
+    """
+
+    def run(task: _Task) -> list[tuple[int, Prepared] | SkippedRow]:
+        return [_decode_row(source, row, loader, prepare) for row, loader in task]
+
+    num_threads = min(usable_cpus(), _MOST_THREADS)
+    loaders = source.images(rows)
+    tasks = iter(lambda: list(islice(loaders, _NUM_ROWS_PER_TASK)), [])
+    with ThreadPoolExecutor(num_threads) as pool:  # Pillow decodes and resizes without the interpreter's lock
+        while group := list(islice(tasks, num_threads)):
+            for decoded in pool.map(run, group):
+                yield from decoded
+
+
+def _decode_row(
+    source: Source, row: int, loader: Loader, prepare: Callable[[int, Image.Image], Prepared]
+) -> tuple[int, Prepared] | SkippedRow:
+    try:
+        return row, prepare(row, loader())
+    except CorruptImage as error:
+        return SkippedRow(row, str(error), source.place(row))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from distmgcd import __version__
-from distmgcd.config.words import suggest
+from distmgcd.config.kinds import suggest
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
 from distmgcd.evaluation.classification import convnet_head, linear_svm

@@ -231,8 +231,8 @@ def _label(run: Run) -> str:
 @contextmanager
 def _held(store: Store) -> Iterator[None]:
     """The lock of a run, once a process that is being killed has let go of it. Raises UserError if none does."""
-    _wait_for(lambda: not lock.is_held(store), seconds=_PATIENCE_S)
-    with lock.held(store):
+    _wait_for(lambda: not lock.is_locked(store), seconds=_PATIENCE_S)
+    with lock.locked(store):
         yield
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from small_images import encoded, png, random_images
 
 from distmgcd.data.sources import pixels
-from distmgcd.data.sources.corrupt import CorruptImage
+from distmgcd.data.sources.source import CorruptImage
 
 
 def test_a_png_gives_back_its_pixels():

@@ -15,7 +15,7 @@ from small_images import encoded, png, random_images, write_encoded
 
 from distmgcd.data import describe, open_images
 from distmgcd.data.sources.find_files import find_files
-from distmgcd.data.sources.parquet_schema import image_column
+from distmgcd.data.sources.parquet_column import image_column
 from distmgcd.errors import UserError
 
 GREY = random_images(6, channels=1)

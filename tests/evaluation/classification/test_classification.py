@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_runs import debug
 
 from distmgcd.core.grids import pool
-from distmgcd.data.sample_files import write_parquet
+from distmgcd.data.importer import write_parquet
 from distmgcd.evaluation.classification import experiment
 from distmgcd.evaluation.classification.experiment import Protocol, classify_run
 from distmgcd.evaluation.ood import aurocs, energies, tell_apart

@@ -334,7 +334,7 @@ def test_the_images_of_a_run_may_lie_elsewhere_on_this_machine(command, tmp_path
 
 
 def test_other_images_are_refused_and_told_where_the_run_does_not_say_which_it_is_of(trained: tuple, tmp_path: Path):
-    from distmgcd.data.sample_files import write_parquet
+    from distmgcd.data.importer import write_parquet
 
     digits = open_training_images(tiny_config()).images
     write_parquet(digits[:1000], tmp_path / "fewer.parquet")

@@ -11,11 +11,9 @@ import pytest
 from places import ROOT
 from small_images import png, random_images, write_encoded
 
-from distmgcd.data import open_images
-from distmgcd.data.cache import decoded as cache_module
-from distmgcd.data.cache import folder
-from distmgcd.data.cache.entries import chosen, delete, entries
-from distmgcd.data.cache.folder import lock_of, locked, only_user
+from distmgcd.data import cache_folder as folder
+from distmgcd.data import image_cache, open_images
+from distmgcd.data.cache_folder import chosen, delete, entries, lock_of, locked, only_user
 from distmgcd.errors import UserError
 
 IMAGES = random_images(20)
@@ -172,7 +170,7 @@ def test_an_entry_of_somebody_else_opens_and_its_deletion_is_told(file: str, cac
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cache_module.os, "utime", refuse)
+    monkeypatch.setattr(image_cache.os, "utime", refuse)
     assert len(open_split(file, cache)) == 10
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(UserError, match=rf"{name} of the cache .* cannot be deleted \(Permission denied\)"):

@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import ROOT
-from small_images import png, random_images, write_encoded
+from small_images import open_and_count, open_train, png, random_images, write_encoded
 
-from distmgcd.data import open_images
-from distmgcd.data.cache import decoded as cache_module
-from distmgcd.data.cache import writing
+from distmgcd.data import image_cache, open_images
 from distmgcd.errors import UserError
 
 IMAGES = random_images(20)
@@ -30,13 +28,9 @@ def file(tmp_path) -> str:
 def num_builds(monkeypatch) -> list:
     """Grows by one item for every entry that is built."""
     builds = []
-    build = cache_module.build
-    monkeypatch.setattr(cache_module, "build", lambda *args, **kwargs: builds.append(1) or build(*args, **kwargs))
+    build = image_cache.build
+    monkeypatch.setattr(image_cache, "build", lambda *args, **kwargs: builds.append(1) or build(*args, **kwargs))
     return builds
-
-
-def open_train(file: str, cache: Path, **changes):
-    return open_images(file, **{"image_size": 8, "channels": 3, "split": "train", "cache_dir": cache, **changes})
 
 
 def test_a_split_holds_its_own_pixels_labels_and_rows(file, cache):
@@ -114,25 +108,10 @@ def test_what_a_killed_process_left_is_cleared(file, cache, num_builds):
     assert sorted(path.name for path in cache.iterdir()) == [entry.name, f"{entry.name}.lock"]
 
 
-def _open_and_count(file, cache, barrier, results):
-    builds = []
-    build = cache_module.build
-
-    def slow_build(*args, **kwargs):
-        builds.append(1)
-        time.sleep(0.3)
-        return build(*args, **kwargs)
-
-    cache_module.build = slow_build
-    barrier.wait()
-    train = open_train(file, cache)
-    results.put((len(builds), train.images.tobytes()))
-
-
 def test_processes_that_open_at_the_same_moment_build_once(file, cache):
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=_open_and_count, args=(file, cache, barrier, results)) for _ in range(3)]
+    processes = [context.Process(target=open_and_count, args=(file, cache, barrier, results)) for _ in range(3)]
     for process in processes:
         process.start()
     found = [results.get(timeout=60) for _ in processes]
@@ -183,7 +162,7 @@ def test_a_split_whose_file_has_no_rows_is_refused(tmp_path, cache):
 def test_an_entry_without_rows_that_an_earlier_version_built_is_refused_too(tmp_path, cache, monkeypatch):
     file = write_encoded(tmp_path / "few.parquet", PNGS[:4], splits=["train"] * 4)
     with monkeypatch.context() as earlier, pytest.raises(UserError, match="not there as they were written"):
-        earlier.setattr(writing, "rows_to_open", lambda *_, **__: np.array([], dtype=np.int64))
+        earlier.setattr(image_cache, "rows_to_open", lambda *_, **__: np.array([], dtype=np.int64))
         open_train(file, cache, part=(0.9, 1.0))
     assert len(list(cache.glob("*/entry.json"))) == 1
     with pytest.raises(UserError, match="are none"):
