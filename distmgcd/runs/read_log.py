@@ -72,7 +72,10 @@ def record_of(line: bytes | str) -> Record | None:
 
 
 class LogFollower:
-    """Reads a log while another process writes it: each record once, also where a restart cuts the log back."""
+    """Reads a log while another process writes it: each record once, also where a restart cuts the log back.
+
+    A context, which closes the log at its end.
+    """
 
     def __init__(self, store: Store):
         """Records that are there already are passed over."""
@@ -95,7 +98,10 @@ class LogFollower:
                 found.append(record)
         return found
 
-    def close(self) -> None:
+    def __enter__(self) -> "LogFollower":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._file:
             self._file.close()
 

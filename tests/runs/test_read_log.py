@@ -1,6 +1,7 @@
 """A log is followed as it grows: each record once, in order, also where a restart cuts the log back."""
 
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +24,11 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 def write(folder: Path, updates: Iterable[int], *, after_update: int) -> None:
     log = Log(folder, after_update=after_update)
     for update in updates:
-        log.write({"update": update, "event": "x" * update})
+        log.write({"update": update, "event": "x" * update, "at": time.perf_counter()})
+
+
+def new_of(follower: LogFollower) -> list[int]:
+    return [record["update"] for record in follower.new()]
 
 
 def test_records_are_read_once_though_restarts_cut_the_log_back(run: Run, tmp_path: Path):
@@ -31,33 +36,26 @@ def test_records_are_read_once_though_restarts_cut_the_log_back(run: Run, tmp_pa
     write(folder, range(1, 8), after_update=0)  # by the command before, which was killed
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"update": 8, "gr')
-    follower, found = LogFollower(run.store), []
-
-    def look() -> list[int]:
-        new = [record["update"] for record in follower.new()]
-        found.extend(new)
-        return new
-
-    assert look() == []
-    write(folder, range(5, 13), after_update=4)  # longer than the old log at once
-    assert look() == list(range(5, 13))
-    write(folder, range(9, 11), after_update=8)  # workers that were restarted
-    assert look() == [9, 10]
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"update": 1')
-        file.flush()
-        assert look() == []
-        file.write("1}\n")
-    assert look() == [11] and look() == []
-    follower.close()
+    with LogFollower(run.store) as follower:
+        assert new_of(follower) == []
+        write(folder, range(5, 13), after_update=4)  # longer than the old log at once
+        assert new_of(follower) == list(range(5, 13))
+        write(folder, range(9, 11), after_update=8)  # workers that were restarted
+        assert new_of(follower) == [9, 10]
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"update": 1')
+            file.flush()
+            assert new_of(follower) == []
+            file.write("1}\n")
+        assert new_of(follower) == [11] and new_of(follower) == []
     assert [record["update"] for record in read_log(run.store)] == list(range(1, 12))
 
 
 def test_a_log_that_is_not_there_yet_is_read_from_its_start(run: Run, tmp_path: Path):
-    follower = LogFollower(run.store)
-    assert follower.new() == read_log(run.store) == []
-    write(tmp_path / "run" / "log", range(1, 4), after_update=0)
-    assert [record["update"] for record in follower.new()] == [1, 2, 3]
+    with LogFollower(run.store) as follower:
+        assert new_of(follower) == read_log(run.store) == []
+        write(tmp_path / "run" / "log", range(1, 4), after_update=0)
+        assert new_of(follower) == [1, 2, 3]
 
 
 def test_half_a_record_and_what_is_none_are_passed_over(tmp_path: Path):

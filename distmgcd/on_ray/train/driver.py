@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -97,8 +97,8 @@ def train_on_ray(
             "callbacks": packed,
         }
         here = Callbacks([*followers, *([ShowRecords(show)] if show else [])])
-        follower = LogFollower(run.store) if run.store.is_local or is_trial else None
-        outcome = strict_json.loads(_follow(_trainer(settings, scaling), mailbox, here, stop, follower))
+        with LogFollower(run.store) if run.store.is_local or is_trial else nullcontext() as follower:
+            outcome = strict_json.loads(_follow(_trainer(settings, scaling), mailbox, here, stop, follower))
         mailbox.clear()
         if not is_trial and (update := outcome.get("update") or outcome.get("stopped")):
             note_update(f"{update}/{config.learning.num_updates}")
