@@ -81,12 +81,12 @@ def report(sweep: Annotated[str, typer.Argument(help="The folder of a sweep, as 
 
     store = Store(sweep)
     try:
-        findings = write_report(store)
+        results = write_report(store)
     except OSError as error:
         raise UserError(
             f"The report of the sweep {sweep} cannot be written ({error.strerror or error}); free space there, or copy "
             "the folder to where you may write."
         ) from None
-    print_all(table_of(findings.trials, objective=findings.sweep.objective))
+    print_all(table_of(results.trials, objective=results.sweep.objective))
     for line in lines_of_files(store):
         typer.echo(line)

@@ -21,7 +21,7 @@ from distmgcd.config import Config, make_config
 from distmgcd.config.cost import gradient_evaluation_cost, in_words, update_cost
 from distmgcd.errors import UserError
 from distmgcd.sweep.plan import nested
-from distmgcd.sweep.space import Knobs, Space, random_point
+from distmgcd.sweep.space import Parameters, Space, random_point
 
 # What runs get from the plan itself, and from where in its file.
 SET_BY_PLAN = {
@@ -132,19 +132,19 @@ class Plan:
         config = self.final(variant, {}, seed=self.seeds[0])
         return config.learning.num_updates * update_cost(config)
 
-    def knobs(self, variant: Variant, number: int) -> Knobs:
+    def knobs(self, variant: Variant, number: int) -> Parameters:
         """What trial `number`, from 1, changes of the variant: the first nothing, the others what the seed draws."""
         return random_point(variant.space, seed=self.tuning_seed, number=number) if number > 1 else {}
 
-    def trial(self, variant: Variant, knobs: Knobs) -> Config:
+    def trial(self, variant: Variant, knobs: Parameters) -> Config:
         """Of a plan with tuning. Raises UserError if the knobs do not make a config."""
         return self._config(variant, knobs, self.tuning, seed=self.tuning_seed, validation=self.validation)
 
-    def final(self, variant: Variant, knobs: Knobs, *, seed: int) -> Config:
+    def final(self, variant: Variant, knobs: Parameters, *, seed: int) -> Config:
         validation = 0.0 if self.tuning else self.validation
         return self._config(variant, knobs, self.test, seed=seed, validation=validation)
 
-    def _config(self, variant: Variant, knobs: Knobs, measure: Measure, *, seed: int, validation: float) -> Config:
+    def _config(self, variant: Variant, knobs: Parameters, measure: Measure, *, seed: int, validation: float) -> Config:
         settings = {
             **self.base,
             **variant.settings,

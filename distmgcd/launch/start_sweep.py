@@ -13,11 +13,11 @@ from distmgcd.runs import lock
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.parallel_trials import Room, room_for
+from distmgcd.sweep.parallel_trials import TrialResources, resources_that_fit
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.search import proposer_of
 from distmgcd.sweep.space import grid_points, random_point
-from distmgcd.sweep.sweep_state import Books, SweepStopped
+from distmgcd.sweep.sweep_state import SweepState, SweepStopped
 from distmgcd.sweep.trial import Trial
 from distmgcd.sweep.trial_files import SWEEP_FILE, claim
 
@@ -60,67 +60,69 @@ def tune(
     use_gpu = check_gpus(use_gpu, max(1, sweep.workers_per_trial), option="--workers-per-trial")
     asked = {"concurrent": concurrent, "use_gpu": use_gpu}
     # How large a Ray is that is not ours is seen once we are there.
-    here = None if joins_ray() else _room(sweep, "this machine", usable_cpus(), _gpus_here(), **asked)
+    here = None if joins_ray() else _trial_resources(sweep, "this machine", usable_cpus(), _gpus_here(), **asked)
     proposer_of(sweep)  # whether what the search needs is installed
     if resume and store.exists(SWEEP_FILE) and (found := _found_ended(store, sweep, show)):
         return found
     _check_data(sweep, show)
 
-    def begin(room: Room) -> Books:
+    def begin(resources: TrialResources) -> SweepState:
         claim(store, sweep, resume=resume)
-        books = Books(store, sweep, concurrent=room.concurrent, show=show)
-        books.tell_what_is_kept()
-        return books
+        sweep_state = SweepState(store, sweep, concurrent=resources.concurrent, show=show)
+        sweep_state.show_kept()
+        return sweep_state
 
     with lock.locked(store):
         from distmgcd.on_ray.tune.driver import tune_on_ray
-        from distmgcd.on_ray.tune.trial_resources import RoomOnCluster
+        from distmgcd.on_ray.tune.trial_resources import ClusterTrialResources
 
         where = "the cluster" if ray_address() else "the Ray of this process"
-        there = RoomOnCluster(
-            of=lambda cpus, gpus: _room(sweep, where, cpus, gpus, **asked),
+        there = ClusterTrialResources(
+            of=lambda cpus, gpus: _trial_resources(sweep, where, cpus, gpus, **asked),
             num_workers=(concurrent or 1) * max(1, sweep.workers_per_trial),
             each={"CPU": _threads(), **({"GPU": 1} if asked["use_gpu"] else {})},
         )
         if show:
             show({"event": "doing", "text": "Starting Ray ..."})
         try:
-            found, books = tune_on_ray(
+            found, sweep_state = tune_on_ray(
                 sweep, store, here or there, begin, wait_for_resources=wait_for_resources, show=show, stop=stop
             )
         except SweepStopped:
-            Books(store, sweep).write_results(stopped=True)
+            SweepState(store, sweep).write_results(stopped=True)
             raise
-        books.write_results()
+        sweep_state.write_results()
     return found
 
 
 def _found_ended(store: Store, sweep: Sweep, show: Show | None) -> Any:
     """The ResultGrid of a sweep all of whose trials have ended, and its results written anew, without starting Ray.
 
-    None if there is something left to do, or if Tune's own books are lost: then it hears everything again.
+    None if there is something left to do, or if Tune's own files are lost: then every trial reports again.
     """
     with lock.locked(store):
         claim(store, sweep, resume=True)
-        books = Books(store, sweep, show=show)
-        if not books.all_ended():
+        sweep_state = SweepState(store, sweep, show=show)
+        if not sweep_state.all_ended():
             return None
         from distmgcd.on_ray.tune.driver import earlier_results
 
-        found = earlier_results(store, len(books.kept()))
+        found = earlier_results(store, len(sweep_state.kept()))
         if found is not None:
-            books.tell_what_is_kept()
-            books.write_results()
+            sweep_state.show_kept()
+            sweep_state.write_results()
         return found
 
 
 def outcome(sweep: Sweep, folder: str) -> tuple[list[Trial], Trial | None]:
     """Every trial that a sweep's folder holds, and the best of them."""
-    books = Books(Store(folder), sweep)
-    return books.trials(), books.best()
+    sweep_state = SweepState(Store(folder), sweep)
+    return sweep_state.trials(), sweep_state.best()
 
 
-def _room(sweep: Sweep, where: str, cpus: int, gpus: int, *, concurrent: int | None, use_gpu: bool) -> Room:
+def _trial_resources(
+    sweep: Sweep, where: str, cpus: int, gpus: int, *, concurrent: int | None, use_gpu: bool
+) -> TrialResources:
     """How many trials to run at a time. Raises UserError if there is no room for as many as were asked for."""
     workers = sweep.workers_per_trial
     if sweep.scheduler.kind == "pbt" and workers:
@@ -138,7 +140,7 @@ def _room(sweep: Sweep, where: str, cpus: int, gpus: int, *, concurrent: int | N
                 f"trials only {fits} fit on {where}; give {fewer}--workers-per-trial 0, whose trials take turns."
             )
         concurrent = sweep.num_trials
-    return room_for(
+    return resources_that_fit(
         where=where,
         cpus=cpus,
         gpus=gpus,
@@ -189,7 +191,7 @@ def check_shares_of_trials(sweep: Sweep) -> None:
 
 
 def _check_features(config: Config, show: Show | None) -> None:
-    """See that the network is there which trials are measured in; show is told what to think of its numbers."""
+    """See that the network is there which trials are measured in; show is called with what to think of its numbers."""
     if config.evaluate.features is None:
         return
     import torch

@@ -10,7 +10,7 @@ from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text
 from distmgcd.sweep.objective import objective_in_words
-from distmgcd.sweep.sweep_results import Findings, changed
+from distmgcd.sweep.sweep_results import SweepResults, changed
 from distmgcd.sweep.trial import Trial
 
 BEST_FILE, SHEETS_FILE = "best.yaml", "best_samples.png"
@@ -23,33 +23,33 @@ _PAGE, _TEXT = (
 )  # as evaluation/pictures/strip.py: a blue, so that the edges of grey pictures show
 
 
-def write_best(store: Store, findings: Findings) -> None:
+def write_best(store: Store, results: SweepResults) -> None:
     """best.yaml: a trial's settings on all training images, for what it kept back for the choice is learned from now.
 
     There is none where no trial has a result. Raises OSError.
     """
-    best = findings.best
+    best = results.best
     if best is None:
         store.delete(BEST_FILE)
         return
-    if best.name not in findings.configs:  # written by another version: what it wrote stays, and findings warn
+    if best.name not in results.configs:  # written by another version: what it wrote stays, and results warn
         return
-    config = changed(findings.sweep.preset_of(best), {"data.validation": 0.0})
-    store.write(BEST_FILE, (_header(findings, best, config) + to_yaml(config)).encode("utf-8", "replace"))
+    config = changed(results.sweep.preset_of(best), {"data.validation": 0.0})
+    store.write(BEST_FILE, (_header(results, best, config) + to_yaml(config)).encode("utf-8", "replace"))
 
 
-def _header(findings: Findings, best: Trial, config: Config) -> str:
-    sweep, counted = findings.sweep, ranking.counts(findings.trials)
+def _header(results: SweepResults, best: Trial, config: Config) -> str:
+    sweep, counted = results.sweep, ranking.counts(results.trials)
     tried = ", ".join(f"{number} {state}" for state, number in counted.items())
-    validation = findings.configs[best.name].data.validation
+    validation = results.configs[best.name].data.validation
     lines = [
-        f"{best.name}, the best of {len(findings.trials)} trials ({tried}) of the sweep {sweep.name} of {sweep.base}.",
-        f"{objective_in_words(sweep.objective, findings.trials)}: {ranking.with_spread(best, sweep.objective)}"
+        f"{best.name}, the best of {len(results.trials)} trials ({tried}) of the sweep {sweep.name} of {sweep.base}.",
+        f"{objective_in_words(sweep.objective, results.trials)}: {ranking.with_spread(best, sweep.objective)}"
         + (" (deviation over draws of samples)." if ranking.spread_of(best, sweep.objective) else "."),
         *([] if best.state == "finished" else [f"No trial came to its end; this one was {best.state}."]),
-        length_in_words(best, findings.configs[best.name], config),
+        length_in_words(best, results.configs[best.name], config),
         *(["Its settings changed while it trained; these are the last of them."] if moved(best) else []),
-        *(f"{title}: {text}." for title, text in findings.protocol.items()),
+        *(f"{title}: {text}." for title, text in results.protocol.items()),
         "It was chosen by this very number: on other images expect it to be a little worse.",
         *(["Here all training images are learned from: data.validation is 0."] if validation else []),
     ]
@@ -73,20 +73,20 @@ def moved(trial: Trial) -> bool:
     return "." in trial.run.rpartition("/")[2]
 
 
-def write_sheets(store: Store, findings: Findings) -> None:
+def write_sheets(store: Store, results: SweepResults) -> None:
     """best_samples.png; none where no trial has a sheet. Raises OSError."""
     sheets = [
-        (trial, Image.open(io.BytesIO(findings.sheets[trial.name])).convert("RGB"))
-        for trial in findings.trials
-        if trial.name in findings.sheets
+        (trial, Image.open(io.BytesIO(results.sheets[trial.name])).convert("RGB"))
+        for trial in results.trials
+        if trial.name in results.sheets
     ]
     if not sheets:
         store.delete(SHEETS_FILE)
         return
-    store.write(SHEETS_FILE, _side_by_side(sheets, findings))
+    store.write(SHEETS_FILE, _side_by_side(sheets, results))
 
 
-def _side_by_side(sheets: Sequence[tuple[Trial, Image.Image]], findings: Findings) -> bytes:
+def _side_by_side(sheets: Sequence[tuple[Trial, Image.Image]], results: SweepResults) -> bytes:
     """Each sheet under its trial's name and objective, at most so wide."""
     for _, sheet in sheets:
         sheet.thumbnail((_WIDEST, _WIDEST * 4))
@@ -97,7 +97,7 @@ def _side_by_side(sheets: Sequence[tuple[Trial, Image.Image]], findings: Finding
     for column, (trial, sheet) in enumerate(sheets):
         left = _MARGIN + column * (width + _MARGIN)
         title = f"{column + 1}. {trial.name}" + ("" if trial.state == "finished" else f" ({trial.state})")
-        lines = (title, f"{findings.label} {ranking.with_spread(trial, findings.sweep.objective)}")
+        lines = (title, f"{results.label} {ranking.with_spread(trial, results.sweep.objective)}")
         for number, line in enumerate(lines):
             draw.text((left, _MARGIN // 2 + number * _LINE), line, fill=_TEXT, font=ImageFont.load_default(14))
         page.paste(sheet, (left, 2 * _LINE + _MARGIN))

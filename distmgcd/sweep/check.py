@@ -8,7 +8,7 @@ from distmgcd.config.marked_yaml import Marked, Place
 from distmgcd.errors import UserError
 from distmgcd.sweep.domains import Choice, Domain, PerGrid
 from distmgcd.sweep.plan import Sweep
-from distmgcd.sweep.space import ONE_OF, Knobs, draw, endless_domains, grid_points, inner, random_point
+from distmgcd.sweep.space import ONE_OF, Parameters, draw, endless_domains, grid_points, inner, random_point
 
 # What population-based training may change while a trial runs; anything else would be another network or other data.
 MUTABLE = ("langevin.num_steps", "langevin.step_size", "langevin.temperature", "langevin.clamp") + (
@@ -32,9 +32,9 @@ def check(sweep: Sweep, marked: Marked) -> None:
     if sweep.scheduler.kind == "pbt":
         _check_population(sweep, marked)
     finest: set[int] = set()
-    for knobs, place in _points(sweep):
+    for parameters, place in _points(sweep):
         try:
-            finest.add(sweep.config_of(knobs).image_size)
+            finest.add(sweep.config_of(parameters).image_size)
         except UserError as error:
             raise marked.error(place or _blamed(str(error), sweep), error) from None
     if sweep.objective == "fd" and len(finest) > 1:
@@ -74,7 +74,7 @@ def _check_population(sweep: Sweep, marked: Marked) -> None:
         )
 
 
-def _points(sweep: Sweep) -> Iterator[tuple[Knobs, Place]]:
+def _points(sweep: Sweep) -> Iterator[tuple[Parameters, Place]]:
     """Points to try out, with the place that is to blame if it alone differs from one that was good."""
     space, seed = sweep.space, sweep.seed
     number = sweep.num_trials if sweep.search == "random" else _LOOKED_AT
@@ -90,12 +90,12 @@ def _points(sweep: Sweep) -> Iterator[tuple[Knobs, Place]]:
                 inside = (form, position) if isinstance(domain, Choice) else ()
                 yield _with(sweep, {ONE_OF: n, path: value}), (*where, *inside)
     if sweep.search == "grid":
-        yield from ((knobs, ()) for knobs in grid_points(space))
+        yield from ((parameters, ()) for parameters in grid_points(space))
     else:
         yield from ((random_point(space, seed=seed, number=n), ()) for n in range(1, number + 1))
 
 
-def _with(sweep: Sweep, given: dict[str, Any]) -> Knobs:
+def _with(sweep: Sweep, given: dict[str, Any]) -> Parameters:
     """The first trial's point, but for some draws."""
 
     def choose(name: str, domain: Domain) -> Any:
@@ -106,6 +106,6 @@ def _with(sweep: Sweep, given: dict[str, Any]) -> Knobs:
 
 
 def _blamed(sentence: str, sweep: Sweep) -> Place:
-    """The line of the knob that a sentence about a config begins with."""
+    """The line of the parameter that a sentence about a config begins with."""
     named = [path for path in sweep.space.common if path in sentence]
     return ("space", min(named, key=sentence.index)) if named else ("space",)

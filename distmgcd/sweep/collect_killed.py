@@ -1,6 +1,6 @@
 """The report of a sweep whose command was killed.
 
-results.parquet is written whenever a trial ends, so what trials did after that stands in their notes and runs alone.
+results.parquet is written whenever a trial ends, so what trials did after that stands in their folders alone.
 """
 
 from dataclasses import replace
@@ -14,13 +14,13 @@ from distmgcd.sweep import results, results_parquet
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.ranking import as_stopped
-from distmgcd.sweep.sweep_results import Findings
-from distmgcd.sweep.sweep_state import Books, ForResults
+from distmgcd.sweep.sweep_results import SweepResults
+from distmgcd.sweep.sweep_state import ForResults, SweepState
 from distmgcd.sweep.trial import Trial
 from distmgcd.sweep.trial_files import ENDED, SWEEP_FILE, TRIALS
 
 
-def write_report(store: Store) -> Findings:
+def write_report(store: Store) -> SweepResults:
     """As results.write_report, but of a sweep that no command runs, all that its trials have come to.
 
     Raises UserError if no trial has begun, and OSError.
@@ -28,7 +28,7 @@ def write_report(store: Store) -> Findings:
     if store.is_local and not lock.is_locked(store) and (sweep := _sweep_of(store)):
         with lock.locked(store):
             known = as_stopped(results.read_results(store)) if store.exists(results_parquet.FILE) else []
-            trials = _newest(known, as_stopped(Books(store, sweep).trials()))
+            trials = _newest(known, as_stopped(SweepState(store, sweep).trials()))
             if trials != known:
                 results.write_results(store, ForResults.of(sweep), trials)
     if store.exists(SWEEP_FILE) and not store.exists(results_parquet.FILE):

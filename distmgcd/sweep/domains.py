@@ -1,4 +1,4 @@
-"""What values a knob may take: one class a form, as {form: arguments} in a sweep file."""
+"""What values a parameter may take: one class a form, as {form: arguments} in a sweep file."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Whole:
+class IntRange:
     """low, low + step, ... up to high."""
 
     low: int
@@ -105,7 +105,7 @@ class Choice:
         return f"{'each' if self.each else 'one'} of {', '.join(map(str, self.options))}"
 
 
-Domain = Interval | Whole | Choice
+Domain = Interval | IntRange | Choice
 
 
 @dataclass(frozen=True)
@@ -161,14 +161,14 @@ def _interval(form: str, arguments: Any) -> Interval:
     return Interval(low, high, form == "loguniform")
 
 
-def _whole(arguments: Any) -> Whole:
+def _whole(arguments: Any) -> IntRange:
     numbers = _numbers("int", arguments, (2, 3), "[lowest, highest] or [lowest, highest, step]")
     if any(number != int(number) for number in numbers):
         raise WrongDomain(f"int must have whole numbers, but has {arguments!r}")
     low, high, step = map(int, (*numbers, 1)[:3])
     if low > high or step < 1:
         raise WrongDomain(f"int must go from low to high in steps of 1 or more, but is {arguments!r}")
-    return Whole(low, high, step)
+    return IntRange(low, high, step)
 
 
 def _choice(form: str, arguments: Any) -> Choice:

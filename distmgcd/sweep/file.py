@@ -146,7 +146,7 @@ def _is_setting(marked: Marked, place: Place, path: str) -> bool:
     if path not in set(setting_paths()):
         raise marked.error(place, _no_setting(path))
     if path in plan.SET_BY_SWEEP:
-        raise marked.error(place, f"{path} is no knob, for the sweep sets it by {plan.SET_BY_SWEEP[path]}.")
+        raise marked.error(place, f"{path} is no parameter, for the sweep sets it by {plan.SET_BY_SWEEP[path]}.")
     return True
 
 

@@ -6,7 +6,7 @@ from distmgcd.errors import UserError
 
 
 @dataclass(frozen=True)
-class Room:
+class TrialResources:
     concurrent: int  # trials at a time
     workers: int  # Ray Train workers of each; 0: the trial is one process and trains by itself
     threads: int  # of a worker, each on a CPU of its own
@@ -18,7 +18,7 @@ class Room:
         return self.concurrent * max(1, self.workers) * self.threads
 
 
-def room_for(
+def resources_that_fit(
     *,
     where: str,
     cpus: int,
@@ -28,7 +28,7 @@ def room_for(
     use_gpu: bool,
     concurrent: int | None,
     num_trials: int,
-) -> Room:
+) -> TrialResources:
     """What fits on `where` ("this machine") with so many CPUs and GPUs. Raises UserError if that is too little.
 
     concurrent: None takes as many as fit, but no more than there are trials.
@@ -47,4 +47,4 @@ def room_for(
             f"{concurrent or 1} trials at once, each with {of_trial} for {processes} workers of {threads} threads, do "
             f"not fit on {where}, which has {there}; {way_out}."
         )
-    return Room(concurrent or min(fits, num_trials), workers, threads, use_gpu)
+    return TrialResources(concurrent or min(fits, num_trials), workers, threads, use_gpu)

@@ -1,4 +1,4 @@
-"""The knobs of a sweep as axes: one each, or one a grid for what a trial sets per grid."""
+"""The parameters of a sweep as axes: one each, or one a grid for what a trial sets per grid."""
 
 import re
 from collections import Counter
@@ -9,35 +9,35 @@ from typing import Any
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import Axis, is_number, make_axis, spans_decades
 from distmgcd.sweep.objective import factor_of
-from distmgcd.sweep.sweep_results import Findings
+from distmgcd.sweep.sweep_results import SweepResults
 from distmgcd.sweep.trial import Trial
 
 _PER_GRID = ("langevin.", "learning.learning_rate")  # lists of these have one value a grid; others are one choice
 
 
 @dataclass(frozen=True)
-class KnobAxis:
+class ParameterAxis:
     path: str
     name: str  # in words
-    grid: str  # "8x8", or "" for a knob of all grids
+    grid: str  # "8x8", or "" for a parameter of all grids
     axis: Axis
     values: Mapping[int, Any]  # {rank of a trial: value}, of the trials that have it
 
 
-def knob_axes(findings: Findings) -> list[KnobAxis]:
-    """Every knob in which trials differ, in the order of the space."""
+def parameter_axes(results: SweepResults) -> list[ParameterAxis]:
+    """Every parameter in which trials differ, in the order of the space."""
     axes = []
-    for path, name in names_of(paths_of(findings)).items():
-        for grid, values in _split(findings, path):
+    for path, name in names_of(paths_of(results)).items():
+        for grid, values in _split(results, path):
             if len({repr(value) for value in values.values()}) > 1:
-                axis = make_axis(values.values(), is_log=_is_log(findings, path, values))
-                axes.append(KnobAxis(path, name, grid, axis, values))
+                axis = make_axis(values.values(), is_log=_is_log(results, path, values))
+                axes.append(ParameterAxis(path, name, grid, axis, values))
     return axes
 
 
-def paths_of(findings: Findings) -> list[str]:
-    """The knobs of the space, then what else trials have."""
-    return list(dict.fromkeys([*findings.sweep.space, *(path for trial in findings.trials for path in trial.knobs)]))
+def paths_of(results: SweepResults) -> list[str]:
+    """The parameters of the space, then what else trials have."""
+    return list(dict.fromkeys([*results.sweep.space, *(path for trial in results.trials for path in trial.parameters)]))
 
 
 def objective_of(trial: Trial, objective: str) -> float | str:
@@ -48,9 +48,9 @@ def objective_of(trial: Trial, objective: str) -> float | str:
     return trial.state if trial.state != "finished" else "no number"
 
 
-def objective_axis(findings: Findings) -> Axis:
+def objective_axis(results: SweepResults) -> Axis:
     """Small, which is good, is below; trials without result are on top."""
-    values = [objective_of(trial, findings.sweep.objective) for trial in findings.trials]
+    values = [objective_of(trial, results.sweep.objective) for trial in results.trials]
     return make_axis(values, is_log=spans_decades(values), slots_last=True)
 
 
@@ -61,15 +61,15 @@ def names_of(paths: Sequence[str]) -> dict[str, str]:
     return {path: name if taken[name] == 1 else path for path, name in short.items()}
 
 
-def _split(findings: Findings, path: str) -> Iterator[tuple[str, dict[int, Any]]]:
-    """(grid, {rank: value}) of every axis that a knob needs."""
-    values = {rank: trial.knobs[path] for rank, trial in enumerate(findings.trials) if path in trial.knobs}
+def _split(results: SweepResults, path: str) -> Iterator[tuple[str, dict[int, Any]]]:
+    """(grid, {rank: value}) of every axis that a parameter needs."""
+    values = {rank: trial.parameters[path] for rank, trial in enumerate(results.trials) if path in trial.parameters}
     if not path.startswith(_PER_GRID) or not any(isinstance(value, list | tuple) for value in values.values()):
         yield "", values
         return
     grids: dict[str, dict[int, Any]] = {}
     for rank, value in values.items():
-        for size, part in _by_grid(value, findings.sizes_of(findings.trials[rank])):
+        for size, part in _by_grid(value, results.sizes_of(results.trials[rank])):
             grids.setdefault(size, {})[rank] = part
     for size in sorted(grids, key=lambda text: int(re.sub(r"\D", "", text) or 0)):
         yield f"{size}x{size}" if size.isdecimal() else size, grids[size]
@@ -84,9 +84,9 @@ def _by_grid(value: Any, sizes: list[str]) -> list[tuple[str, Any]]:
     return list(zip(sizes, value, strict=True))
 
 
-def _is_log(findings: Findings, path: str, values: Mapping[int, Any]) -> bool:
+def _is_log(results: SweepResults, path: str, values: Mapping[int, Any]) -> bool:
     """As the space says in words, log-uniform or a range; choices go by how far apart they are."""
-    words = findings.sweep.space.get(path, "").lower()
+    words = results.sweep.space.get(path, "").lower()
     if re.search(r"\blog", words):
         return all(value > 0 for value in values.values() if is_number(value))
     return not re.search(r"uniform|\d to -?\d", words) and spans_decades(values.values())

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 
 from distmgcd.config import Config, flatten, make_config
-from distmgcd.sweep.space import Knobs, Space, grid_points, random_point
+from distmgcd.sweep.space import Parameters, Space, grid_points, random_point
 
 SchedulerKind = Literal["asha", "pbt", "none"]
 Search = Literal["random", "grid", "tpe"]
@@ -72,20 +72,20 @@ class Sweep:
     validation: float = 0.2  # part of the training images that trials are judged by; base's own, if it sets one
     space: Space = field(repr=False)
 
-    def config_of(self, knobs: Knobs) -> Config:
-        """The config of a trial. Raises UserError if the knobs do not make one."""
-        return make_config(nested({**self.base, **self._of_trials(), **knobs}))
+    def config_of(self, parameters: Parameters) -> Config:
+        """The config of a trial. Raises UserError if the parameters do not make one."""
+        return make_config(nested({**self.base, **self._of_trials(), **parameters}))
 
-    def preset_of(self, knobs: Knobs) -> Config:
-        """The base preset with these knobs, as judged and at least as long as the preset is. Raises UserError."""
+    def preset_of(self, parameters: Parameters) -> Config:
+        """The base preset with these parameters, as judged and at least as long as the preset is. Raises UserError."""
         num_updates = max(self.base["learning.num_updates"], self.budget.updates)
         features = {"evaluate.features": self.features, "checkpoint.metric": "fd"} if self.objective == "fd" else {}
-        return make_config(nested({**self.base, "learning.num_updates": num_updates, **features, **knobs}))
+        return make_config(nested({**self.base, "learning.num_updates": num_updates, **features, **parameters}))
 
-    def point(self, number: int) -> Knobs:
-        """The knobs of trial `number`, from 1, of a random or grid search: a function of these and the seed."""
+    def point(self, number: int) -> Parameters:
+        """The parameters of trial `number`, from 1, of a random or grid search: a function of these and the seed."""
         if self.search == "grid":
-            return next(knobs for n, knobs in enumerate(grid_points(self.space), start=1) if n == number)
+            return next(parameters for n, parameters in enumerate(grid_points(self.space), start=1) if n == number)
         return random_point(self.space, seed=self.seed, number=number)
 
     def _of_trials(self) -> dict[str, Any]:

@@ -17,16 +17,21 @@ _MEASURED = ("swd", "swd_spread", "fd", "fd_spread")  # fields of Trial, keys of
 
 
 def trial_of(
-    run: str, *, knobs: Mapping[str, Any], objective: str = "swd", state: State | None = None, reason: str = ""
+    run: str, *, parameters: Mapping[str, Any], objective: str = "swd", state: State | None = None, reason: str = ""
 ) -> Trial:
     """The trial whose run lies in this folder (a path or a URI), as far as it has come.
 
-    knobs: {dotted path: value}, as the search chose them. objective: swd, swd/16 or fd, see objective.py. state: as
-    the search knows it, pruned say; None reads it off the files, where a run that stopped without a result has failed.
+    parameters: {dotted path: value}, as the search chose them. objective: swd, swd/16 or fd, see objective.py.
+    state: as the search knows it, pruned say; None reads it off the files, where a run that stopped without a result
+    has failed.
     Never raises for a run that is damaged or has not begun: the trial says so.
     """
     store = Store(run)
-    known = {"name": run.rstrip("/").rpartition("/")[2], "run": run, "knobs": {k: _plain(v) for k, v in knobs.items()}}
+    known = {
+        "name": run.rstrip("/").rpartition("/")[2],
+        "run": run,
+        "parameters": {k: _plain(v) for k, v in parameters.items()},
+    }
     if not store.exists("config.yaml"):
         return Trial(**known, state=state or "waiting", reason=reason)
     try:

@@ -18,7 +18,7 @@ from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking, results_parquet
 from distmgcd.sweep.best import write_best, write_sheets
 from distmgcd.sweep.page.page import page
-from distmgcd.sweep.sweep_results import Findings, Sweep, changed, find
+from distmgcd.sweep.sweep_results import Sweep, SweepResults, changed, find
 from distmgcd.sweep.trial import Trial
 
 
@@ -45,20 +45,20 @@ class RecordedSweep:
 
 def write_results(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> None:
     """Write everything into the sweep's folder; the same files again as the sweep goes on. Raises OSError."""
-    findings = find(store, sweep, trials)
+    results = find(store, sweep, trials)
     facts = {
         "distmgcd.sweep": strict_json.dumps(
-            {**{key: getattr(sweep, key) for key in _FACTS}, **_unlike_trials(findings)}
+            {**{key: getattr(sweep, key) for key in _FACTS}, **_unlike_trials(results)}
         ),
-        "distmgcd.protocol": strict_json.dumps(findings.protocol),
+        "distmgcd.protocol": strict_json.dumps(results.protocol),
         "distmgcd.version": distmgcd.__version__,
     }
-    configs = {name: config.model_dump() for name, config in findings.configs.items()}
+    configs = {name: config.model_dump() for name, config in results.configs.items()}
     results_parquet.write_table(store, trials, facts=facts, configs=configs)
-    _write_what_is_shown(store, findings)
+    _write_what_is_shown(store, results)
 
 
-def write_report(store: Store) -> Findings:
+def write_report(store: Store) -> SweepResults:
     """report.html, best.yaml and best_samples.png from results.parquet and the folders of the trials.
 
     Raises UserError if there are no results, and OSError.
@@ -66,9 +66,9 @@ def write_report(store: Store) -> Findings:
     sweep, trials = read_sweep(store)
     if store.is_local and not lock.is_locked(store):  # elsewhere nobody can tell whether a sweep runs
         trials = ranking.as_stopped(trials)
-    findings = find(store, sweep, trials)
-    _write_what_is_shown(store, findings)
-    return findings
+    results = find(store, sweep, trials)
+    _write_what_is_shown(store, results)
+    return results
 
 
 def read_results(store: Store) -> list[Trial]:
@@ -90,16 +90,16 @@ def read_sweep(store: Store) -> tuple[RecordedSweep, list[Trial]]:
 _FACTS: Iterable[str] = ("name", "base", "objective", "space", "num_updates")
 
 
-def _unlike_trials(findings: Findings) -> dict[str, dict[str, Any]]:
+def _unlike_trials(results: SweepResults) -> dict[str, dict[str, Any]]:
     """In what the preset of the best trial, and so of any, differs from its config."""
-    best = findings.best
-    if best is None or best.name not in findings.configs:
+    best = results.best
+    if best is None or best.name not in results.configs:
         return {"unlike_trials": {}}
-    config, preset = (flatten(c.model_dump()) for c in (findings.configs[best.name], findings.sweep.preset_of(best)))
+    config, preset = (flatten(c.model_dump()) for c in (results.configs[best.name], results.sweep.preset_of(best)))
     return {"unlike_trials": {path: value for path, value in preset.items() if value != config[path]}}
 
 
-def _write_what_is_shown(store: Store, findings: Findings) -> None:
-    write_best(store, findings)
-    write_sheets(store, findings)
-    store.write("report.html", page(findings).encode("utf-8", "replace"))
+def _write_what_is_shown(store: Store, results: SweepResults) -> None:
+    write_best(store, results)
+    write_sheets(store, results)
+    store.write("report.html", page(results).encode("utf-8", "replace"))

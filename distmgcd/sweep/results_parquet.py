@@ -1,6 +1,6 @@
-"""results.parquet: one row a trial. Every knob is a column of its own, for whoever reads it with other tools.
+"""results.parquet: one row a trial. Every parameter is a column of its own, for whoever reads it with other tools.
 
-What only this package needs, to read trials back as they were, is JSON: the knobs of a trial, which tell a setting
+What only this package needs, to read trials back as they were, is JSON: the parameters of a trial, which tell a setting
 that is null from one that the trial does not have, and its whole config.
 """
 
@@ -48,10 +48,10 @@ def write_table(
         for one in _keys(getattr(trial, name) for trial in trials):
             columns[f"{name}.{one}"] = [getattr(trial, name).get(one) for trial in trials]
             schema.append(pa.field(f"{name}.{one}", pa.float64()))
-    for path in _keys(trial.knobs for trial in trials):
-        kind, columns[f"knob.{path}"] = _column([trial.knobs.get(path) for trial in trials])
+    for path in _keys(trial.parameters for trial in trials):
+        kind, columns[f"knob.{path}"] = _column([trial.parameters.get(path) for trial in trials])
         schema.append(pa.field(f"knob.{path}", kind or pa.string(), metadata=None if kind else {"encoding": "json"}))
-    columns["knobs"] = [strict_json.dumps(trial.knobs) for trial in trials]
+    columns["knobs"] = [strict_json.dumps(trial.parameters) for trial in trials]
     columns["config"] = [strict_json.dumps(configs[t.name]) if t.name in configs else None for t in trials]
     schema += [pa.field(name, pa.string(), metadata={"encoding": "json"}) for name in ("knobs", "config")]
     table = pa.table(columns, schema=pa.schema(schema, metadata=dict(facts)))
@@ -94,7 +94,7 @@ def _trial_of(row: dict[str, Any], store: Store) -> Trial:
         for name in _MEASURED
     }
     history = tuple((entry["updates"], entry["objective"]) for entry in row["history"])
-    trial = Trial(**plain | measured | {"history": history, "knobs": strict_json.loads(row["knobs"])})
+    trial = Trial(**plain | measured | {"history": history, "parameters": strict_json.loads(row["knobs"])})
     return replace(trial, run=store.path(trial.run[2:])) if trial.run.startswith("./") else trial
 
 

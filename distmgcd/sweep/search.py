@@ -5,16 +5,16 @@ from typing import Any, Protocol
 
 from distmgcd.errors import UserError
 from distmgcd.sweep.plan import Sweep, number_of
-from distmgcd.sweep.space import Knobs, draw
-from distmgcd.sweep.trial_files import Note
+from distmgcd.sweep.space import Parameters, draw
+from distmgcd.sweep.trial_files import TrialState
 
 _APART = 1_000_003  # seeds of sweeps that users number from 0 stay apart from those of their later starts
 _TRIES = 100  # to draw a point that makes a config
 
 
 class Proposer(Protocol):
-    def propose(self, number: int) -> tuple[Knobs, dict[str, Any]]:
-        """The knobs of trial `number`, from 1, and the draws they come from, by name."""
+    def propose(self, number: int) -> tuple[Parameters, dict[str, Any]]:
+        """The parameters of trial `number`, from 1, and the draws they come from, by name."""
 
     def report(self, number: int, evaluation: int, objective: float) -> None:
         """A trial has been evaluated on its way; evaluations count from 1."""
@@ -29,7 +29,7 @@ class Listed:
     def __init__(self, sweep: Sweep):
         self._sweep = sweep
 
-    def propose(self, number: int) -> tuple[Knobs, dict[str, Any]]:
+    def propose(self, number: int) -> tuple[Parameters, dict[str, Any]]:
         return self._sweep.point(number), {}
 
     def report(self, number: int, evaluation: int, objective: float) -> None:
@@ -52,21 +52,21 @@ class Tpe:
         self._study = optuna.create_study(sampler=sampler, direction="minimize")
         self._asked: dict[int, Any] = {}
 
-    def recall(self, notes: Iterable[Note]) -> None:
+    def recall(self, trial_states: Iterable[TrialState]) -> None:
         """Trials of an earlier start of this sweep."""
-        for note in notes:
-            self._study.enqueue_trial(dict(note.draws))
-            self._ask(number_of(note.name))
+        for trial_state in trial_states:
+            self._study.enqueue_trial(dict(trial_state.draws))
+            self._ask(number_of(trial_state.name))
 
-    def propose(self, number: int) -> tuple[Knobs, dict[str, Any]]:
+    def propose(self, number: int) -> tuple[Parameters, dict[str, Any]]:
         for _ in range(_TRIES):
-            knobs, draws = self._ask(number)
+            parameters, draws = self._ask(number)
             try:
-                self._sweep.config_of(knobs)
+                self._sweep.config_of(parameters)
             except UserError:
                 self._study.tell(self._asked.pop(number), state=self._states.FAIL)
                 continue
-            return knobs, draws
+            return parameters, draws
         raise UserError(
             f"{_TRIES} points of the space in a row make no config; narrow the space so that its values fit together."
         )
@@ -84,7 +84,7 @@ class Tpe:
         else:
             self._study.tell(trial, objective)
 
-    def _ask(self, number: int) -> tuple[Knobs, dict[str, Any]]:
+    def _ask(self, number: int) -> tuple[Parameters, dict[str, Any]]:
         trial = self._asked[number] = self._study.ask()
         draws: dict[str, Any] = {}
 
@@ -95,11 +95,11 @@ class Tpe:
         return draw(self._sweep.space, choose), draws
 
 
-def proposer_of(sweep: Sweep, notes: Iterable[Note] = ()) -> Proposer:
-    """notes: trials that exist already. Raises UserError if the search needs a library that is not installed."""
+def proposer_of(sweep: Sweep, trial_states: Iterable[TrialState] = ()) -> Proposer:
+    """trial_states: of trials that exist already. Raises UserError if the search needs a library that is missing."""
     if sweep.search != "tpe":
         return Listed(sweep)
-    recalled = [note for note in notes if note.draws]
+    recalled = [trial_state for trial_state in trial_states if trial_state.draws]
     model = Tpe(sweep, len(recalled))
     model.recall(recalled)
     return model
@@ -117,12 +117,12 @@ def _optuna() -> Any:
 
 def _suggested(trial: Any, name: str, domain: Any) -> tuple[Any, Any]:
     """The value, and what Optuna keeps of it: of a choice the position, for its options may be lists."""
-    from distmgcd.sweep.domains import Interval, Whole
+    from distmgcd.sweep.domains import Interval, IntRange
 
     if isinstance(domain, Interval):
         value = domain.rounded(trial.suggest_float(name, domain.low, domain.high, log=domain.log))
         return value, value
-    if isinstance(domain, Whole):
+    if isinstance(domain, IntRange):
         value = trial.suggest_int(name, domain.low, domain.values()[-1], step=domain.step)
         return value, value
     position = trial.suggest_categorical(name, list(range(len(domain.options))))

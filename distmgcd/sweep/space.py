@@ -1,8 +1,8 @@
 """The space that a sweep searches, and ways to take points from it.
 
-A point is {dotted path: value}, the knobs of one trial. `draw` walks the space in a fixed order and asks a function
-for every value, so that random, grid and model-based search are different functions for the same walk; what the
-space holds after a schedule was chosen depends on that schedule.
+A point is {dotted path: value}, the parameters of one trial. `draw` goes through the space in a fixed order and asks
+a function for every value, so that random, grid and model-based search differ in this function alone; what the space
+holds after a schedule was chosen depends on that schedule.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from distmgcd.sweep.domains import Choice, Domain, PerGrid
 SIZES = "grids.sizes"
 ONE_OF = "one_of"
 
-Knobs = dict[str, Any]
+Parameters = dict[str, Any]
 Choose = Callable[[str, Domain], Any]  # (the name of a draw, its domain): a value
 
 
@@ -31,21 +31,21 @@ class Space:
         return [dict(sorted(branch.items(), key=lambda item: item[0] != SIZES)) for branch in merged]
 
 
-def draw(space: Space, choose: Choose) -> Knobs:
+def draw(space: Space, choose: Choose) -> Parameters:
     """One point. Draws are named by path, and for one grid of several "langevin.step_size[16]"."""
     branches = space.branches()
     which = choose(ONE_OF, Choice(tuple(range(len(branches))), each=False)) if space.one_of else 0
-    knobs: Knobs = {}
+    parameters: Parameters = {}
     for path, domain in branches[which].items():
         if isinstance(domain, PerGrid):
-            sizes = knobs.get(SIZES, space.sizes)
-            knobs[path] = [choose(f"{path}[{size}]", domain.domain) for size in sizes]
+            sizes = parameters.get(SIZES, space.sizes)
+            parameters[path] = [choose(f"{path}[{size}]", domain.domain) for size in sizes]
         else:
-            knobs[path] = choose(path, domain) if isinstance(domain, Domain) else domain
-    return knobs
+            parameters[path] = choose(path, domain) if isinstance(domain, Domain) else domain
+    return parameters
 
 
-def random_point(space: Space, *, seed: int, number: int) -> Knobs:
+def random_point(space: Space, *, seed: int, number: int) -> Parameters:
     """A function of the sweep's seed, the trial's number (from 1) and the name of each draw; nothing else.
 
     Domains written grid take each of their values in turn.
@@ -62,8 +62,8 @@ def random_point(space: Space, *, seed: int, number: int) -> Knobs:
     return draw(space, choose)
 
 
-def grid_points(space: Space) -> Iterator[Knobs]:
-    """Every point of a space whose domains can all be listed; the last knob changes fastest."""
+def grid_points(space: Space) -> Iterator[Parameters]:
+    """Every point of a space whose domains can all be listed; the last parameter changes fastest."""
     positions: list[int] = []
     while True:
         lengths: list[int] = []
@@ -93,21 +93,21 @@ def endless_domains(space: Space) -> list[str]:
     ]
 
 
-def moved(space: Space, knobs: Knobs, rng: Random, *, resample: float) -> Knobs:
+def moved(space: Space, parameters: Parameters, rng: Random, *, resample: float) -> Parameters:
     """The next try of population-based training: every value a step away, or drawn anew with this probability."""
 
     def move(value: Any, domain: Domain) -> Any:
         return domain.sample(rng) if rng.random() < resample else domain.moved(value, rng)
 
     return {
-        path: [move(value, domain.domain) for value in knobs[path]]
+        path: [move(value, domain.domain) for value in parameters[path]]
         if isinstance(domain, PerGrid)
-        else move(knobs[path], domain)
+        else move(parameters[path], domain)
         for path, domain in space.common.items()
     }
 
 
-def knobs_of(space: Space, settings: Mapping[str, Any]) -> Knobs:
+def parameters_of(space: Space, settings: Mapping[str, Any]) -> Parameters:
     """The point that a config was made of, from its settings {dotted path: value}.
 
     With one_of, what only other bundles set comes along; it says nothing but what the config has anyway.

@@ -50,7 +50,7 @@ class Sweep(Protocol):
 
 
 @dataclass(frozen=True)
-class Findings:
+class SweepResults:
     sweep: Sweep
     trials: Sequence[Trial]  # best first, those without result last
     configs: Mapping[str, Config]  # of the trials whose settings fit together
@@ -71,13 +71,13 @@ class Findings:
         return [str(size) for size in config.grids.sizes] if config else sorted(trial.swd, key=float)
 
 
-def find(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> Findings:
+def find(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> SweepResults:
     """Look through the trials of a sweep. A folder that is gone or damaged takes its sheet along, nothing else."""
     ranked, (configs, unread) = ranking.ranked(trials), _configs(sweep, trials)
     best = ranking.best(ranked, NUM_SHEETS)
     sheets = {trial.name: _read(store, trial, "samples.png") for trial in best}
     result = _result(store, best[0]) if best else None
-    return Findings(
+    return SweepResults(
         sweep=sweep,
         trials=ranked,
         configs=configs,

@@ -14,36 +14,48 @@ from distmgcd.sweep.plan import Sweep, flat_of, name_of
 from distmgcd.sweep.ranking import as_stopped, in_words
 from distmgcd.sweep.read_trial import trial_of
 from distmgcd.sweep.results import write_results
-from distmgcd.sweep.space import knobs_of, words
+from distmgcd.sweep.space import parameters_of, words
 from distmgcd.sweep.time_left import seconds_left
 from distmgcd.sweep.trial import State, Trial
-from distmgcd.sweep.trial_files import ENDED, TRIALS, Note, location_of, lost_trials, read_notes, write_note
+from distmgcd.sweep.trial_files import (
+    ENDED,
+    TRIALS,
+    TrialState,
+    location_of,
+    lost_trials,
+    read_trial_states,
+    write_trial_state,
+)
 
 Show = Callable[[dict[str, Any]], None]
 
 
-class Books:
+class SweepState:
     def __init__(self, store: Store, sweep: Sweep, *, concurrent: int = 1, show: Show | None = None):
         self._store, self._sweep, self._concurrent = store, sweep, concurrent
         self._show = show or (lambda _: None)
-        self._notes = {note.name: note for note in read_notes(store)}
+        self._trial_states = {trial_state.name: trial_state for trial_state in read_trial_states(store)}
         self._lost = {name: self._of_lost(name, run) for name, run in lost_trials(store).items()}
-        self._notes |= self._lost
-        self._ended = {name: self._trial(note) for name, note in self._notes.items() if note.state in ENDED}
+        self._trial_states |= self._lost
+        self._ended = {
+            name: self._trial(trial_state)
+            for name, trial_state in self._trial_states.items()
+            if trial_state.state in ENDED
+        }
         self._began_at: dict[str, float] = {}
-        self._begun_before = {note.name for note in self.begun()}
+        self._begun_before = {trial_state.name for trial_state in self.begun()}
         self._took: list[float] = []  # seconds of every trial that ended since, and had not begun before
 
-    def kept(self) -> list[Note]:
+    def kept(self) -> list[TrialState]:
         """Trials that had ended before this start of the sweep."""
-        return [note for note in self._notes.values() if note.state in ENDED]
+        return [trial_state for trial_state in self._trial_states.values() if trial_state.state in ENDED]
 
-    def begun(self) -> list[Note]:
+    def begun(self) -> list[TrialState]:
         """Trials that had begun before this start of the sweep, and not ended."""
-        return [note for note in self._notes.values() if note.state not in ENDED]
+        return [trial_state for trial_state in self._trial_states.values() if trial_state.state not in ENDED]
 
-    def tell_what_is_kept(self) -> None:
-        if self._notes:
+    def show_kept(self) -> None:
+        if self._trial_states:
             self._show({"event": "kept", "num_kept": len(self.kept()), "num_begun": len(self.begun())})
         for name in self._lost:
             text = (
@@ -54,11 +66,14 @@ class Books:
 
     def all_ended(self) -> bool:
         """Whether there is nothing left to do."""
-        return len(self.kept()) == len(self._notes) >= self._sweep.num_trials
+        return len(self.kept()) == len(self._trial_states) >= self._sweep.num_trials
 
     def trials(self) -> list[Trial]:
         """Every trial that has begun, by name."""
-        return [self._ended.get(name) or self._trial(note) for name, note in sorted(self._notes.items())]
+        return [
+            self._ended.get(name) or self._trial(trial_state)
+            for name, trial_state in sorted(self._trial_states.items())
+        ]
 
     def best(self) -> Trial | None:
         """Of those that have come to their end."""
@@ -67,22 +82,22 @@ class Books:
         ]
         return min(finished, key=lambda trial: trial.objective, default=None)
 
-    def started(self, number: int, knobs: dict[str, Any], draws: dict[str, Any]) -> None:
+    def started(self, number: int, parameters: dict[str, Any], draws: dict[str, Any]) -> None:
         """A trial starts, or goes on: after a pause, or after a failure."""
         name = name_of(number)
         if name in self._ended:
             return
         if name not in self._began_at:
             self._began_at[name] = time.monotonic()
-            old = self._notes.get(name, Note(name=name, state="running"))
-            self._write(replace(old, state="running", reason="", knobs=knobs, draws=draws))
-            self._show({"trial": name, "event": "started", "knobs": knobs})
+            old = self._trial_states.get(name, TrialState(name=name, state="running"))
+            self._write(replace(old, state="running", reason="", parameters=parameters, draws=draws))
+            self._show({"trial": name, "event": "started", "parameters": parameters})
 
     def failed(self, number: int, why: str) -> None:
         """A process of a trial was lost, and the trial goes on from its newest checkpoint."""
-        note = self._notes[name_of(number)]
-        self._write(replace(note, failures=[*note.failures, why]))
-        self._show({"trial": note.name, "event": "again", "why": why})
+        trial_state = self._trial_states[name_of(number)]
+        self._write(replace(trial_state, failures=[*trial_state.failures, why]))
+        self._show({"trial": trial_state.name, "event": "again", "why": why})
 
     def stopping(self, num_running: int) -> None:
         self._show({"event": "stopping", "num_running": num_running})
@@ -91,19 +106,19 @@ class Books:
         if (name := name_of(number)) not in self._ended:
             self._show({"trial": name, "event": "evaluated", **metrics})
 
-    def moved(self, number: int, *, knobs: dict[str, Any], run: str, start: dict[str, Any]) -> None:
-        """Population-based training: it goes on from another trial's checkpoint, with other knobs, as another run."""
+    def moved(self, number: int, *, parameters: dict[str, Any], run: str, start: dict[str, Any]) -> None:
+        """Population-based training: it continues another trial's checkpoint with new parameters, in another run."""
         name = name_of(number)
-        self._write(replace(self._notes[name], knobs=knobs, run=run, start=start))
-        self._show({"trial": name, "event": "moved", "start": start, "knobs": knobs})
+        self._write(replace(self._trial_states[name], parameters=parameters, run=run, start=start))
+        self._show({"trial": name, "event": "moved", "start": start, "parameters": parameters})
 
     def ended(self, number: int, state: State, reason: str) -> None:
         """A trial has ended; the results of the sweep are written anew."""
         if (name := name_of(number)) in self._ended:
             return
-        note = replace(self._notes[name], state=state, reason=reason)
-        self._write(note)
-        trial = self._trial(note)
+        trial_state = replace(self._trial_states[name], state=state, reason=reason)
+        self._write(trial_state)
+        trial = self._trial(trial_state)
         if state in ENDED:
             self._ended[name] = trial
         if state in ENDED and name not in self._begun_before:
@@ -120,12 +135,12 @@ class Books:
         write_results(self._store, ForResults.of(self._sweep), trials)
 
     def count(self, state: State) -> int:
-        return sum(note.state == state for note in self._notes.values())
+        return sum(trial_state.state == state for trial_state in self._trial_states.values())
 
     def _seconds_left(self) -> float | None:
-        now, notes = time.monotonic(), self._notes.values()
-        running = [note.name for note in notes if note.state == "running"]
-        num_begun = sum(note.state != "waiting" for note in notes)
+        now, trial_states = time.monotonic(), self._trial_states.values()
+        running = [trial_state.name for trial_state in trial_states if trial_state.state == "running"]
+        num_begun = sum(trial_state.state != "waiting" for trial_state in trial_states)
         return seconds_left(
             self._took,
             [now - self._began_at.get(name, now) for name in running],
@@ -133,28 +148,28 @@ class Books:
             concurrent=self._concurrent,
         )
 
-    def _trial(self, note: Note) -> Trial:
+    def _trial(self, trial_state: TrialState) -> Trial:
         found = trial_of(
-            location_of(self._store, note),
-            knobs=note.knobs,
+            location_of(self._store, trial_state),
+            parameters=trial_state.parameters,
             objective=self._sweep.objective,
-            state=note.state,
-            reason=note.reason,
+            state=trial_state.state,
+            reason=trial_state.reason,
         )
-        return replace(found, name=note.name, failures=tuple(note.failures))
+        return replace(found, name=trial_state.name, failures=tuple(trial_state.failures))
 
-    def _of_lost(self, name: str, run: str) -> Note:
-        """What the note of a trial must have said: its knobs stand in the config of its run."""
+    def _of_lost(self, name: str, run: str) -> TrialState:
+        """What the lost trial.json of a trial must have held: its parameters stand in the config of its run."""
         try:
             config = Run.open(self._store.path(f"{TRIALS}/{run}")).config()
-            knobs = knobs_of(self._sweep.space, flat_of(config))
+            parameters = parameters_of(self._sweep.space, flat_of(config))
         except UserError:  # the config is damaged, too: the run cannot go on, and says so
-            knobs = {}
-        return Note(name=name, state="running", knobs=knobs, run=run)
+            parameters = {}
+        return TrialState(name=name, state="running", parameters=parameters, run=run)
 
-    def _write(self, note: Note) -> None:
-        self._notes[note.name] = note
-        write_note(self._store, note)
+    def _write(self, trial_state: TrialState) -> None:
+        self._trial_states[trial_state.name] = trial_state
+        write_trial_state(self._store, trial_state)
 
 
 class SweepStopped(Exception):
@@ -185,11 +200,11 @@ class ForResults:
 
     def config_of(self, trial: Trial) -> Config:
         """Raises UserError."""
-        return self.sweep.config_of(trial.knobs)
+        return self.sweep.config_of(trial.parameters)
 
     def preset_of(self, trial: Trial) -> Config:
         """Raises UserError."""
-        return self.sweep.preset_of(trial.knobs)
+        return self.sweep.preset_of(trial.parameters)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:

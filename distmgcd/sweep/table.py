@@ -46,15 +46,17 @@ def lines_of_files(store: Store) -> list[str]:
 
 
 def _differing(trials: Sequence[Trial]) -> list[str]:
-    """The knobs in which trials differ; all of them if there is but one trial."""
-    paths = dict.fromkeys(path for trial in trials for path in trial.knobs)
-    values = {path: {repr(trial.knobs[path]) for trial in trials if path in trial.knobs} for path in paths}
+    """The parameters in which trials differ; all of them if there is but one trial."""
+    paths = dict.fromkeys(path for trial in trials for path in trial.parameters)
+    values = {path: {repr(trial.parameters[path]) for trial in trials if path in trial.parameters} for path in paths}
     return [path for path in paths if len(values[path]) > 1 or len(trials) == 1]
 
 
 def _cells(trial: Trial, names: Mapping[str, str], objective: str) -> list[str]:
     """steps: of a sample, all grids together."""
     speed = "-" if trial.images_per_s is None else number_text(round(trial.images_per_s))
-    knobs = ", ".join(f"{name} {text_of(trial.knobs[path])}" for path, name in names.items() if path in trial.knobs)
+    parameters = ", ".join(
+        f"{name} {text_of(trial.parameters[path])}" for path, name in names.items() if path in trial.parameters
+    )
     steps = str(trial.gradient_evaluations or "-")
-    return [trial.name, trial.state, ranking.with_spread(trial, objective), steps, speed, knobs]
+    return [trial.name, trial.state, ranking.with_spread(trial, objective), steps, speed, parameters]

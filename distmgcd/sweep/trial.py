@@ -14,7 +14,7 @@ class Trial:
     state: State
     reason: str = ""  # why it was stopped or pruned, diverged or failed, in a sentence
     failures: tuple[str, ...] = ()  # processes that it lost and went on after, a sentence each
-    knobs: dict[str, Any] = field(default_factory=dict)  # {dotted path: value or list of one value per grid}
+    parameters: dict[str, Any] = field(default_factory=dict)  # {dotted path: value or list of one value per grid}
     objective: float | None = None  # smaller is better; None until it has been evaluated
     swd: dict[str, float] = field(default_factory=dict)  # sliced Wasserstein distance per grid, the newest
     swd_spread: dict[str, float] = field(default_factory=dict)  # standard deviation over draws

@@ -1,8 +1,8 @@
 """The folder of a sweep, and what is noted there of every trial.
 
 STORAGE/NAME/sweep.yaml               the whole sweep; a name holds one sweep for ever
-STORAGE/NAME/trials/trial_0007        the run of a trial, like any other run, and trial.json, its note
-STORAGE/NAME/ray/                     Tune's own books, which nothing is read from
+STORAGE/NAME/trials/trial_0007        the run of a trial, like any other run, and trial.json, which says the rest
+STORAGE/NAME/ray/                     files of Tune, which nothing is read from
 """
 
 import re
@@ -26,17 +26,22 @@ ENDED: tuple[State, ...] = ("finished", "pruned", "diverged")  # a sweep that go
 # What may change when a sweep goes on: none of these decides what its trials find.
 _MAY_CHANGE = ("num_trials", "workers_per_trial")
 
+_ON_DISK = {"parameters": "knobs"}  # trial.json of every version has this word
+_FIELDS = {word: field for field, word in _ON_DISK.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Note:
+class TrialState:
     """What a trial's run does not say of itself."""
 
     name: str
     state: State
     reason: str = ""
     failures: list[str] = field(default_factory=list)  # that it went on after, a sentence each
-    knobs: dict[str, Any] = field(default_factory=dict)
-    draws: dict[str, Any] = field(default_factory=dict)  # what the search made the knobs from, if it must know again
+    parameters: dict[str, Any] = field(default_factory=dict)
+    draws: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the search made the parameters from, if it must know again
     run: str = ""  # the folder of its run in trials/: its name, or trial_0007.2 once it went on from another trial
     start: dict[str, Any] = field(default_factory=dict)  # {"run": the other trial's, "update": of its checkpoint}
 
@@ -50,8 +55,8 @@ def claim(store: Store, sweep: Sweep, *, resume: bool) -> None:
         _check_same(store, sweep)
         if not resume:
             raise UserError(
-                f"The sweep {store.location} exists already, with {len(read_notes(store))} trials begun; give --resume "
-                "to go on with it, or another --name."
+                f"The sweep {store.location} exists already, with {len(read_trial_states(store))} trials begun; give "
+                "--resume to go on with it, or another --name."
             )
     try:
         store.write(SWEEP_FILE, to_yaml(sweep).encode())
@@ -62,23 +67,24 @@ def claim(store: Store, sweep: Sweep, *, resume: bool) -> None:
         ) from None
 
 
-def write_note(store: Store, note: Note) -> None:
+def write_trial_state(store: Store, trial_state: TrialState) -> None:
     """Raises OSError."""
-    store.write(f"{TRIALS}/{note.name}/trial.json", strict_json.dumps(asdict(note), indent=1).encode())
+    fields = {_ON_DISK.get(key, key): value for key, value in asdict(trial_state).items()}
+    store.write(f"{TRIALS}/{trial_state.name}/trial.json", strict_json.dumps(fields, indent=1).encode())
 
 
-def read_notes(store: Store) -> list[Note]:
-    """Of every trial that has begun, by name, but for those whose notes are lost or damaged: see lost_trials."""
-    return [note for name in _names(store) if (note := _read_note(store, name))]
+def read_trial_states(store: Store) -> list[TrialState]:
+    """Of every trial that has begun, by name, but for those whose trial.json is lost or damaged: see lost_trials."""
+    return [trial_state for name in _names(store) if (trial_state := _read_trial_state(store, name))]
 
 
 def lost_trials(store: Store) -> dict[str, str]:
-    """{name: the folder of its last run} of the trials that have a run but no note that can be read."""
+    """{name: the folder of its last run} of the trials that have a run but no trial.json that can be read."""
     folders = store.names(TRIALS)
     return {
         name: max(runs, key=_stretch)
         for name in _names(store)
-        if _read_note(store, name) is None
+        if _read_trial_state(store, name) is None
         and (runs := [f for f in folders if f.partition(".")[0] == name and store.exists(f"{TRIALS}/{f}/config.yaml")])
     }
 
@@ -92,18 +98,21 @@ def _stretch(folder: str) -> int:
     return int(folder.partition(".")[2] or 1)
 
 
-def _read_note(store: Store, name: str) -> Note | None:
+def _read_trial_state(store: Store, name: str) -> TrialState | None:
     try:
-        note = Note(**strict_json.loads(store.read(f"{TRIALS}/{name}/trial.json")))
-    except (OSError, ValueError, TypeError):
+        fields = strict_json.loads(store.read(f"{TRIALS}/{name}/trial.json"))
+        trial_state = TrialState(**{_FIELDS.get(key, key): value for key, value in fields.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    whole = note.name == name and note.state in get_args(State) and isinstance(note.knobs, dict)
-    return note if whole else None
+    whole = (
+        trial_state.name == name and trial_state.state in get_args(State) and isinstance(trial_state.parameters, dict)
+    )
+    return trial_state if whole else None
 
 
-def location_of(store: Store, note: Note) -> str:
+def location_of(store: Store, trial_state: TrialState) -> str:
     """The path of its run folder."""
-    return store.path(f"{TRIALS}/{note.run or note.name}")
+    return store.path(f"{TRIALS}/{trial_state.run or trial_state.name}")
 
 
 def _check_same(store: Store, sweep: Sweep) -> None:

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from distmgcd.cli.terminal.sweep_display import SweepDisplay, knobs_in_words, lines_of_result
+from distmgcd.cli.terminal.sweep_display import SweepDisplay, lines_of_result, parameters_in_words
 from distmgcd.sweep.trial import Trial
 
-KNOBS = {"langevin.step_size": [1.0, 0.123456], "langevin.num_steps": 5}
+PARAMETERS = {"langevin.step_size": [1.0, 0.123456], "langevin.num_steps": 5}
 GOOD = Trial(
     name="trial_0001",
     state="finished",
-    knobs=KNOBS,
+    parameters=PARAMETERS,
     objective=0.0912,
     swd={"2": 0.05, "8": 0.1324},
     swd_spread={"2": 0.001, "8": 0.0},
@@ -33,7 +33,7 @@ def shown(*events: dict, objective: str = "swd") -> list[str]:
 def test_a_line_an_event_with_the_best_and_the_time_left():
     lines = shown(
         {"event": "kept", "num_kept": 1, "num_begun": 0},
-        {"trial": "trial_0001", "event": "started", "knobs": KNOBS},
+        {"trial": "trial_0001", "event": "started", "parameters": PARAMETERS},
         {"trial": "trial_0001", "event": "evaluated", "updates": 3, "objective": 0.5},
         {"trial": "trial_0001", "event": "finished", "of": GOOD, "best": GOOD, "left_s": 75.0},
         {"trial": "trial_0002", "event": "diverged", "of": BAD, "best": GOOD, "left_s": 0.0},
@@ -50,7 +50,7 @@ def test_what_befalls_a_trial_is_told():
     start = {"run": "trial_0003.2", "update": 40}
     assert shown(
         {"trial": "trial_0001", "event": "again", "why": "Its process 7 died."},
-        {"trial": "trial_0001", "event": "moved", "start": start, "knobs": {"data.noise": 0.5}},
+        {"trial": "trial_0001", "event": "moved", "start": start, "parameters": {"data.noise": 0.5}},
         {"event": "warning", "text": "The results could not be written yet."},
     ) == [
         "trial_0001 goes on from its newest checkpoint: Its process 7 died.",
@@ -78,5 +78,8 @@ def test_where_no_trial_came_to_its_end_there_is_no_best():
     assert lines_of_result([BAD], None, "sweeps/try")[1].startswith("No trial came to its end")
 
 
-def test_knobs_are_told_by_their_last_names():
-    assert knobs_in_words({"grids.sizes": [2, 8], "learning.learning_rate": 1e-3}) == "sizes=[2,8]  learning_rate=0.001"
+def test_parameters_are_told_by_their_last_names():
+    assert (
+        parameters_in_words({"grids.sizes": [2, 8], "learning.learning_rate": 1e-3})
+        == "sizes=[2,8]  learning_rate=0.001"
+    )

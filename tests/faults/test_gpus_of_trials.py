@@ -8,8 +8,8 @@ from tiny_runs import TINY
 
 from distmgcd.runs.store import Store
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.parallel_trials import Room
-from distmgcd.sweep.sweep_state import Books
+from distmgcd.sweep.parallel_trials import TrialResources
+from distmgcd.sweep.sweep_state import SweepState
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def two_gpus() -> Iterator[None]:
 def test_a_trial_that_trains_by_itself_has_a_gpu_of_its_own(tmp_path: Path, two_gpus: None, monkeypatch):
     from distmgcd.on_ray.tune import driver as tune_module
 
-    def run_trial(settings, *, sweep, location, room, mailbox):
+    def run_trial(settings, *, sweep, location, resources, mailbox):
         import ray
         from ray import tune
 
@@ -60,8 +60,8 @@ def test_a_trial_that_trains_by_itself_has_a_gpu_of_its_own(tmp_path: Path, two_
     (tmp_path / "try.yaml").write_text(TEXT)
     sweep = read_sweep(str(tmp_path / "try.yaml"))
     store = Store(str(tmp_path / "sweep"))
-    room = Room(concurrent=2, workers=0, threads=2, use_gpu=True)
-    found, _ = tune_module.tune_on_ray(sweep, store, room, lambda room: Books(store, sweep))
+    resources = TrialResources(concurrent=2, workers=0, threads=2, use_gpu=True)
+    found, _ = tune_module.tune_on_ray(sweep, store, resources, lambda resources: SweepState(store, sweep))
     seen = [result.metrics for result in found]
     assert [(len(metrics["gpus"]), metrics["cpus"]) for metrics in seen] == [(1, 2)] * 3
     assert {gpu for metrics in seen for gpu in metrics["gpus"]} <= {0, 1}
@@ -88,8 +88,8 @@ def test_every_worker_of_a_trial_has_a_gpu_of_its_own_and_the_trial_itself_none(
         )
         return trainer.fit().return_value
 
-    room = Room(concurrent=1, workers=2, threads=1, use_gpu=True)
-    assert resources_of(room) == {"node:__internal_head__": 0.001}
-    trial = ray.remote(num_cpus=0, resources=resources_of(room))(seen_by_workers)
+    resources = TrialResources(concurrent=1, workers=2, threads=1, use_gpu=True)
+    assert resources_of(resources) == {"node:__internal_head__": 0.001}
+    trial = ray.remote(num_cpus=0, resources=resources_of(resources))(seen_by_workers)
     gpus = ray.get(trial.remote(), timeout=240)
     assert len(gpus) == 1 and gpus[0] in (0, 1)

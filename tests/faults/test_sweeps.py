@@ -47,16 +47,16 @@ def test_a_killed_trial_goes_on_and_others_are_pruned_with_their_reason(tmp_path
         raise
     swept = finish_sweep(process, tmp_path)
     assert swept.status == 0 and swept.left == {}, swept.err
-    (why,) = swept.note("trial_0001")["failures"]
+    (why,) = swept.trial_state("trial_0001")["failures"]
     assert why == f"Its process {killed} died."
     assert f"trial_0001 goes on from its newest checkpoint: {why}" in swept.out
     assert f"One failure that a trial went on after: {why}" in swept.out
     train_alone(trials / "trial_0001", tmp_path)
     assert is_same_bit_for_bit(trials / "trial_0001", tmp_path / "alone")
-    assert [swept.note(f"trial_000{n}")["state"] for n in (1, 2, 3)] == ["finished", "pruned", "pruned"]
+    assert [swept.trial_state(f"trial_000{n}")["state"] for n in (1, 2, 3)] == ["finished", "pruned", "pruned"]
     for name in ("trial_0002", "trial_0003"):
         last = [record for record in records_of(trials, name) if "swd" in record][-1]["update"]
-        assert f"asha stopped it after {last} of 90 updates, at 1000 x swd = " in swept.note(name)["reason"]
+        assert f"asha stopped it after {last} of 90 updates, at 1000 x swd = " in swept.trial_state(name)["reason"]
         assert checkpoint.names(Store(str(trials / name)))[-1] == checkpoint.name_of(last)
         assert not [found for found in verify(str(trials / name)) if found.damage]
 
@@ -77,8 +77,8 @@ def test_trials_with_workers_find_what_trials_without_find(tmp_path: Path):
         assert [r["swd"] for r in records_of(ours.parent, ours.name) if "swd" in r] == [
             r["swd"] for r in records_of(theirs.parent, theirs.name) if "swd" in r
         ]
-        assert [swept[workers].note(f"trial_000{n}")["state"] for n in (1, 2)] == [
-            swept[0].note(f"trial_000{n}")["state"] for n in (1, 2)
+        assert [swept[workers].trial_state(f"trial_000{n}")["state"] for n in (1, 2)] == [
+            swept[0].trial_state(f"trial_000{n}")["state"] for n in (1, 2)
         ]
 
 
@@ -98,13 +98,13 @@ def test_in_a_population_the_worst_go_on_from_the_best(tmp_path: Path, steps: li
     )
     swept = sweep_of(tmp_path, text, *how)
     trials = swept.folder / "trials"
-    notes = [swept.note(f"trial_000{number}") for number, _ in enumerate(steps, start=1)]
-    moved = [note for note in notes if note["start"]]
-    assert moved and all(note["state"] == "finished" for note in notes)
+    trial_states = [swept.trial_state(f"trial_000{number}") for number, _ in enumerate(steps, start=1)]
+    moved = [trial_state for trial_state in trial_states if trial_state["start"]]
+    assert moved and all(trial_state["state"] == "finished" for trial_state in trial_states)
     assert swept.err == ""  # no advice of Ray's
-    for note in moved:
-        run, start = note["run"], note["start"]
-        assert Run.open(str(trials / run)).config().langevin.step_size == note["knobs"]["langevin.step_size"]
+    for trial_state in moved:
+        run, start = trial_state["run"], trial_state["start"]
+        assert Run.open(str(trials / run)).config().langevin.step_size == trial_state["knobs"]["langevin.step_size"]
         name = checkpoint.name_of(start["update"])
         ours, theirs = (state_of(trials, folder, checkpoint_name=name) for folder in (run, start["run"]))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -121,7 +121,7 @@ def test_from_python_a_sweep_gives_rays_result_grid(tmp_path: Path):
         import distmgcd
         found = distmgcd.tune("try.yaml", use_gpu=False)
         best = found.get_best_result()
-        print(type(found).__name__, len(found), found.num_errors, best.config["trial"]["knobs"])
+        print(type(found).__name__, len(found), found.num_errors, best.config["trial"]["parameters"])
         print(sorted(found.get_dataframe()["state"]), [best.metrics[k] for k in ("updates", "gradient_evaluations")])
     """
     done = subprocess.run(

@@ -29,14 +29,14 @@ class MadeSweep:
 
     def _config(self, trial: Trial, *of_trials: str) -> Config:
         known = ("langevin.", "learning.", "grids.", "evaluate.")
-        changes = [f"{path}={value}" for path, value in trial.knobs.items() if path.startswith(known)]
+        changes = [f"{path}={value}" for path, value in trial.parameters.items() if path.startswith(known)]
         network = ["network.channels=[8]", "network.kernels=3", "network.strides=2"]
         return load_config("digits", [*of_trials, *network, *changes])
 
 
 def finished(name: str, objective: float, **more: Any) -> Trial:
     """A trial that came to its end; steps and images_per_s are its costs."""
-    more = {"knobs": {"langevin.num_steps": 10}, "gradient_evaluations": 30, "images_per_s": 100.0} | more
+    more = {"parameters": {"langevin.num_steps": 10}, "gradient_evaluations": 30, "images_per_s": 100.0} | more
     return Trial(
         name=name,
         state="finished",
@@ -58,19 +58,19 @@ def by_fd(name: str, distance: float, *, swd: float = 0.1, **more: Any) -> Trial
 
 
 def diverged(name: str, **more: Any) -> Trial:
-    more = {"reason": "Grid 8x8 diverged at update 7.", "knobs": {"langevin.num_steps": 90}} | more
+    more = {"reason": "Grid 8x8 diverged at update 7.", "parameters": {"langevin.num_steps": 90}} | more
     return Trial(name=name, state="diverged", updates=7, gradient_evaluations=270, **more)
 
 
-def many(num: int, *, num_knobs: int, seed: int = 0) -> list[Trial]:
-    """Of every state and kind of value, with lists of different lengths and knobs that some trials lack."""
+def many(num: int, *, num_parameters: int, seed: int = 0) -> list[Trial]:
+    """Of every state and kind of value, with lists of different lengths and parameters that some trials lack."""
     rng = random.Random(seed)
-    return [_any_trial(rng, number, num_knobs) for number in range(num)]
+    return [_any_trial(rng, number, num_parameters) for number in range(num)]
 
 
-def _any_trial(rng: random.Random, number: int, num_knobs: int) -> Trial:
+def _any_trial(rng: random.Random, number: int, num_parameters: int) -> Trial:
     sizes = rng.choice([[2, 8], [2, 4, 8], [8]])
-    knobs: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "grids.sizes": sizes,
         "langevin.step_size": [math.exp(rng.uniform(-2, 2)) for _ in sizes],
         "data.image_size": rng.choice([None, 8]),
@@ -78,17 +78,21 @@ def _any_trial(rng: random.Random, number: int, num_knobs: int) -> Trial:
         "data.flip": rng.choice([True, False]),
         "odd.sigma": rng.choice([math.inf, 0.5, 3]),
     }
-    knobs |= {f"odd.knob_{n}": rng.choice(["a", 1, 0.25, None, [1, 2]]) for n in range(num_knobs - len(knobs))}
+    parameters |= {
+        f"odd.parameter_{n}": rng.choice(["a", 1, 0.25, None, [1, 2]]) for n in range(num_parameters - len(parameters))
+    }
     if number % 5 == 1:
-        del knobs["odd.sigma"]
+        del parameters["odd.sigma"]
     state = rng.choice(["finished", "finished", "pruned", "running", "waiting", "diverged", "failed"])
     name, objective, updates = f"trial_{number:04d}", rng.lognormvariate(-3, 1), rng.choice([0, 100, 500])
     if state == "waiting" or updates == 0:
-        return Trial(name=name, state=state, knobs=knobs, reason="" if state == "waiting" else f"Why {number}?")
+        return Trial(
+            name=name, state=state, parameters=parameters, reason="" if state == "waiting" else f"Why {number}?"
+        )
     return Trial(
         name=name,
         state=state,
-        knobs=knobs,
+        parameters=parameters,
         reason="" if state == "finished" else f"Grid <4x4> & {number} said 'no'.",
         objective=objective,
         swd={str(size): objective for size in sizes},

@@ -23,7 +23,7 @@ class Swept(NamedTuple):
     err: str
     left: dict[int, str]  # processes of Ray
 
-    def note(self, name: str) -> dict[str, Any]:
+    def trial_state(self, name: str) -> dict[str, Any]:
         return json.loads((self.folder / "trials" / name / "trial.json").read_text())
 
 

@@ -14,7 +14,7 @@ from distmgcd.sweep import results
 from distmgcd.sweep.collect_killed import write_report
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.plan import Sweep
-from distmgcd.sweep.sweep_state import Books
+from distmgcd.sweep.sweep_state import SweepState
 from distmgcd.sweep.trial_files import claim
 
 TEXT = f"""\
@@ -33,10 +33,10 @@ def sweep(tmp_path: Path) -> Sweep:
 
 
 @pytest.fixture
-def books(tmp_path: Path, sweep: Sweep) -> Books:
+def sweep_state(tmp_path: Path, sweep: Sweep) -> SweepState:
     store = Store(str(tmp_path / "sweeps" / "mine"))
     claim(store, sweep, resume=False)
-    return Books(store, sweep)
+    return SweepState(store, sweep)
 
 
 @pytest.fixture
@@ -44,27 +44,29 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "sweeps" / "mine"))
 
 
-def begin(books: Books, store: Store, sweep: Sweep, number: int) -> None:
+def begin(sweep_state: SweepState, store: Store, sweep: Sweep, number: int) -> None:
     """A trial that is killed after its first evaluation."""
-    books.started(number, sweep.point(number), {})
+    sweep_state.started(number, sweep.point(number), {})
     where = {"storage_path": store.path("trials"), "name": f"trial_{number:04d}", "use_gpu": False}
     with pytest.raises(Stopped):
         start_run.debug(sweep.config_of(sweep.point(number)), **where, show=stop_after(3))
 
 
-def finish(books: Books, store: Store, sweep: Sweep, number: int) -> None:
-    books.started(number, sweep.point(number), {})
+def finish(sweep_state: SweepState, store: Store, sweep: Sweep, number: int) -> None:
+    sweep_state.started(number, sweep.point(number), {})
     where = {"storage_path": store.path("trials"), "name": f"trial_{number:04d}", "use_gpu": False}
     start_run.debug(sweep.config_of(sweep.point(number)), **where)
-    books.ended(number, "finished", "")
+    sweep_state.ended(number, "finished", "")
 
 
-def test_trials_that_began_after_the_results_were_written_are_reported(books: Books, store: Store, sweep: Sweep):
-    books.started(2, sweep.point(2), {})
-    finish(books, store, sweep, 1)
+def test_trials_that_began_after_the_results_were_written_are_reported(
+    sweep_state: SweepState, store: Store, sweep: Sweep
+):
+    sweep_state.started(2, sweep.point(2), {})
+    finish(sweep_state, store, sweep, 1)
     assert [(trial.state, trial.updates) for trial in results.read_results(store)] == [("finished", 6), ("running", 0)]
-    begin(books, store, sweep, 2)
-    begin(books, store, sweep, 3)
+    begin(sweep_state, store, sweep, 2)
+    begin(sweep_state, store, sweep, 3)
     first, *others = write_report(store).trials
     assert (first.name, first.state, first.updates) == ("trial_0001", "finished", 6)
     assert [
@@ -76,14 +78,16 @@ def test_trials_that_began_after_the_results_were_written_are_reported(books: Bo
     assert all(trial.objective is not None and len(trial.history) == 1 for trial in others)
     recorded, trials = results.read_sweep(store)
     assert (recorded.name, recorded.base, len(trials)) == ("try", str(TINY), 3)
-    assert recorded.config_of(others[0]) == sweep.config_of(others[0].knobs)
+    assert recorded.config_of(others[0]) == sweep.config_of(others[0].parameters)
     assert "3 trials: 1 finished, 2 stopped." in store.read("report.html").decode()
 
 
-def test_a_sweep_that_was_killed_before_any_trial_ended_has_a_report(books: Books, store: Store, sweep: Sweep):
+def test_a_sweep_that_was_killed_before_any_trial_ended_has_a_report(
+    sweep_state: SweepState, store: Store, sweep: Sweep
+):
     with pytest.raises(UserError, match="has nothing to report yet, for no trial of it has ended"):
         write_report(store)
-    begin(books, store, sweep, 1)
+    begin(sweep_state, store, sweep, 1)
     with lock.locked(store), pytest.raises(UserError, match="has nothing to report yet"):
         write_report(store)
     (trial,) = write_report(store).trials
@@ -92,9 +96,9 @@ def test_a_sweep_that_was_killed_before_any_trial_ended_has_a_report(books: Book
     assert (recorded.name, recorded.base) == ("mine", str(TINY))
 
 
-def test_while_the_sweep_runs_its_command_alone_writes_results(books: Books, store: Store, sweep: Sweep):
-    finish(books, store, sweep, 1)
-    begin(books, store, sweep, 2)
+def test_while_the_sweep_runs_its_command_alone_writes_results(sweep_state: SweepState, store: Store, sweep: Sweep):
+    finish(sweep_state, store, sweep, 1)
+    begin(sweep_state, store, sweep, 2)
     before = store.read("results.parquet")
     with lock.locked(store):
         assert len(write_report(store).trials) == 1
@@ -102,11 +106,11 @@ def test_while_the_sweep_runs_its_command_alone_writes_results(books: Books, sto
     assert len(write_report(store).trials) == 2
 
 
-def test_what_is_known_of_trials_whose_runs_are_gone_stays(books: Books, store: Store, sweep: Sweep):
-    finish(books, store, sweep, 1)
-    begin(books, store, sweep, 2)
+def test_what_is_known_of_trials_whose_runs_are_gone_stays(sweep_state: SweepState, store: Store, sweep: Sweep):
+    finish(sweep_state, store, sweep, 1)
+    begin(sweep_state, store, sweep, 2)
     before = write_report(store).trials
-    for name in ("trial_0001", "trial_0002"):  # the notes remain
+    for name in ("trial_0001", "trial_0002"):  # each trial.json remains
         for path in Path(store.path(f"trials/{name}")).iterdir():
             if path.name != "trial.json":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -116,22 +120,26 @@ def test_what_is_known_of_trials_whose_runs_are_gone_stays(books: Books, store: 
     assert write_report(store).trials == before
 
 
-def test_a_trial_that_ended_stays_ended_though_its_note_was_lost_since(books: Books, store: Store, sweep: Sweep):
-    finish(books, store, sweep, 1)
+def test_a_trial_that_ended_stays_ended_though_its_note_was_lost_since(
+    sweep_state: SweepState, store: Store, sweep: Sweep
+):
+    finish(sweep_state, store, sweep, 1)
     store.write("trials/trial_0001/trial.json", b"{")
     assert [trial.state for trial in write_report(store).trials] == ["finished"]
 
 
-def test_a_sweep_file_that_cannot_be_read_leaves_the_results_as_they_are(books: Books, store: Store, sweep: Sweep):
-    finish(books, store, sweep, 1)
-    begin(books, store, sweep, 2)
+def test_a_sweep_file_that_cannot_be_read_leaves_the_results_as_they_are(
+    sweep_state: SweepState, store: Store, sweep: Sweep
+):
+    finish(sweep_state, store, sweep, 1)
+    begin(sweep_state, store, sweep, 2)
     store.write("sweep.yaml", b"[]")
     assert [trial.name for trial in write_report(store).trials] == ["trial_0001"]
 
 
-def test_the_command_reports_so(books: Books, store: Store, sweep: Sweep, command):
+def test_the_command_reports_so(sweep_state: SweepState, store: Store, sweep: Sweep, command):
     status, _, err = command("report", store.location)
     assert status == 2 and err.count("\n") == 1 and "nothing to report yet" in err
-    begin(books, store, sweep, 1)
+    begin(sweep_state, store, sweep, 1)
     status, out, _ = command("report", store.location)
     assert status == 0 and "trial_0001" in out and f"distmgcd train {store.location}/best.yaml" in out

@@ -7,7 +7,7 @@ import torch
 from tiny_runs import TINY
 
 from distmgcd.errors import UserError
-from distmgcd.sweep.parallel_trials import room_for
+from distmgcd.sweep.parallel_trials import resources_that_fit
 
 MACHINE = {"where": "this machine", "cpus": 4, "gpus": 0, "threads": 1, "use_gpu": False, "num_trials": 20}
 
@@ -26,8 +26,8 @@ MACHINE = {"where": "this machine", "cpus": 4, "gpus": 0, "threads": 1, "use_gpu
     ],
 )
 def test_as_many_trials_as_fit_with_all_their_workers(asked: dict, concurrent: int, cpus: int):
-    room = room_for(**MACHINE | asked)
-    assert (room.concurrent, room.cpus) == (concurrent, cpus)
+    resources = resources_that_fit(**MACHINE | asked)
+    assert (resources.concurrent, resources.cpus) == (concurrent, cpus)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_as_many_trials_as_fit_with_all_their_workers(asked: dict, concurrent: i
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(asked: dict, said: str):
     with pytest.raises(UserError) as error:
-        room_for(**MACHINE | asked)
+        resources_that_fit(**MACHINE | asked)
     assert said in str(error.value) and str(error.value).endswith(".")
 
 

@@ -15,7 +15,7 @@ from distmgcd.sweep.axes import make_axis, number_text, text_of
 from distmgcd.sweep.page import page as page_module
 from distmgcd.sweep.page.markup import Markup, element
 from distmgcd.sweep.page.page import page
-from distmgcd.sweep.parameter_axes import knob_axes, objective_axis
+from distmgcd.sweep.parameter_axes import objective_axis, parameter_axes
 from distmgcd.sweep.sweep_results import find
 from distmgcd.sweep.trial import Trial
 
@@ -70,14 +70,14 @@ def page_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None) -
 
 SWEEPS = {
     "no trial": [],
-    "one that waits": [Trial(name="t", state="waiting", knobs={"langevin.num_steps": 3})],
+    "one that waits": [Trial(name="t", state="waiting", parameters={"langevin.num_steps": 3})],
     "one that finished": [finished("t", 0.1)],
     "one whose settings do not fit": [Trial(name="impossible", state="failed", reason="They do not fit.")],
-    "all diverged": [diverged(f"t{n}", knobs={"langevin.num_steps": n + 1}) for n in range(4)],
-    "no number": [finished("t", math.inf), finished("u", 0.1, knobs={"langevin.num_steps": 3})],
+    "all diverged": [diverged(f"t{n}", parameters={"langevin.num_steps": n + 1}) for n in range(4)],
+    "no number": [finished("t", math.inf), finished("u", 0.1, parameters={"langevin.num_steps": 3})],
     "all alike": [finished(f"t{n}", 0.1) for n in range(3)],
-    "30 of all kinds": many(30, num_knobs=8, seed=1),
-    "200 with 40 knobs": many(200, num_knobs=40, seed=2),
+    "30 of all kinds": many(30, num_parameters=8, seed=1),
+    "200 with 40 parameters": many(200, num_parameters=40, seed=2),
 }
 
 
@@ -100,9 +100,9 @@ def test_nothing_is_loaded_from_anywhere(tmp_path: Path):
 def test_text_of_a_sweep_is_never_markup(tmp_path: Path):
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\ud800"
     trials = [
-        finished(f"a{evil}", 0.1, knobs={evil: evil, "langevin.num_steps": 3}),
-        finished("b", 0.2, knobs={evil: [evil, 1]}),
-        diverged("c", reason=evil, knobs={evil: None}, run=evil),
+        finished(f"a{evil}", 0.1, parameters={evil: evil, "langevin.num_steps": 3}),
+        finished("b", 0.2, parameters={evil: [evil, 1]}),
+        diverged("c", reason=evil, parameters={evil: None}, run=evil),
     ]
     found = page_of(tmp_path, trials, MadeSweep(name=evil, base=evil, objective=evil, space={evil: evil}))
     assert [tag for tag, _ in found.tags].count("script") == 1
@@ -113,7 +113,12 @@ def test_text_of_a_sweep_is_never_markup(tmp_path: Path):
 
 
 def test_diverged_trials_are_marked_in_every_picture_that_has_their_setting(tmp_path: Path):
-    trials = [finished("a", 0.1), finished("b", 0.2, knobs={"langevin.num_steps": 20}), diverged("c"), diverged("d")]
+    trials = [
+        finished("a", 0.1),
+        finished("b", 0.2, parameters={"langevin.num_steps": 20}),
+        diverged("c"),
+        diverged("d"),
+    ]
     found = page_of(tmp_path, trials)
     pictures = 3  # over updates, against the number of steps, against their cost; they have no images/s
     assert len(found.marks("diverged")) == 2 * pictures
@@ -128,7 +133,7 @@ def test_the_page_says_how_it_was_measured(tmp_path: Path):
 
 
 def test_one_draw_of_samples_has_no_spread_to_tell(tmp_path: Path):
-    trial = replace(finished("a", 0.1), swd_spread={"2": 0.0, "8": 0.0}, knobs={"evaluate.num_draws": 1})
+    trial = replace(finished("a", 0.1), swd_spread={"2": 0.0, "8": 0.0}, parameters={"evaluate.num_draws": 1})
     text = page_of(tmp_path, [trial, finished("b", 0.2)]).text
     assert "draws: 1, from seed 1, the same for every trial; what another draw would change is not measured" in text
     assert "within it of the best" not in text and "with an objective of 100.0." in text
@@ -137,7 +142,7 @@ def test_one_draw_of_samples_has_no_spread_to_tell(tmp_path: Path):
 def test_a_page_by_fd_names_the_features_and_shows_swd_beside(tmp_path: Path):
     run = tmp_path / "trials" / "a"
     run.mkdir(parents=True)
-    trials = [by_fd("a", 7.5, run=str(run)), by_fd("b", 7.6, knobs={"langevin.num_steps": 20}), diverged("c")]
+    trials = [by_fd("a", 7.5, run=str(run)), by_fd("b", 7.6, parameters={"langevin.num_steps": 20}), diverged("c")]
     measured = {"samples": {"2": 0.05, "8": 0.15}, "data": {"2": 0.01, "8": 0.02}}
     fd = {"samples": {"FD-Random": 7.5}, "data": {"FD-Random": 2.5}}
     words = "FD-Random, Frechet distance of 20 samples, and so on"
@@ -148,8 +153,8 @@ def test_a_page_by_fd_names_the_features_and_shows_swd_beside(tmp_path: Path):
     assert "with an objective of 7.5 ± 0.25." in text and f"fd: {words}." in text
     assert "1 other trial is within it of the best (b)" in text and "1000 x sliced Wasserstein distance" in text
     assert "data against itself2.5" in text  # a row of the table of Frechet distances
-    findings = findings_of(tmp_path, trials, MadeSweep(objective="fd"))
-    assert page_module._of_data_itself(findings) == (2.5, "data against itself")  # a level in the picture over updates
+    results = findings_of(tmp_path, trials, MadeSweep(objective="fd"))
+    assert page_module._of_data_itself(results) == (2.5, "data against itself")  # a level in the picture over updates
     assert text.count("FD-Random") > 5 and "1000 x fd" not in text and "FID" not in text
     assert "FD-Random = 7.5 ± 0.25" in found.rows()[0]["data-tip"]
 
@@ -167,11 +172,11 @@ def test_trials_that_do_not_compare_are_warned_of(tmp_path: Path):
 
 def test_a_setting_per_grid_has_an_axis_for_every_grid_of_any_trial(tmp_path: Path):
     trials = [
-        finished("a", 0.1, knobs={"grids.sizes": [2, 8], "langevin.step_size": [1.0, 2.0]}),
-        finished("b", 0.2, knobs={"grids.sizes": [2, 4, 8], "langevin.step_size": [0.3, 0.1, 3.0]}),
-        finished("c", 0.3, knobs={"grids.sizes": [4, 8], "langevin.step_size": 5.0}),
+        finished("a", 0.1, parameters={"grids.sizes": [2, 8], "langevin.step_size": [1.0, 2.0]}),
+        finished("b", 0.2, parameters={"grids.sizes": [2, 4, 8], "langevin.step_size": [0.3, 0.1, 3.0]}),
+        finished("c", 0.3, parameters={"grids.sizes": [4, 8], "langevin.step_size": 5.0}),
     ]
-    found = {(axis.path, axis.grid): axis for axis in knob_axes(findings_of(tmp_path, trials))}
+    found = {(axis.path, axis.grid): axis for axis in parameter_axes(findings_of(tmp_path, trials))}
     assert list(found) == [("langevin.step_size", f"{size}x{size}") for size in (2, 4, 8)] + [("grids.sizes", "")]
     values = {grid: dict(axis.values) for (path, grid), axis in found.items() if path == "langevin.step_size"}
     assert values == {"2x2": {0: 1.0, 1: 0.3}, "4x4": {1: 0.1, 2: 5.0}, "8x8": {0: 2.0, 1: 3.0, 2: 5.0}}
@@ -179,7 +184,9 @@ def test_a_setting_per_grid_has_an_axis_for_every_grid_of_any_trial(tmp_path: Pa
 
 
 def test_an_axis_is_logarithmic_where_the_space_is(tmp_path: Path):
-    trials = [finished(f"t{n}", 0.1, knobs={"learning.learning_rate": rate}) for n, rate in enumerate((0.1, 1.0, 50.0))]
+    trials = [
+        finished(f"t{n}", 0.1, parameters={"learning.learning_rate": rate}) for n, rate in enumerate((0.1, 1.0, 50.0))
+    ]
     for words, is_log in (
         ("log-uniform from 0.1 to 50", True),
         ("for every grid 0.1 to 50, by its logarithm", True),
@@ -188,7 +195,7 @@ def test_an_axis_is_logarithmic_where_the_space_is(tmp_path: Path):
         ("one of 0.1, 1, 50", True),
     ):
         sweep = MadeSweep(space={"learning.learning_rate": words})
-        assert knob_axes(findings_of(tmp_path, trials, sweep))[0].axis.is_log == is_log
+        assert parameter_axes(findings_of(tmp_path, trials, sweep))[0].axis.is_log == is_log
 
 
 def test_places_on_an_axis():

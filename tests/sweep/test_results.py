@@ -38,17 +38,17 @@ def column_type(store: Store, name: str) -> pa.DataType:
     return pq.read_schema(store.path("results.parquet")).field(name).type
 
 
-@pytest.mark.parametrize("trials", [[], [Trial(name="t", state="waiting")], many(60, num_knobs=12)], ids=len)
+@pytest.mark.parametrize("trials", [[], [Trial(name="t", state="waiting")], many(60, num_parameters=12)], ids=len)
 def test_trials_are_read_back_as_they_were_written(tmp_path: Path, trials: list[Trial]):
     assert read_results(written(tmp_path, trials)) == trials
 
 
-def test_every_knob_is_a_column_of_its_own_in_the_type_of_its_values(tmp_path: Path):
-    knobs = [
+def test_every_parameter_is_a_column_of_its_own_in_the_type_of_its_values(tmp_path: Path):
+    parameters = [
         {"whole": 3, "number": 1, "word": "a", "list": [0.5, 2], "mixed": "a", "rare": True, "void": None},
         {"whole": 4, "number": 0.5, "word": None, "list": [1.0], "mixed": [1], "void": None},
     ]
-    store = written(tmp_path, [finished(f"t{n}", 0.1, knobs=found) for n, found in enumerate(knobs)])
+    store = written(tmp_path, [finished(f"t{n}", 0.1, parameters=found) for n, found in enumerate(parameters)])
     types = {
         "whole": pa.int64(),
         "number": pa.float64(),
@@ -118,7 +118,7 @@ def test_a_sweep_that_was_moved_finds_its_runs(tmp_path: Path):
 
 
 def test_best_yaml_trains_with_the_best_settings_on_all_training_images(tmp_path: Path):
-    best = finished("good", 0.02, knobs={"langevin.step_size": [0.5, 2.0, 1.0], "langevin.num_steps": 7})
+    best = finished("good", 0.02, parameters={"langevin.step_size": [0.5, 2.0, 1.0], "langevin.num_steps": 7})
     written(tmp_path, [finished("bad", 0.03), best, diverged("worse", objective=0.001)])
     config = load_config(str(tmp_path / "best.yaml"))
     assert (config.langevin.step_size, config.langevin.num_steps) == ((0.5, 2.0, 1.0), 7)
@@ -199,7 +199,7 @@ def test_everything_is_made_anew_from_the_parquet_file_and_the_folders_of_the_tr
         def preset_of(self, trial: Trial):
             return changed(self.config_of(trial), {"evaluate.every": 0, "watch.max_retries": 1})
 
-    trials = [trial_of(run, knobs={"langevin.num_steps": 2 - n}) for n, run in enumerate(runs.values())]
+    trials = [trial_of(run, parameters={"langevin.num_steps": 2 - n}) for n, run in enumerate(runs.values())]
     store = written(tmp_path, trials, Tiny(num_updates=6))
     names = ("best.yaml", "best_samples.png", "report.html")
     before = {name: store.read(name) for name in names}
@@ -304,8 +304,8 @@ def test_the_spread_of_a_mean_is_at_most_the_mean_of_spreads():
 def test_the_table_on_the_terminal_shows_the_best_first_and_takes_odd_words():
     console = Console(file=io.StringIO(), width=120, record=True)
     trials = [
-        diverged("d", knobs={"a.norm": "[bold]x[/x]"}),
-        finished("b", 0.2, knobs={"a.norm": "none"}),
+        diverged("d", parameters={"a.norm": "[bold]x[/x]"}),
+        finished("b", 0.2, parameters={"a.norm": "none"}),
         finished("a", 0.1),
     ]
     console.print(table_of(trials))

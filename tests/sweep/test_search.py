@@ -13,7 +13,7 @@ from distmgcd.errors import UserError
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.search import proposer_of
-from distmgcd.sweep.trial_files import Note
+from distmgcd.sweep.trial_files import TrialState
 
 TEXT = f"""\
 base: {TINY}
@@ -47,52 +47,59 @@ def test_without_optuna_tpe_is_refused_in_one_sentence(sweep: Sweep, monkeypatch
         proposer_of(sweep)
 
 
-def distance_from_one(knobs: dict) -> float:
-    return statistics.mean(abs(math.log(value)) for value in knobs["langevin.step_size"])
+def distance_from_one(parameters: dict) -> float:
+    return statistics.mean(abs(math.log(value)) for value in parameters["langevin.step_size"])
 
 
-def search(sweep: Sweep, proposer, numbers: range) -> list[Note]:
-    notes = []
+def search(sweep: Sweep, proposer, numbers: range) -> list[TrialState]:
+    trial_states = []
     for number in numbers:
-        knobs, draws = proposer.propose(number)
-        sweep.config_of(knobs)
-        proposer.report(number, 1, distance_from_one(knobs) + 1)
+        parameters, draws = proposer.propose(number)
+        sweep.config_of(parameters)
+        proposer.report(number, 1, distance_from_one(parameters) + 1)
         pruned = number % 5 == 0
-        proposer.tell(number, None if pruned else distance_from_one(knobs))
+        proposer.tell(number, None if pruned else distance_from_one(parameters))
         state = "pruned" if pruned else "finished"
-        notes.append(Note(name=f"trial_{number:04d}", state=state, knobs=knobs, draws=draws))
-    return notes
+        trial_states.append(TrialState(name=f"trial_{number:04d}", state=state, parameters=parameters, draws=draws))
+    return trial_states
 
 
 def test_tpe_finds_what_is_good(sweep: Sweep):
     pytest.importorskip("optuna")
-    notes = search(sweep, proposer_of(sweep), range(1, 41))
-    first, last = ([distance_from_one(note.knobs) for note in part] for part in (notes[:10], notes[-10:]))
+    trial_states = search(sweep, proposer_of(sweep), range(1, 41))
+    first, last = (
+        [distance_from_one(trial_state.parameters) for trial_state in part]
+        for part in (trial_states[:10], trial_states[-10:])
+    )
     assert statistics.mean(last) < 0.6 * statistics.mean(first)
-    assert {len(note.knobs["langevin.step_size"]) for note in notes} == {1, 2}
+    assert {len(trial_state.parameters["langevin.step_size"]) for trial_state in trial_states} == {1, 2}
 
 
 def test_tpe_goes_on_with_what_it_knew(sweep: Sweep):
     pytest.importorskip("optuna")
-    notes = search(sweep, proposer_of(sweep), range(1, 31))
-    again = proposer_of(sweep, notes)
-    for number, note in enumerate(notes, start=1):
-        again.report(number, 1, distance_from_one(note.knobs) + 1)
-        again.tell(number, distance_from_one(note.knobs) if note.state == "finished" else None)
+    trial_states = search(sweep, proposer_of(sweep), range(1, 31))
+    again = proposer_of(sweep, trial_states)
+    for number, trial_state in enumerate(trial_states, start=1):
+        again.report(number, 1, distance_from_one(trial_state.parameters) + 1)
+        again.tell(number, distance_from_one(trial_state.parameters) if trial_state.state == "finished" else None)
     later = search(sweep, again, range(31, 41))
-    first, last = ([distance_from_one(note.knobs) for note in part] for part in (notes[:10], later))
+    first, last = (
+        [distance_from_one(trial_state.parameters) for trial_state in part] for part in (trial_states[:10], later)
+    )
     assert statistics.mean(last) < 0.6 * statistics.mean(first)
-    assert not {str(note.knobs) for note in later} & {str(note.knobs) for note in notes}
+    assert not {str(trial_state.parameters) for trial_state in later} & {
+        str(trial_state.parameters) for trial_state in trial_states
+    }
 
 
 def test_tpe_asks_again_for_a_point_that_makes_no_config(sweep: Sweep, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("optuna")
     right = Sweep.config_of
 
-    def only_one_grid(self: Sweep, knobs: dict):
-        if len(knobs["grids.sizes"]) > 1:
+    def only_one_grid(self: Sweep, parameters: dict):
+        if len(parameters["grids.sizes"]) > 1:
             raise UserError("No.")
-        return right(self, knobs)
+        return right(self, parameters)
 
     monkeypatch.setattr(Sweep, "config_of", only_one_grid)
     proposer = proposer_of(sweep)

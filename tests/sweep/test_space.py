@@ -97,11 +97,11 @@ def test_endless_domains_are_named():
 
 
 def test_a_move_stays_inside_and_changes_every_number():
-    knobs = random_point(SPACE, seed=0, number=1)
+    parameters = random_point(SPACE, seed=0, number=1)
     for seed in range(50):
-        after = moved(SPACE, knobs, Random(seed), resample=0.0)
-        assert after.keys() == knobs.keys()
-        ratio = after["learning.learning_rate"] / knobs["learning.learning_rate"]
+        after = moved(SPACE, parameters, Random(seed), resample=0.0)
+        assert after.keys() == parameters.keys()
+        ratio = after["learning.learning_rate"] / parameters["learning.learning_rate"]
         assert any(ratio == pytest.approx(factor, rel=1e-4) for factor in (0.8, 1.25))
         assert after["langevin.num_steps"] in STEPS.values()
         assert all(1e-4 <= value <= 1e-2 for value in after["langevin.step_size"])

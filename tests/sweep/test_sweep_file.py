@@ -34,7 +34,7 @@ def refused(folder: Path, text: str, *changes: str) -> str:
     return str(error.value).removeprefix(f"{folder}/")
 
 
-def test_a_trial_is_the_base_with_its_knobs_and_the_sweeps_budget(tmp_path: Path):
+def test_a_trial_is_the_base_with_its_parameters_and_the_sweeps_budget(tmp_path: Path):
     sweep = read(tmp_path, HEAD + STEP)
     config = sweep.config_of(sweep.point(1))
     assert config.langevin.step_size == sweep.point(1)["langevin.step_size"]
@@ -147,7 +147,7 @@ def test_the_sweeps_that_come_with_the_package_are_in_order(file: Path):
     assert replace(sweep, num_trials=1).config_of(sweep.point(1))
 
 
-def test_there_are_sweeps_for_every_knob():
+def test_there_are_sweeps_for_every_parameter():
     names = {file.stem for file in TUNE_CONFIGS}
     assert names >= {"step_size", "num_steps", "grid_schedule", "temperature", "joint", "population", "smoke"}
 

@@ -12,12 +12,12 @@ from distmgcd.config import load_config
 from distmgcd.errors import UserError
 from distmgcd.launch import start_run
 from distmgcd.runs.store import Store
-from distmgcd.sweep import sweep_state as books_module
+from distmgcd.sweep import sweep_state as state_module
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.results import read_results
-from distmgcd.sweep.sweep_state import Books, reason_of_pruning
-from distmgcd.sweep.trial_files import claim, read_notes
+from distmgcd.sweep.sweep_state import SweepState, reason_of_pruning
+from distmgcd.sweep.trial_files import claim, read_trial_states
 
 TEXT = f"""\
 base: {TINY}
@@ -67,73 +67,77 @@ def test_a_damaged_sweep_file_is_another_sweep(store: Store, sweep: Sweep):
 
 def test_ended_trials_are_kept_and_begun_ones_go_on(store: Store, sweep: Sweep):
     told: list[dict[str, Any]] = []
-    books = Books(store, sweep, show=told.append)
+    sweep_state = SweepState(store, sweep, show=told.append)
     for number in (1, 2, 3):
-        books.started(number, sweep.point(number), {})
+        sweep_state.started(number, sweep.point(number), {})
     result = train(store, sweep, 1)
-    books.ended(1, "finished", "")
-    books.ended(2, "failed", "It failed.")
-    again = Books(store, sweep)
-    assert [note.name for note in again.kept()] == ["trial_0001"]
-    assert [note.name for note in again.begun()] == ["trial_0002", "trial_0003"]
+    sweep_state.ended(1, "finished", "")
+    sweep_state.ended(2, "failed", "It failed.")
+    again = SweepState(store, sweep)
+    assert [trial_state.name for trial_state in again.kept()] == ["trial_0001"]
+    assert [trial_state.name for trial_state in again.begun()] == ["trial_0002", "trial_0003"]
     assert [trial.state for trial in again.trials()] == ["finished", "failed", "running"]
     assert again.best().name == "trial_0001" and again.best().swd == result["swd"]["samples"]
-    assert again.trials()[0].knobs == sweep.point(1)
+    assert again.trials()[0].parameters == sweep.point(1)
     assert [event["event"] for event in told] == ["started", "started", "started", "finished", "failed"]
     assert told[3]["left_s"] >= 0 and told[3]["best"].name == "trial_0001"
 
 
 def test_a_sweep_that_has_left_has_no_running_trials_in_its_results(store: Store, sweep: Sweep):
-    books = Books(store, sweep)
+    sweep_state = SweepState(store, sweep)
     for number in (1, 2):
-        books.started(number, sweep.point(number), {})
+        sweep_state.started(number, sweep.point(number), {})
     train(store, sweep, 1)
-    books.ended(1, "finished", "")
+    sweep_state.ended(1, "finished", "")
     assert [trial.state for trial in read_results(store)] == ["finished", "running"]
-    Books(store, sweep).write_results(stopped=True)
+    SweepState(store, sweep).write_results(stopped=True)
     assert [(trial.state, "--resume" in trial.reason) for trial in read_results(store)] == [
         ("finished", False),
         ("stopped", True),
     ]
-    assert [note.state for note in Books(store, sweep).begun()] == ["running"]  # what goes on is as it was
+    assert [trial_state.state for trial_state in SweepState(store, sweep).begun()] == [
+        "running"
+    ]  # what goes on is as it was
 
 
 def test_by_fd_the_best_is_the_best_by_fd(store: Store, sweep: Sweep):
     sweep = replace(sweep, objective="fd", features="pixels")
     told: list[dict[str, Any]] = []
-    books = Books(store, sweep, show=told.append)
+    sweep_state = SweepState(store, sweep, show=told.append)
     found = {}
     for number in (1, 2):
-        books.started(number, sweep.point(number), {})
+        sweep_state.started(number, sweep.point(number), {})
         found[f"trial_{number:04d}"] = train(store, sweep, number)["fd"]["samples"]["FD-Pixels"]
-        books.ended(number, "finished", "")
+        sweep_state.ended(number, "finished", "")
     best = min(found, key=found.__getitem__)
-    assert (books.best().name, books.best().objective) == (best, found[best]) and told[-1]["best"].name == best
+    assert (sweep_state.best().name, sweep_state.best().objective) == (best, found[best]) and told[-1][
+        "best"
+    ].name == best
     assert load_config(store.path("best.yaml")).checkpoint.metric == "fd"
-    reason = reason_of_pruning(sweep, books.trials(), {"updates": 3, "objective": 12.3456})
+    reason = reason_of_pruning(sweep, sweep_state.trials(), {"updates": 3, "objective": 12.3456})
     assert f"at FD-Pixels = 12.35; the best so far ended at {found[best]:.4g}." in reason
 
 
 def test_what_is_said_again_of_a_kept_trial_changes_nothing(store: Store, sweep: Sweep):
-    books = Books(store, sweep)
-    books.started(1, sweep.point(1), {})
-    books.ended(1, "diverged", "Grid 8x8 diverged.")
+    sweep_state = SweepState(store, sweep)
+    sweep_state.started(1, sweep.point(1), {})
+    sweep_state.ended(1, "diverged", "Grid 8x8 diverged.")
     told: list[dict[str, Any]] = []
-    again = Books(store, sweep, show=told.append)
+    again = SweepState(store, sweep, show=told.append)
     again.started(1, {}, {})
     again.evaluated(1, {"updates": 3})
     again.ended(1, "pruned", "")
     assert told == [] and again.trials()[0].state == "diverged"
-    assert read_notes(store)[0].reason == "Grid 8x8 diverged."
+    assert read_trial_states(store)[0].reason == "Grid 8x8 diverged."
 
 
 def test_a_trial_that_is_cut_short_is_never_the_best(store: Store, sweep: Sweep):
-    books = Books(store, sweep)
+    sweep_state = SweepState(store, sweep)
     for number in (1, 2):
-        books.started(number, sweep.point(number), {})
+        sweep_state.started(number, sweep.point(number), {})
         train(store, sweep, number)
-        books.ended(number, "pruned" if number == 1 else "diverged", "")
-    assert books.trials()[0].objective is not None and books.best() is None
+        sweep_state.ended(number, "pruned" if number == 1 else "diverged", "")
+    assert sweep_state.trials()[0].objective is not None and sweep_state.best() is None
 
 
 DAMAGED = [
@@ -145,26 +149,32 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize("note", DAMAGED)
-def test_a_note_that_was_cut_short_is_that_of_a_trial_that_has_not_begun(store: Store, sweep: Sweep, note: bytes):
-    Books(store, sweep).started(1, {}, {})
-    store.write("trials/trial_0001/trial.json", note)
-    assert read_notes(store) == [] == Books(store, sweep).begun()
+@pytest.mark.parametrize("trial_state", DAMAGED)
+def test_a_note_that_was_cut_short_is_that_of_a_trial_that_has_not_begun(
+    store: Store, sweep: Sweep, trial_state: bytes
+):
+    SweepState(store, sweep).started(1, {}, {})
+    store.write("trials/trial_0001/trial.json", trial_state)
+    assert read_trial_states(store) == [] == SweepState(store, sweep).begun()
 
 
-@pytest.mark.parametrize("note", [None, b'{"name": '])
-def test_a_trial_whose_note_is_lost_goes_on_with_the_knobs_of_its_run(store: Store, sweep: Sweep, note: bytes | None):
-    books = Books(store, sweep)
+@pytest.mark.parametrize("trial_state", [None, b'{"name": '])
+def test_a_trial_whose_note_is_lost_goes_on_with_the_parameters_of_its_run(
+    store: Store, sweep: Sweep, trial_state: bytes | None
+):
+    sweep_state = SweepState(store, sweep)
     for number in (1, 2):
-        books.started(number, sweep.point(number), {})
+        sweep_state.started(number, sweep.point(number), {})
         train(store, sweep, number)
-        books.ended(number, "finished", "")
-    store.delete("trials/trial_0002/trial.json") if note is None else store.write("trials/trial_0002/trial.json", note)
+        sweep_state.ended(number, "finished", "")
+    store.delete("trials/trial_0002/trial.json") if trial_state is None else store.write(
+        "trials/trial_0002/trial.json", trial_state
+    )
     told: list[dict[str, Any]] = []
-    again = Books(store, sweep, show=told.append)
-    again.tell_what_is_kept()
+    again = SweepState(store, sweep, show=told.append)
+    again.show_kept()
     (lost,) = again.begun()
-    assert (lost.name, lost.knobs, lost.run) == ("trial_0002", sweep.point(2), "trial_0002")
+    assert (lost.name, lost.parameters, lost.run) == ("trial_0002", sweep.point(2), "trial_0002")
     assert [event["event"] for event in told] == ["kept", "warning"]
     assert told[1]["text"] == (
         f"The note of trial_0002, {store.path('trials/trial_0002/trial.json')}, is lost or damaged; the trial goes on "
@@ -178,56 +188,60 @@ def test_of_a_lost_note_of_a_population_the_last_stretch_is_known(store: Store, 
     train(store, sweep, 1)
     other = sweep.config_of({"langevin.step_size": 1.25})
     start_run.debug(other, storage_path=store.path("trials"), name="trial_0001.2", use_gpu=False)
-    (lost,) = Books(store, sweep).begun()
-    assert (lost.name, lost.run, lost.knobs) == ("trial_0001", "trial_0001.2", {"langevin.step_size": 1.25})
+    (lost,) = SweepState(store, sweep).begun()
+    assert (lost.name, lost.run, lost.parameters) == ("trial_0001", "trial_0001.2", {"langevin.step_size": 1.25})
 
 
 def test_a_sweep_has_ended_when_all_of_its_trials_have(store: Store, sweep: Sweep):
-    books = Books(store, sweep)
+    sweep_state = SweepState(store, sweep)
     for number in (1, 2, 3):
-        assert not books.all_ended()
-        books.started(number, sweep.point(number), {})
-        books.ended(number, "pruned", "")
-    assert books.all_ended() and not Books(store, replace(sweep, num_trials=4)).all_ended()
+        assert not sweep_state.all_ended()
+        sweep_state.started(number, sweep.point(number), {})
+        sweep_state.ended(number, "pruned", "")
+    assert sweep_state.all_ended() and not SweepState(store, replace(sweep, num_trials=4)).all_ended()
 
 
 def test_every_failure_is_told_and_kept(store: Store, sweep: Sweep):
     told: list[dict[str, Any]] = []
-    books = Books(store, sweep, show=told.append)
+    sweep_state = SweepState(store, sweep, show=told.append)
     for why in ("Its process 7 died.", "Its process 8 died."):
-        books.started(1, {}, {})
-        books.failed(1, why)
+        sweep_state.started(1, {}, {})
+        sweep_state.failed(1, why)
     assert [event["event"] for event in told] == ["started", "again", "again"]
-    books.ended(1, "failed", "")
-    (trial,) = Books(store, sweep).trials()
+    sweep_state.ended(1, "failed", "")
+    (trial,) = SweepState(store, sweep).trials()
     assert trial.failures == ("Its process 7 died.", "Its process 8 died.")
 
 
 def test_a_trial_that_goes_on_from_another_is_another_run(store: Store, sweep: Sweep):
-    books = Books(store, sweep)
-    books.started(1, {"langevin.step_size": 1.0}, {})
+    sweep_state = SweepState(store, sweep)
+    sweep_state.started(1, {"langevin.step_size": 1.0}, {})
     start = {"run": "trial_0002", "update": 3}
-    books.moved(1, knobs={"langevin.step_size": 1.25}, run="trial_0001.2", start=start)
-    (note,) = read_notes(store)
-    assert (note.knobs, note.run, note.start) == ({"langevin.step_size": 1.25}, "trial_0001.2", start)
-    assert books.trials()[0].run == store.path("trials/trial_0001.2")
+    sweep_state.moved(1, parameters={"langevin.step_size": 1.25}, run="trial_0001.2", start=start)
+    (trial_state,) = read_trial_states(store)
+    assert (trial_state.parameters, trial_state.run, trial_state.start) == (
+        {"langevin.step_size": 1.25},
+        "trial_0001.2",
+        start,
+    )
+    assert sweep_state.trials()[0].run == store.path("trials/trial_0001.2")
 
 
 def test_results_that_cannot_be_written_do_not_end_the_search(store: Store, sweep: Sweep, monkeypatch):
     def broken(*_: object) -> None:
         raise ValueError("no room")
 
-    monkeypatch.setattr(books_module, "write_results", broken)
+    monkeypatch.setattr(state_module, "write_results", broken)
     told: list[dict[str, Any]] = []
-    books = Books(store, sweep, show=told.append)
-    books.started(1, {}, {})
-    books.ended(1, "failed", "")
+    sweep_state = SweepState(store, sweep, show=told.append)
+    sweep_state.started(1, {}, {})
+    sweep_state.ended(1, "failed", "")
     assert told[-1] == {"event": "warning", "text": "The results could not be written yet (no room)."}
     with pytest.raises(ValueError):
-        books.write_results()
+        sweep_state.write_results()
 
 
 def test_a_note_holds_nothing_but_json(store: Store, sweep: Sweep):
-    Books(store, sweep).started(1, sweep.point(1), {"langevin.step_size": 1.0})
-    note = json.loads(store.read("trials/trial_0001/trial.json"))
-    assert note["knobs"] == sweep.point(1) and note["draws"] == {"langevin.step_size": 1.0}
+    SweepState(store, sweep).started(1, sweep.point(1), {"langevin.step_size": 1.0})
+    trial_state = json.loads(store.read("trials/trial_0001/trial.json"))
+    assert trial_state["knobs"] == sweep.point(1) and trial_state["draws"] == {"langevin.step_size": 1.0}

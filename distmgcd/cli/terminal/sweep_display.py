@@ -41,14 +41,14 @@ class SweepDisplay:
         if what in ("warning", "doing"):
             return event["text"]
         if what == "started":
-            return f"{event['trial']} starts  {knobs_in_words(event['knobs'])}"
+            return f"{event['trial']} starts  {parameters_in_words(event['parameters'])}"
         if what == "again":
             return f"{event['trial']} goes on from its newest checkpoint: {event['why']}"
         if what == "stopping":
             saved = f"{event['num_running']} trials save where they are" if event["num_running"] else "no trial runs"
             return f"Stopping: {saved}; a second signal ends the sweep at once."
         if what == "moved":
-            start, words = event["start"], knobs_in_words(event["knobs"])
+            start, words = event["start"], parameters_in_words(event["parameters"])
             return f"{event['trial']} goes on from {start['run']}, update {start['update']}, with  {words}"
         count = f"{self._num_ended}/{self._num_trials}"
         return line_of_end(event["of"], event["best"], event["left_s"], count, self._objective)
@@ -64,8 +64,8 @@ def line_of_end(trial: Trial, best: Trial | None, left_s: float | None, count: s
     return f"{trial.name} {trial.state}{after}{value}{reason}   {count} ended{beside}{time_left}"
 
 
-def knobs_in_words(knobs: Mapping[str, Any]) -> str:
-    return "  ".join(f"{path.rpartition('.')[2]}={_short(value)}" for path, value in knobs.items())
+def parameters_in_words(parameters: Mapping[str, Any]) -> str:
+    return "  ".join(f"{path.rpartition('.')[2]}={_short(value)}" for path, value in parameters.items())
 
 
 def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> list[str]:
@@ -77,7 +77,7 @@ def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> lis
         return [*lines, f"No trial came to its end, so none is the best; {folder}/results.parquet says why of each."]
     return [
         *lines,
-        f"best           {best.name}  {knobs_in_words(best.knobs)}",
+        f"best           {best.name}  {parameters_in_words(best.parameters)}",
         *([f"               {frechet_in_words(best.fd, best.fd_spread)}"] if best.fd else []),
         f"               1000 x sliced Wasserstein distance  {distances_in_words(best.swd, best.swd_spread)}",
         f"               {best.gradient_evaluations} gradient evaluations per sample",

@@ -20,15 +20,15 @@ from distmgcd.on_ray.cluster.nodes import check_nodes
 from distmgcd.on_ray.train.failures import failure_of, ray_errors_as_run_failed
 from distmgcd.on_ray.train.mailbox import RayMailbox
 from distmgcd.on_ray.tune.schedulers import scheduler_of
-from distmgcd.on_ray.tune.searcher import Trials
+from distmgcd.on_ray.tune.searcher import TrialSource
 from distmgcd.on_ray.tune.trial_process import STOP, run_trial
-from distmgcd.on_ray.tune.trial_resources import RoomOnCluster
-from distmgcd.on_ray.tune.tune_callback import Told
+from distmgcd.on_ray.tune.trial_resources import ClusterTrialResources
+from distmgcd.on_ray.tune.tune_callback import TuneCallback
 from distmgcd.runs.store import Store
-from distmgcd.sweep.parallel_trials import Room
+from distmgcd.sweep.parallel_trials import TrialResources
 from distmgcd.sweep.plan import Sweep, name_of
 from distmgcd.sweep.search import proposer_of
-from distmgcd.sweep.sweep_state import Books
+from distmgcd.sweep.sweep_state import SweepState
 from distmgcd.sweep.trial_files import TRIALS
 
 MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest checkpoint
@@ -36,7 +36,7 @@ MAX_FAILURES = 3  # restarts of a trial whose process died, each from its newest
 _AGAIN = (
     "The same command with --resume goes on: ended trials are kept, the others go on from their newest checkpoints."
 )
-_BOOKS_OF_TUNE = "ray"  # their folder in the sweep's
+_TUNE_FOLDER = "ray"  # their folder in the sweep's
 _METRIC, _MODE = "objective", "min"
 _LOOK_EVERY_S = 0.2
 _SECONDS_TO_END = 10.0  # for Tune, once no trial runs any more
@@ -45,43 +45,48 @@ _SECONDS_TO_END = 10.0  # for Tune, once no trial runs any more
 def tune_on_ray(
     sweep: Sweep,
     store: Store,
-    room: Room | RoomOnCluster,
-    begin: Callable[[Room], Books],
+    resources: TrialResources | ClusterTrialResources,
+    begin: Callable[[TrialResources], SweepState],
     *,
     wait_for_resources: bool = False,
     show: Callable[[dict[str, Any]], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[tune.ResultGrid, Books]:
+) -> tuple[tune.ResultGrid, SweepState]:
     """Run every trial that has not ended yet.
 
     begin: called once it is known that there is room. wait_for_resources: for nodes that a cluster does not have yet;
     show is told of it. stop says whether the sweep is asked to save its trials and leave. Raises UserError,
     RunFailed and SweepStopped.
     """
-    here = room if isinstance(room, Room) else None
-    books = begin(here) if here else None
+    here = resources if isinstance(resources, TrialResources) else None
+    sweep_state = begin(here) if here else None
     dashboard = sweep.workers_per_trial > 0  # else nobody asks it
     say = (lambda text: show({"event": "warning", "text": text})) if show else (lambda _: None)
     own = {"num_cpus": here.cpus if here else 0, "log_to_driver": False, "dashboard": dashboard}
     with _quiet(), connected(**own, say=say), ray_errors_as_run_failed(_AGAIN):
-        if books is None:
-            room = room.wait(even_if_never=wait_for_resources, show=show)
-            books = begin(room)
+        if sweep_state is None:
+            resources = resources.wait(even_if_never=wait_for_resources, show=show)
+            sweep_state = begin(resources)
             check_nodes(store, sweep.base["data.path"])
         mailbox = RayMailbox.new()
-        search = Trials(sweep, books, proposer_of(sweep, [*books.kept(), *books.begun()]), limit=room.concurrent)
-        told = Told(sweep, books, search)
-        found = _follow(_tuner(sweep, store, room, search, told, mailbox), told, mailbox, stop)
+        search = TrialSource(
+            sweep,
+            sweep_state,
+            proposer_of(sweep, [*sweep_state.kept(), *sweep_state.begun()]),
+            limit=resources.concurrent,
+        )
+        callback = TuneCallback(sweep, sweep_state, search)
+        found = _follow(_tuner(sweep, store, resources, search, callback, mailbox), callback, mailbox, stop)
         mailbox.clear()
-        return found, books
+        return found, sweep_state
 
 
 def earlier_results(store: Store, num_trials: int) -> tune.ResultGrid | None:
-    """What Tune's own books of a sweep that has ended say, without a Ray that runs; None if they are not whole."""
+    """What Tune's own files of a sweep that has ended say, without a Ray that runs; None if they are not whole."""
     try:
         with _quiet():
             found = tune.ResultGrid(
-                ExperimentAnalysis(store.path(_BOOKS_OF_TUNE), default_metric=_METRIC, default_mode=_MODE)
+                ExperimentAnalysis(store.path(_TUNE_FOLDER), default_metric=_METRIC, default_mode=_MODE)
             )
     except Exception:  # whatever is wrong with files that only Tune reads
         return None
@@ -89,7 +94,9 @@ def earlier_results(store: Store, num_trials: int) -> tune.ResultGrid | None:
     return found if whole else None
 
 
-def _follow(tuner: tune.Tuner, told: Told, mailbox: RayMailbox, stop: Callable[[], bool]) -> tune.ResultGrid:
+def _follow(
+    tuner: tune.Tuner, callback: TuneCallback, mailbox: RayMailbox, stop: Callable[[], bool]
+) -> tune.ResultGrid:
     """What fit() returns; meanwhile this thread passes on a request to stop. Raises SweepStopped if there was one.
 
     fit() has a thread of its own, for in the main thread Ray would take Ctrl-C for itself.
@@ -100,12 +107,12 @@ def _follow(tuner: tune.Tuner, told: Told, mailbox: RayMailbox, stop: Callable[[
         with suppress(queue.Empty):
             return ended.get(timeout=_LOOK_EVERY_S)()
     mailbox.put(STOP, True)
-    told.stop()
-    while told.running() and ended.empty():
+    callback.stop()
+    while callback.running() and ended.empty():
         time.sleep(_LOOK_EVERY_S)
     with suppress(queue.Empty):
         ended.get(timeout=_SECONDS_TO_END)()
-    raise told.stopped()
+    raise callback.stopped()
 
 
 def _fit(tuner: tune.Tuner, ended: queue.Queue) -> None:
@@ -120,40 +127,47 @@ def _raise(error: BaseException) -> Any:
     raise error
 
 
-def _tuner(sweep: Sweep, store: Store, room: Room, search: Trials, told: Told, mailbox: RayMailbox) -> tune.Tuner:
+def _tuner(
+    sweep: Sweep,
+    store: Store,
+    resources: TrialResources,
+    search: TrialSource,
+    callback: TuneCallback,
+    mailbox: RayMailbox,
+) -> tune.Tuner:
     # A population takes turns on the CPUs, so Tune wants to know all of it beforehand, and no search beside it.
     population = sweep.scheduler.kind == "pbt"
     trainable = tune.with_parameters(
-        run_trial, sweep=sweep, location=store.path(TRIALS), room=room, mailbox=mailbox.run
+        run_trial, sweep=sweep, location=store.path(TRIALS), resources=resources, mailbox=mailbox.run
     )
     return tune.Tuner(
-        tune.with_resources(trainable, resources_of(room)),
+        tune.with_resources(trainable, resources_of(resources)),
         param_space={"trial": tune.grid_search(search.all_at_once())} if population else {},
         tune_config=tune.TuneConfig(
             metric=_METRIC,
             mode=_MODE,
             search_alg=None if population else search,
-            scheduler=scheduler_of(sweep, told.books),
+            scheduler=scheduler_of(sweep, callback.sweep_state),
             num_samples=1 if population else search.num_trials,
-            reuse_actors=room.workers == 0,  # with a Train run inside, Tune would wait for it for ever
+            reuse_actors=resources.workers == 0,  # with a Train run inside, Tune would wait for it for ever
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
-            name=_BOOKS_OF_TUNE,
+            name=_TUNE_FOLDER,
             storage_path=store.location,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            callbacks=[told, JsonLoggerCallback()],  # the latter for ResultGrid's data frames
+            callbacks=[callback, JsonLoggerCallback()],  # the latter for ResultGrid's data frames
         ),
     )
 
 
-def resources_of(room: Room) -> Any:
+def resources_of(resources: TrialResources) -> Any:
     """Of the trial itself. With workers it takes no CPU, or the trials that wait for theirs would hold them all."""
-    if room.workers:
+    if resources.workers:
         return {"node:__internal_head__": 0.001}
-    return {"CPU": room.threads, **({"GPU": 1} if room.use_gpu else {})}
+    return {"CPU": resources.threads, **({"GPU": 1} if resources.use_gpu else {})}
 
 
 def _name(trial: RayTrial) -> str:

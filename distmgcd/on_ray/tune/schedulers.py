@@ -8,7 +8,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, Populati
 
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.space import moved
-from distmgcd.sweep.sweep_state import Books
+from distmgcd.sweep.sweep_state import SweepState
 
 
 class _Asha(AsyncHyperBandScheduler):
@@ -22,7 +22,7 @@ class _Asha(AsyncHyperBandScheduler):
 class _Population(PopulationBasedTraining):
     """Its trials keep their numbers; one that goes on from another becomes another run, from that one's checkpoint."""
 
-    def __init__(self, sweep: Sweep, books: Books):
+    def __init__(self, sweep: Sweep, sweep_state: SweepState):
         super().__init__(
             time_attr="evaluation",
             perturbation_interval=sweep.scheduler.every,
@@ -30,26 +30,26 @@ class _Population(PopulationBasedTraining):
             custom_explore_fn=lambda config: config,  # it asks for one; what is explored is decided below
             log_config=False,
         )
-        self._sweep, self._books = sweep, books
+        self._sweep, self._sweep_state = sweep, sweep_state
         self._rng = Random(f"{sweep.seed}/population")
 
     def _get_new_config(self, trial: RayTrial, trial_to_clone: RayTrial) -> tuple[dict[str, Any], dict[str, Any]]:
         old, donor = trial.config["trial"], trial_to_clone.config["trial"]
-        knobs = moved(self._sweep.space, donor["knobs"], self._rng, resample=self._sweep.scheduler.resample)
+        parameters = moved(self._sweep.space, donor["parameters"], self._rng, resample=self._sweep.scheduler.resample)
         name, _, segment = old["run"].partition(".")
         move = {
-            "knobs": knobs,
+            "parameters": parameters,
             "run": f"{name}.{int(segment or 1) + 1}",
             "start": {"run": donor["run"], "update": self._trial_state[trial_to_clone].last_result["updates"]},
         }
-        self._books.moved(old["number"], **move)
+        self._sweep_state.moved(old["number"], **move)
         return {"trial": {**old, **move}}, {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-def scheduler_of(sweep: Sweep, books: Books) -> TrialScheduler:
+def scheduler_of(sweep: Sweep, sweep_state: SweepState) -> TrialScheduler:
     """By our own count of evaluations, for Tune's begins at 1 again when a trial does."""
     if sweep.scheduler.kind == "asha":
         return _Asha(
@@ -58,4 +58,4 @@ def scheduler_of(sweep: Sweep, books: Books) -> TrialScheduler:
             grace_period=sweep.scheduler.grace,
             reduction_factor=sweep.scheduler.reduction,
         )
-    return _Population(sweep, books) if sweep.scheduler.kind == "pbt" else FIFOScheduler()
+    return _Population(sweep, sweep_state) if sweep.scheduler.kind == "pbt" else FIFOScheduler()

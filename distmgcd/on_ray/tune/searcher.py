@@ -6,24 +6,24 @@ from ray.tune.search import Searcher
 
 from distmgcd.sweep.plan import Sweep, name_of, number_of
 from distmgcd.sweep.search import Proposer
-from distmgcd.sweep.sweep_state import Books
-from distmgcd.sweep.trial_files import Note
+from distmgcd.sweep.sweep_state import SweepState
+from distmgcd.sweep.trial_files import TrialState
 
 
-class Trials(Searcher):
+class TrialSource(Searcher):
     """Hands trials to Tune: those that were there before, then new ones."""
 
-    def __init__(self, sweep: Sweep, books: Books, proposer: Proposer, *, limit: int | None):
+    def __init__(self, sweep: Sweep, sweep_state: SweepState, proposer: Proposer, *, limit: int | None):
         """limit: trials at a time; None leaves it to the CPUs."""
         super().__init__(metric="objective", mode="min")
         self._proposer, self._limit = proposer, limit
-        self._waiting = [*books.kept(), *books.begun()]
-        self._kept = {number_of(note.name) for note in books.kept()}
-        begun = {number_of(note.name) for note in self._waiting}
+        self._waiting = [*sweep_state.kept(), *sweep_state.begun()]
+        self._kept = {number_of(trial_state.name) for trial_state in sweep_state.kept()}
+        begun = {number_of(trial_state.name) for trial_state in self._waiting}
         self._new_numbers = [number for number in range(1, sweep.num_trials + 1) if number not in begun]
         self._stopping = False
         self._numbers: dict[str, int] = {}  # by Tune's name of a trial that runs
-        self.draws = {number_of(note.name): note.draws for note in self._waiting}
+        self.draws = {number_of(trial_state.name): trial_state.draws for trial_state in self._waiting}
         self.num_trials = len(self._waiting) + len(self._new_numbers)
 
     def stop(self) -> None:
@@ -32,8 +32,8 @@ class Trials(Searcher):
 
     def all_at_once(self) -> list[dict[str, Any]]:
         """What Tune is to know of every trial, where it must know them all beforehand."""
-        notes = self._waiting + [self._new() for _ in range(self.num_trials - len(self._waiting))]
-        return [self._settings(note) for note in notes]
+        trial_states = self._waiting + [self._new() for _ in range(self.num_trials - len(self._waiting))]
+        return [self._settings(trial_state) for trial_state in trial_states]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._stopping:
@@ -44,26 +44,26 @@ class Trials(Searcher):
             return None  # what they say again comes first, as it did
         if not self._waiting and not self._new_numbers:
             return Searcher.FINISHED
-        note = self._waiting.pop(0) if self._waiting else self._new()
-        self._numbers[trial_id] = number_of(note.name)
-        return {"trial": self._settings(note)}
+        trial_state = self._waiting.pop(0) if self._waiting else self._new()
+        self._numbers[trial_id] = number_of(trial_state.name)
+        return {"trial": self._settings(trial_state)}
 
-    def _settings(self, note: Note) -> dict[str, Any]:
+    def _settings(self, trial_state: TrialState) -> dict[str, Any]:
         """What run_trial is told."""
-        number = number_of(note.name)
+        number = number_of(trial_state.name)
         return {
             "number": number,
-            "knobs": note.knobs,
-            "kept": note.state if number in self._kept else None,
-            "reason": note.reason,
-            "run": note.run or note.name,
-            "start": note.start,
+            "parameters": trial_state.parameters,
+            "kept": trial_state.state if number in self._kept else None,
+            "reason": trial_state.reason,
+            "run": trial_state.run or trial_state.name,
+            "start": trial_state.start,
         }
 
-    def _new(self) -> Note:
+    def _new(self) -> TrialState:
         number = self._new_numbers.pop(0)
-        knobs, self.draws[number] = self._proposer.propose(number)
-        return Note(name=name_of(number), state="waiting", knobs=knobs)
+        parameters, self.draws[number] = self._proposer.propose(number)
+        return TrialState(name=name_of(number), state="waiting", parameters=parameters)
 
     def _next_is_kept(self) -> bool:
         return bool(self._waiting) and number_of(self._waiting[0].name) in self._kept
@@ -77,7 +77,7 @@ class Trials(Searcher):
         self._proposer.tell(number, result["objective"] if finished else None)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing is restored from Tune's books, but Tune wants a file."""
+        """Nothing is restored from Tune's files, but Tune wants a file."""
         with open(checkpoint_path, "wb"):
             pass
 

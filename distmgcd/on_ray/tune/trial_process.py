@@ -19,7 +19,7 @@ from distmgcd.runs.read_log import CheckpointRecord, EvaluationRecord, Event, Up
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.objective import value_of
-from distmgcd.sweep.parallel_trials import Room
+from distmgcd.sweep.parallel_trials import TrialResources
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.read_trial import history_of, trial_of
 from distmgcd.sweep.trial import State
@@ -39,23 +39,25 @@ _PATIENCE_S = 60.0  # for the process of the trial's last start to be gone
 _CHECKPOINT_PATIENCE_S = 60.0  # for a checkpoint to be written
 
 
-def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room: Room, mailbox: str) -> None:
+def run_trial(
+    tune_config: dict[str, Any], *, sweep: Sweep, location: str, resources: TrialResources, mailbox: str
+) -> None:
     """What Tune calls, in a process of its own.
 
-    tune_config["trial"]: {"number": of the trial, "knobs": {dotted path: value}, "kept": its state if it has ended
+    tune_config["trial"]: {"number": of the trial, "parameters": {dotted path: value}, "kept": its state if it has ended
     before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it goes on from, if
     any}.
     location: the folder of all trials. mailbox: where the sweep posts that it is asked to stop.
     """
     settings = tune_config["trial"]
     run = Run.at(location, settings["run"])
-    report = _TuneReport(run, sweep, settings["knobs"])
+    report = _TuneReport(run, sweep, settings["parameters"])
     if settings["kept"]:
         report.report_again(settings["kept"], settings["reason"])
         return
     try:
-        config = sweep.config_of(settings["knobs"])
-        with _held(run.store), _listening(RayMailbox(mailbox)) as asked_to_stop:
+        config = sweep.config_of(settings["parameters"])
+        with _locked(run.store), _listening(RayMailbox(mailbox)) as asked_to_stop:
             if asked_to_stop():
                 raise Stopped(None)
             run.claim(config)
@@ -63,9 +65,9 @@ def run_trial(tune_config: dict[str, Any], *, sweep: Sweep, location: str, room:
             if (start := settings["start"]) and not checkpoint.names(run.store):
                 fork_from(run, Run.at(location, start["run"]), start["update"])
             report.report_history()
-            train = _train_here if room.workers == 0 else _train_with_workers
+            train = _train_here if resources.workers == 0 else _train_with_workers
             if not run.store.exists("result.json"):
-                train(config, run, report, room, asked_to_stop)
+                train(config, run, report, resources, asked_to_stop)
     except Diverged as event:
         report.report_end("diverged", str(event).partition(" It has done so ")[0])  # a trial does not try again
     except Stopped:
@@ -85,8 +87,8 @@ class _TuneReport(Callback):
 
     wait_for_checkpoints = True
 
-    def __init__(self, run: Run, sweep: Sweep, knobs: dict[str, Any]):
-        self.store, self.sweep, self.knobs = run.store, sweep, knobs
+    def __init__(self, run: Run, sweep: Sweep, parameters: dict[str, Any]):
+        self.store, self.sweep, self.parameters = run.store, sweep, parameters
         self.updates = 0  # at the last report
         self.failures: list[str] = []  # of its workers, since the last report
         self._evaluation: EvaluationRecord | None = None  # that has not been reported
@@ -151,7 +153,9 @@ class _TuneReport(Callback):
     def report_end(self, state: State, reason: str = "") -> None:
         """done keeps a scheduler from having second thoughts about the trial."""
         sweep = self.sweep
-        found = trial_of(self.store.location, knobs=self.knobs, objective=sweep.objective, state=state, reason=reason)
+        found = trial_of(
+            self.store.location, parameters=self.parameters, objective=sweep.objective, state=state, reason=reason
+        )
         good = state in ("finished", "pruned") and found.objective is not None
         evaluation = min(sweep.budget.evaluations, found.updates // sweep.budget.every + (state == "diverged"))
         tune.report(
@@ -185,7 +189,7 @@ class _TuneReport(Callback):
 
 
 def _train_here(
-    config: Config, run: Run, report: _TuneReport, resources: Room, asked_to_stop: Callable[[], bool]
+    config: Config, run: Run, report: _TuneReport, resources: TrialResources, asked_to_stop: Callable[[], bool]
 ) -> None:
     """The loop of debug mode in this process."""
     import torch
@@ -201,7 +205,7 @@ def _train_here(
 
 
 def _train_with_workers(
-    config: Config, run: Run, report: _TuneReport, resources: Room, asked_to_stop: Callable[[], bool]
+    config: Config, run: Run, report: _TuneReport, resources: TrialResources, asked_to_stop: Callable[[], bool]
 ) -> None:
     """A Ray Train run of its own, whose log is followed while it runs."""
     from distmgcd.on_ray.train.driver import train_on_ray
@@ -229,7 +233,7 @@ def _label(run: Run) -> str:
 
 
 @contextmanager
-def _held(store: Store) -> Iterator[None]:
+def _locked(store: Store) -> Iterator[None]:
     """The lock of a run, once a process that is being killed has let go of it. Raises UserError if none does."""
     _wait_for(lambda: not lock.is_locked(store), seconds=_PATIENCE_S)
     with lock.locked(store):

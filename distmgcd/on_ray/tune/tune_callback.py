@@ -1,4 +1,4 @@
-"""What Tune says of its trials, passed on to the sweep's own books."""
+"""Writes what Tune says of its trials into the sweep's folder."""
 
 import re
 from pathlib import Path
@@ -9,34 +9,34 @@ from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 
 from distmgcd.on_ray.jobs.job_note import note_update
-from distmgcd.on_ray.tune.searcher import Trials
+from distmgcd.on_ray.tune.searcher import TrialSource
 from distmgcd.on_ray.tune.trial_process import STOPPED
 from distmgcd.sweep.plan import Sweep
-from distmgcd.sweep.sweep_state import Books, SweepStopped, reason_of_pruning
+from distmgcd.sweep.sweep_state import SweepState, SweepStopped, reason_of_pruning
 
 
-class Told(tune.Callback):
+class TuneCallback(tune.Callback):
     """Tune calls it in the thread of fit(); stop, running and stopped are for another one."""
 
-    def __init__(self, sweep: Sweep, books: Books, search: Trials):
-        self.books, self._sweep, self._search = books, sweep, search
+    def __init__(self, sweep: Sweep, sweep_state: SweepState, search: TrialSource):
+        self.sweep_state, self._sweep, self._search = sweep_state, sweep, search
         self._started: dict[int, RayTrial] = {}  # by number
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
         number = _number(trial)
         self._started[number] = trial
-        self.books.started(number, trial.config["trial"]["knobs"], self._search.draws.get(number, {}))
+        self.sweep_state.started(number, trial.config["trial"]["parameters"], self._search.draws.get(number, {}))
 
     def on_trial_result(
         self, iteration: int, trials: list[RayTrial], trial: RayTrial, result: dict[str, Any], **_: Any
     ) -> None:
         for why in result["failures"]:  # of its workers
-            self.books.failed(_number(trial), why)
+            self.sweep_state.failed(_number(trial), why)
         if result["state"] == "running":
-            self.books.evaluated(_number(trial), {key: result[key] for key in ("updates", "objective")})
+            self.sweep_state.evaluated(_number(trial), {key: result[key] for key in ("updates", "objective")})
 
     def on_trial_recover(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
-        self.books.failed(_number(trial), _why(trial))
+        self.sweep_state.failed(_number(trial), _why(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
         result = trial.last_result
@@ -44,31 +44,31 @@ class Told(tune.Callback):
         if state == STOPPED:
             return
         if state == "running":  # it had more to say: the scheduler stopped it
-            state, reason = "pruned", reason_of_pruning(self._sweep, self.books.trials(), result)
-        self.books.ended(_number(trial), state, reason)
+            state, reason = "pruned", reason_of_pruning(self._sweep, self.sweep_state.trials(), result)
+        self.sweep_state.ended(_number(trial), state, reason)
         self._note()
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:
-        self.books.ended(
+        self.sweep_state.ended(
             _number(trial), "failed", f"It has failed {trial.num_failures} times, the last time so: {_why(trial)}"
         )
         self._note()
 
     def _note(self) -> None:
-        ended = sum(trial.state not in ("waiting", "running") for trial in self.books.trials())
+        ended = sum(trial.state not in ("waiting", "running") for trial in self.sweep_state.trials())
         note_update(f"{ended}/{self._sweep.num_trials} trials")
 
     def stop(self) -> None:
         """No trial starts from now on."""
         self._search.stop()
-        self.books.stopping(len(self.running()))
+        self.sweep_state.stopping(len(self.running()))
 
     def running(self) -> list[int]:
         """The numbers of the trials that have a process."""
         return [number for number, trial in list(self._started.items()) if trial.status == RayTrial.RUNNING]
 
     def stopped(self) -> SweepStopped:
-        return SweepStopped(len(self.books.kept()), len(self.books.begun()))
+        return SweepStopped(len(self.sweep_state.kept()), len(self.sweep_state.begun()))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

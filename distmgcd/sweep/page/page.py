@@ -14,34 +14,34 @@ from distmgcd.sweep.page.charts import Frame, Line, Mark
 from distmgcd.sweep.page.markup import Markup, element
 from distmgcd.sweep.page.summary import summary, table
 from distmgcd.sweep.page.trial_table import table_of_trials
-from distmgcd.sweep.parameter_axes import KnobAxis, knob_axes, objective_axis, objective_of
-from distmgcd.sweep.sweep_results import Findings
+from distmgcd.sweep.parameter_axes import ParameterAxis, objective_axis, objective_of, parameter_axes
+from distmgcd.sweep.sweep_results import SweepResults
 from distmgcd.sweep.trial import Trial
 
 _HERE = Path(__file__).parent
 _SHADES = 8
 
 
-def page(findings: Findings) -> str:
+def page(results: SweepResults) -> str:
     """The whole page. Every text that comes from the sweep is escaped."""
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"Sweep {findings.sweep.name}"),
+        element("title", f"Sweep {results.sweep.name}"),
         element("style", Markup((_HERE / "report.css").read_text())),
     )
-    axes = knob_axes(findings)
+    axes = parameter_axes(results)
     body = element(
         "body",
         charts.definitions(),
-        summary(findings),
-        _sheets(findings),
-        _over_updates(findings),
-        _against_knobs(findings, axes),
-        _parallel(findings, axes),
-        _trade(findings),
-        _all_trials(findings),
+        summary(results),
+        _sheets(results),
+        _over_updates(results),
+        _against_parameters(results, axes),
+        _parallel(results, axes),
+        _trade(results),
+        _all_trials(results),
         element("p", f"Made by distmgcd {distmgcd.__version__} from results.parquet.", class_="muted"),
         element("div", id="tip"),
         element("script", Markup((_HERE / "report.js").read_text())),
@@ -53,12 +53,12 @@ def _section(title: str, *content: Markup | str | None) -> Markup:
     return element("section", element("h2", title), *content)
 
 
-def _sheets(findings: Findings) -> Markup | None:
+def _sheets(results: SweepResults) -> Markup | None:
     """Samples of the best trials, each as its run wrote them."""
-    trials = {trial.name: trial for trial in findings.trials}
+    trials = {trial.name: trial for trial in results.trials}
     figures = []
-    for name, content in findings.sheets.items():
-        caption = f"{name}: {findings.label} {_value(findings, trials[name])}"
+    for name, content in results.sheets.items():
+        caption = f"{name}: {results.label} {_value(results, trials[name])}"
         source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         image = element("img", src=source, alt=f"Fresh samples of {name}")
         figures.append(element("figure", image, element("figcaption", caption)))
@@ -68,34 +68,34 @@ def _sheets(findings: Findings) -> Markup | None:
     return _section("What the best look like", element("p", words), element("div", *figures, class_="sheets"))
 
 
-def _value(findings: Findings, trial: Trial) -> str:
-    return ranking.with_spread(trial, findings.sweep.objective)
+def _value(results: SweepResults, trial: Trial) -> str:
+    return ranking.with_spread(trial, results.sweep.objective)
 
 
-def _legend(findings: Findings) -> Markup | None:
+def _legend(results: SweepResults) -> Markup | None:
     """What marks and colours mean, in all pictures below."""
-    if not findings.trials:
+    if not results.trials:
         return None
-    keys = [element("span", charts.symbol(state), state) for state in ranking.counts(findings.trials)]
+    keys = [element("span", charts.symbol(state), state) for state in ranking.counts(results.trials)]
     ramp = element("span", "lines: best ", element("span", class_="ramp"), " worst, by rank; dashed: no result")
     ring = element("span", "a ring: the best; point at a trial to find it in every picture")
     return element("div", *keys, ramp, ring, class_="legend")
 
 
-def _shades(findings: Findings) -> list[int | None]:
+def _shades(results: SweepResults) -> list[int | None]:
     """How good each trial is among those with a result, 0 to 8."""
-    num = sum(ranking.result(trial) is not None for trial in findings.trials)
+    num = sum(ranking.result(trial) is not None for trial in results.trials)
     return [
         None if ranking.result(trial) is None else round(_SHADES * rank / max(1, num - 1))
-        for rank, trial in enumerate(findings.trials)
+        for rank, trial in enumerate(results.trials)
     ]
 
 
-def _over_updates(findings: Findings) -> Markup | None:
+def _over_updates(results: SweepResults) -> Markup | None:
     """Where each trial went; the line of one that diverged rises to where it says so."""
-    factor, objective = factor_of(findings.sweep.objective), findings.sweep.objective
+    factor, objective = factor_of(results.sweep.objective), results.sweep.objective
     ways, ends = [], []
-    for rank, (trial, shade) in enumerate(zip(findings.trials, _shades(findings), strict=True)):
+    for rank, (trial, shade) in enumerate(zip(results.trials, _shades(results), strict=True)):
         if trial.state == "waiting":
             continue
         points = [(updates, value * factor) for updates, value in trial.history if abs(value) < float("inf")]
@@ -106,49 +106,49 @@ def _over_updates(findings: Findings) -> Markup | None:
         ends.append(Mark(rank, trial.state, *points[-1]))
     if not ways:
         return None
-    level = _of_data_itself(findings)
+    level = _of_data_itself(results)
     values = [*(value for way in ways for _, value in way.points), *(level[:1] if level else ())]
     frame = Frame(
         "",
-        make_axis([0, findings.sweep.num_updates, *(updates for way in ways for updates, _ in way.points)]),
+        make_axis([0, results.sweep.num_updates, *(updates for way in ways for updates, _ in way.points)]),
         make_axis(values, is_log=spans_decades(values), slots_last=True),
         "updates",
-        findings.label,
+        results.label,
         width=1040,
         height=400,
     )
     return _section(
         "Objective over updates",
-        element("p", objective_in_words(objective, findings.trials), ", at every evaluation."),
-        _legend(findings),
+        element("p", objective_in_words(objective, results.trials), ", at every evaluation."),
+        _legend(results),
         element("div", charts.lines(frame, ways, ends, level=level), class_="scroll"),
     )
 
 
-def _of_data_itself(findings: Findings) -> tuple[float, str] | None:
+def _of_data_itself(results: SweepResults) -> tuple[float, str] | None:
     """What other training images measure, at the grids of the best trial."""
-    objective = findings.sweep.objective
-    value = score((findings.result or {}).get(family_of(objective), {}).get("data"), objective)
+    objective = results.sweep.objective
+    value = score((results.result or {}).get(family_of(objective), {}).get("data"), objective)
     if value is None or not math.isfinite(value):
         return None
     return value * factor_of(objective), "data against itself"
 
 
-def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
+def _against_parameters(results: SweepResults, axes: list[ParameterAxis]) -> Markup | None:
     if not axes:
         return (
             _section("Objective against each setting", element("p", "No two trials differ in a setting."))
-            if findings.trials
+            if results.trials
             else None
         )
-    y, objective = objective_axis(findings), findings.sweep.objective
+    y, objective = objective_axis(results), results.sweep.objective
     panels = []
-    for knob in axes:
-        title = f"{knob.name}, grid {knob.grid}" if knob.grid else knob.name
-        frame = Frame(title, knob.axis, y, knob.path, findings.label, width=345, height=260)
+    for parameter in axes:
+        title = f"{parameter.name}, grid {parameter.grid}" if parameter.grid else parameter.name
+        frame = Frame(title, parameter.axis, y, parameter.path, results.label, width=345, height=260)
         marks = [
-            Mark(rank, findings.trials[rank].state, value, objective_of(findings.trials[rank], objective))
-            for rank, value in knob.values.items()
+            Mark(rank, results.trials[rank].state, value, objective_of(results.trials[rank], objective))
+            for rank, value in parameter.values.items()
         ]
         panels.append(charts.scatter(frame, marks))
     words = (
@@ -158,32 +158,34 @@ def _against_knobs(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
     return _section("Objective against each setting", element("p", words), element("div", *panels, class_="charts"))
 
 
-def _parallel(findings: Findings, axes: list[KnobAxis]) -> Markup | None:
+def _parallel(results: SweepResults, axes: list[ParameterAxis]) -> Markup | None:
     if not axes:
         return None
-    uprights = [(_short(knob.name), _below(knob), knob.axis) for knob in axes]
-    uprights.append((findings.label, "", objective_axis(findings)))
+    uprights = [(_short(parameter.name), _below(parameter), parameter.axis) for parameter in axes]
+    uprights.append((results.label, "", objective_axis(results)))
     rows = []
-    for rank, (trial, shade) in enumerate(zip(findings.trials, _shades(findings), strict=True)):
-        points = [(number, knob.values[rank]) for number, knob in enumerate(axes) if rank in knob.values]
-        points.append((len(axes), objective_of(trial, findings.sweep.objective)))
+    for rank, (trial, shade) in enumerate(zip(results.trials, _shades(results), strict=True)):
+        points = [(number, parameter.values[rank]) for number, parameter in enumerate(axes) if rank in parameter.values]
+        points.append((len(axes), objective_of(trial, results.sweep.objective)))
         rows.append(Line(rank, points, shade))
     words = "One line a trial, through its settings to its objective on the right; below is good."
     drawn = element("div", charts.parallel(uprights, rows), class_="scroll")
     return _section("Settings together", element("p", words), drawn)
 
 
-def _below(knob: KnobAxis) -> str:
-    return ", ".join([*([f"grid {knob.grid}"] if knob.grid else []), *(["log"] if knob.axis.is_log else [])])
+def _below(parameter: ParameterAxis) -> str:
+    return ", ".join(
+        [*([f"grid {parameter.grid}"] if parameter.grid else []), *(["log"] if parameter.axis.is_log else [])]
+    )
 
 
 def _short(title: str) -> str:
     return title if len(title) <= 17 else f"{title[:16]}…"
 
 
-def _trade(findings: Findings) -> Markup | None:
+def _trade(results: SweepResults) -> Markup | None:
     """Quality against cost, twice."""
-    trials, objective, y = findings.trials, findings.sweep.objective, objective_axis(findings)
+    trials, objective, y = results.trials, results.sweep.objective, objective_axis(results)
     fronts = {
         "Langevin steps a sample": (ranking.gradient_evaluations, 1),
         "images per second of training": (ranking.slowness, -1),
@@ -201,7 +203,7 @@ def _trade(findings: Findings) -> Markup | None:
             x,
             y,
             title,
-            findings.label,
+            results.label,
             500,
             330,
         )
@@ -222,26 +224,26 @@ def _trade(findings: Findings) -> Markup | None:
         "Quality against cost",
         element("p", words),
         element("div", *panels, class_="charts"),
-        _front(findings, on_front),
+        _front(results, on_front),
     )
 
 
-def _front(findings: Findings, on_front: dict[str, Trial]) -> Markup | None:
+def _front(results: SweepResults, on_front: dict[str, Trial]) -> Markup | None:
     if not on_front:
         return None
     rows = [
         [
             trial.name,
-            _value(findings, trial),
+            _value(results, trial),
             trial.gradient_evaluations or "-",
             "-" if trial.images_per_s is None else f"{trial.images_per_s:.0f}",
         ]
-        for trial in findings.trials
+        for trial in results.trials
         if trial.name in on_front
     ]
-    return table(["on a front", findings.label, "gradient evaluations", "images/s"], rows)
+    return table(["on a front", results.label, "gradient evaluations", "images/s"], rows)
 
 
-def _all_trials(findings: Findings) -> Markup:
+def _all_trials(results: SweepResults) -> Markup:
     words = "Distances swd are multiplied by 1000; ± is the standard deviation over draws of samples. Titles sort."
-    return _section("All trials", element("p", words, class_="muted"), table_of_trials(findings))
+    return _section("All trials", element("p", words, class_="muted"), table_of_trials(results))

@@ -8,10 +8,10 @@ from distmgcd.sweep.axes import is_number, number_text, text_of
 from distmgcd.sweep.page import charts
 from distmgcd.sweep.page.markup import Markup, element, join
 from distmgcd.sweep.parameter_axes import paths_of
-from distmgcd.sweep.sweep_results import Findings
+from distmgcd.sweep.sweep_results import SweepResults
 from distmgcd.sweep.trial import Trial
 
-_KNOBS_IN_TIP = 8
+_PARAMETERS_IN_TIP = 8
 
 
 class Column(NamedTuple):
@@ -21,14 +21,14 @@ class Column(NamedTuple):
     style: str | None = "number"
 
 
-def table_of_trials(findings: Findings) -> Markup:
-    """Best first, as findings has them; trials that diverged or failed stand among them, below."""
-    columns = _columns(findings)
+def table_of_trials(results: SweepResults) -> Markup:
+    """Best first, as results has them; trials that diverged or failed stand among them, below."""
+    columns = _columns(results)
     titles = (
         element("th", element("button", column.title, type="button"), scope="col", class_=column.style)
         for column in columns
     )
-    rows = (_row(rank, trial, columns, _tip(findings, trial)) for rank, trial in enumerate(findings.trials))
+    rows = (_row(rank, trial, columns, _tip(results, trial)) for rank, trial in enumerate(results.trials))
     table = element("table", element("thead", element("tr", *titles)), element("tbody", *rows))
     return element("div", table, class_="trials", tabindex=0)
 
@@ -40,21 +40,25 @@ def _row(rank: int, trial: Trial, columns: Sequence[Column], tip: str) -> Markup
     return element("tr", *cells, data_t=rank, data_tip=tip)
 
 
-def _columns(findings: Findings) -> list[Column]:
-    objective = findings.sweep.objective
-    sizes = sorted({size for trial in findings.trials for size in trial.swd}, key=lambda s: (len(s), s))
-    names = dict.fromkeys(name for trial in findings.trials for name in trial.fd)
+def _columns(results: SweepResults) -> list[Column]:
+    objective = results.sweep.objective
+    sizes = sorted({size for trial in results.trials for size in trial.swd}, key=lambda s: (len(s), s))
+    names = dict.fromkeys(name for trial in results.trials for name in trial.fd)
     return [
         Column("trial", lambda t: t.name, lambda t: t.name, None),
         Column("state", _state, lambda t: t.state, None),
-        Column(findings.label, lambda t: ranking.with_spread(t, objective), lambda t: t.objective, "number"),
+        Column(results.label, lambda t: ranking.with_spread(t, objective), lambda t: t.objective, "number"),
         *(_of_grid(size) for size in sizes),
         *(_of_network(name) for name in names if objective != "fd"),
         Column("gradient evaluations", lambda t: t.gradient_evaluations or "-", lambda t: t.gradient_evaluations),
         Column("images/s", lambda t: _rounded(t.images_per_s), lambda t: t.images_per_s),
         Column("updates", lambda t: number_text(t.updates), lambda t: t.updates),
         Column("seconds", lambda t: _rounded(t.seconds), lambda t: t.seconds),
-        *(_of_knob(path) for path in paths_of(findings) if any(path in trial.knobs for trial in findings.trials)),
+        *(
+            _of_parameter(path)
+            for path in paths_of(results)
+            if any(path in trial.parameters for trial in results.trials)
+        ),
         Column("reason", lambda t: t.reason, lambda t: t.reason or None, "words"),
     ]
 
@@ -73,11 +77,11 @@ def _of_network(name: str) -> Column:
     return Column(name, show, lambda trial: trial.fd.get(name))
 
 
-def _of_knob(path: str) -> Column:
+def _of_parameter(path: str) -> Column:
     def show(trial: Trial) -> str:
-        return text_of(trial.knobs[path]) if path in trial.knobs else ""
+        return text_of(trial.parameters[path]) if path in trial.parameters else ""
 
-    return Column(path, show, lambda trial: trial.knobs.get(path, ""), "wrapped")
+    return Column(path, show, lambda trial: trial.parameters.get(path, ""), "wrapped")
 
 
 def _state(trial: Trial) -> Markup:
@@ -94,14 +98,14 @@ def _sortable(value: Any) -> str:
     return repr(float(value)) if is_number(value) else text_of(value)
 
 
-def _tip(findings: Findings, trial: Trial) -> str:
-    knobs = [f"{path} = {text_of(value)}" for path, value in list(trial.knobs.items())[:_KNOBS_IN_TIP]]
-    more = len(trial.knobs) - len(knobs)
+def _tip(results: SweepResults, trial: Trial) -> str:
+    parameters = [f"{path} = {text_of(value)}" for path, value in list(trial.parameters.items())[:_PARAMETERS_IN_TIP]]
+    more = len(trial.parameters) - len(parameters)
     return "\n".join(
         [
             f"{trial.name}: {trial.state}",
-            f"{findings.label} = {ranking.with_spread(trial, findings.sweep.objective)}",
-            *knobs,
+            f"{results.label} = {ranking.with_spread(trial, results.sweep.objective)}",
+            *parameters,
             *([f"and {more} more"] if more > 0 else []),
         ]
     )

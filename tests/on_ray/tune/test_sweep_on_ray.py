@@ -17,7 +17,7 @@ from distmgcd.launch import start_run
 from distmgcd.runs.listing import summaries
 from distmgcd.runs.store import Store
 from distmgcd.sweep.file import read_sweep
-from distmgcd.sweep.sweep_state import Books
+from distmgcd.sweep.sweep_state import SweepState
 from distmgcd.sweep.trial_files import claim
 
 # The third trial diverges at once, for no step is that large; the others take a second each.
@@ -46,13 +46,13 @@ def cut_sweep(folder: Path) -> None:
     (folder / "try.yaml").write_text(TEXT)
     sweep, store = read_sweep(str(folder / "try.yaml")), Store(str(folder / "sweeps" / "try"))
     claim(store, sweep, resume=False)
-    books = Books(store, sweep)
+    sweep_state = SweepState(store, sweep)
     for number, name in ((1, "trial_0001"), (2, "trial_0002")):
-        books.started(number, sweep.point(number), {})
+        sweep_state.started(number, sweep.point(number), {})
         how = {"storage_path": store.path("trials"), "name": name, "use_gpu": False}
         if number == 1:
             start_run.debug(sweep.config_of(sweep.point(1)), **how)
-            books.ended(1, "finished", "")
+            sweep_state.ended(1, "finished", "")
         else:
             with pytest.raises(Stopped):
                 start_run.debug(sweep.config_of(sweep.point(2)), show=stop_after(20), **how)
@@ -61,7 +61,7 @@ def cut_sweep(folder: Path) -> None:
 def test_every_trial_comes_to_an_end_and_the_command_to_its_own(swept: Swept):
     assert swept.status == 0, swept.err
     assert "Traceback" not in swept.err + swept.out
-    states = {name: swept.note(name)["state"] for name in TRIALS}
+    states = {name: swept.trial_state(name)["state"] for name in TRIALS}
     assert states == dict.fromkeys(TRIALS, "finished") | {"trial_0003": "diverged"}
     assert "4 trials: 3 finished, 1 diverged." in swept.out
 
@@ -86,8 +86,8 @@ def test_a_trial_that_was_cut_ends_bit_for_bit_where_an_unbroken_run_does(swept:
 
 
 def test_a_trial_that_diverged_says_why_and_is_not_the_best(swept: Swept):
-    note = swept.note("trial_0003")
-    assert note["reason"].startswith("Grid ") and "diverged at update" in note["reason"]
+    trial_state = swept.trial_state("trial_0003")
+    assert trial_state["reason"].startswith("Grid ") and "diverged at update" in trial_state["reason"]
     assert "trial_0003 diverged" in swept.out and "best           trial_0003" not in swept.out
 
 
@@ -100,7 +100,7 @@ def test_the_best_is_a_file_that_trains(swept: Swept):
     best = min(objectives, key=objectives.__getitem__)
     assert f"best           {best}" in swept.out
     config = load_config(str(swept.folder / "best.yaml"))
-    assert config.langevin.step_size == swept.note(best)["knobs"]["langevin.step_size"]
+    assert config.langevin.step_size == swept.trial_state(best)["knobs"]["langevin.step_size"]
     assert (config.data.validation, config.evaluate.features, config.checkpoint.metric) == (0, "pixels", "fd")
     assert "               FD-Pixels " in swept.out and "FD-Pixels is taken of 16 images" in swept.out
     assert "distmgcd train sweeps/try/best.yaml" in swept.out
