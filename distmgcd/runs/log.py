@@ -11,11 +11,10 @@ from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import METRICS
 from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
-from distmgcd.runs.pieces import Pieces
+from distmgcd.runs.log_files import AppendedFile, TensorBoardFile
 from distmgcd.runs.read_log import record_of
 from distmgcd.runs.run_folder import METRICS_FILE, Run
 from distmgcd.runs.store import Store
-from distmgcd.runs.tensorboard_file import TensorBoardFile
 
 
 def make_record(
@@ -79,7 +78,7 @@ class Log:
         self._file = folder / METRICS_FILE
         self.reached, self.had_workers = _last_record(self._file)  # by the workers before these
         self._drop_records_after(after_update)
-        self._records = Pieces(self._file)
+        self._records = AppendedFile(self._file)
         self._tensorboard = TensorBoardFile(folder, purge_step=after_update + 1)
         self._changed = True  # since the last copy
 

@@ -1,7 +1,9 @@
 """Checkpoints while training goes on: copied at once, written in the background, told when that is done."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -11,11 +13,57 @@ from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, learner_state, retention
-from distmgcd.runs.background import Background
 from distmgcd.runs.checkpoint import Measured, Progress
 from distmgcd.runs.learner_state import Snapshot
 from distmgcd.runs.log import Log
 from distmgcd.runs.store import Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    seconds: float
+    error: OSError | None
+
+
+class Background:
+    """Whoever gives a job takes its outcome before giving the next; so at most one is under way, and none is lost.
+
+    The thread is no daemon: a process that ends waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._seconds = 0.0
+        self._error: BaseException | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        if self._thread:
+            raise RuntimeError("the outcome of the job before has not been taken")
+        self._thread = threading.Thread(target=self._run, args=(job,), name="checkpoint")
+        self._thread.start()
+
+    def take(self, *, wait: bool) -> Outcome | None:
+        """The outcome of the job; None if there was none, or if it is under way and we do not wait.
+
+        Raises what the job raised if that was no OSError.
+        """
+        if not self._thread or (not wait and self._thread.is_alive()):
+            return None
+        self._thread.join()
+        self._thread, error, self._error = None, self._error, None
+        if error and not isinstance(error, OSError):
+            raise error
+        return Outcome(self._seconds, error)
+
+    def _run(self, job: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        try:
+            job()
+        except BaseException as error:  # told by take, on the thread that gave the job
+            self._error = error
+        self._seconds = time.perf_counter() - start
 
 
 class NotSaved(UserError):

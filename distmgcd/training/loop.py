@@ -19,10 +19,10 @@ from distmgcd.runs.saving import not_saved
 from distmgcd.training.callbacks import Callback
 from distmgcd.training.divergence import Diverged, check_growth, check_health
 from distmgcd.training.feed import Batch
+from distmgcd.training.pace import announcement, seconds_left
 from distmgcd.training.results import evaluate, finish
 from distmgcd.training.roll_back import roll_back
 from distmgcd.training.state import Training, begin, emit, leave, save, start
-from distmgcd.training.time_left import announcement, seconds_left
 from distmgcd.workers.collectives import Worker
 from distmgcd.workers.stop import Request, Stopped
 

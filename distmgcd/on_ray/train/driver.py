@@ -15,8 +15,7 @@ from distmgcd.config import Config
 from distmgcd.environment import ray_address, usable_cpus
 from distmgcd.errors import RunFailed, UserError
 from distmgcd.on_ray.cluster.connect import connected, node_cpus
-from distmgcd.on_ray.cluster.nodes import check_nodes
-from distmgcd.on_ray.cluster.resources import wait_for_room
+from distmgcd.on_ray.cluster.resources import check_nodes, wait_for_room
 from distmgcd.on_ray.jobs.job_note import JobNote, note_update
 from distmgcd.on_ray.train.backend import GroupConfig
 from distmgcd.on_ray.train.callbacks import pack_callbacks

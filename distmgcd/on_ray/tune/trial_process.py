@@ -25,7 +25,7 @@ from distmgcd.sweep.read_trial import history_of, trial_of
 from distmgcd.sweep.trial import State
 from distmgcd.training.callbacks import Callback
 from distmgcd.training.divergence import Diverged
-from distmgcd.training.fork import fork_from
+from distmgcd.training.origin import fork_from
 from distmgcd.workers.stop import Stopped
 
 # Reported of a trial that has no objective: worse than any, but finite, for ASHA takes percentiles of it.
