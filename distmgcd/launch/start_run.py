@@ -37,14 +37,14 @@ def train(
 ) -> dict[str, Any]:
     """Train on Ray Train, or go on where the run of this name stopped; returns what result.json holds.
 
-    num_workers: a number, or (least, most): the run goes on with fewer workers when nodes leave and with more when
+    num_workers: a number, or (least, most): the run continues with fewer workers when nodes leave and with more when
     they join. use_gpu: None takes GPUs where this machine has one. cpus_per_worker: None shares this machine's, or the
     cluster's smallest node's. wait_for_resources: on a cluster without room for the workers, wait until nodes join,
     even if nothing but a person can add them. start_from: another run, whose averaged weights a new run begins with.
     callbacks: called in the process of the worker of rank 0, which gets a copy of them, see distmgcd.Callback.
     show is called here, with {"start": ...} before anything is trained, with every record of the log, and with
     {"event": ...} when workers fail. stop is asked all the time; once it is true the run saves and leaves.
-    A finished run gives its result at once; with more learning.num_updates it goes on from its last checkpoint.
+    A finished run gives its result at once; with more learning.num_updates it resumes from its last checkpoint.
     Raises UserError, RunFailed, distmgcd.training.divergence.Diverged and distmgcd.workers.stop.Stopped.
     """
     check_workers(num_workers)
@@ -153,8 +153,8 @@ def claimed(
         finished = run.result()
         if not finished:
             origin.write_start(run, run.config(), images)
-        told = [] if finished else [{"start": line} for line in start_lines(run.config(), images, held_out)]
-        for record in (*told, *({"event": note} for note in notes)) if show is not None else ():
+        records = [] if finished else [{"start": line} for line in start_lines(run.config(), images, held_out)]
+        for record in (*records, *({"event": note} for note in notes)) if show is not None else ():
             show(record)
         yield run
 

@@ -54,7 +54,7 @@ def make_record(
 
 
 def resumed_sentence(update: int, log: "Log", *, num_workers: int) -> str:
-    """What a run says that goes on from the checkpoint of an update, or from its start if that is 0."""
+    """The sentence of a run that resumes from the checkpoint of an update, or from its start if that is 0."""
     where = f"Going on from the checkpoint of update {update}" if update else "Starting again"
     workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
     changed = f" with {workers} (had {log.had_workers})" if log.had_workers not in (None, num_workers) else ""
@@ -70,7 +70,7 @@ class Log:
     """
 
     def __init__(self, folder: Path, *, after_update: int):
-        """after_update: where the run goes on; records of later updates, of a run that was cut, are dropped.
+        """after_update: where the run resumes; records of later updates, of a run that was cut, are dropped.
 
         Raises OSError.
         """
@@ -95,7 +95,7 @@ class Log:
         return self._tensorboard.add_numbers(_numbers_of(record), record["update"]) or refused
 
     def roll_back(self, update: int) -> None:
-        """The run goes back to so many updates; TensorBoard forgets what is undone, metrics.jsonl keeps it."""
+        """The run is rolled back to so many updates; TensorBoard forgets what is undone, metrics.jsonl keeps it."""
         self._changed = True
         self._tensorboard.purge(update + 1)
 
@@ -128,7 +128,7 @@ class Log:
 
 
 def open_log(run: Run, *, after_update: int) -> Log:
-    """The log of a run, where it goes on. Raises UserError if the disk has no room for it."""
+    """The log of a run, cut back to where it resumes. Raises UserError if the disk has no room for it."""
     try:
         return Log(run.log_folder(), after_update=after_update)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Checkpoints while training goes on: copied at once, written in the background, told when that is done."""
+"""Checkpoints while training goes on: copied at once, written in the background, reported when that is done."""
 
 import threading
 import time
@@ -61,7 +61,7 @@ class Background:
         start = time.perf_counter()
         try:
             job()
-        except BaseException as error:  # told by take, on the thread that gave the job
+        except BaseException as error:  # raised by take, on the thread that gave the job
             self._error = error
         self._seconds = time.perf_counter() - start
 
@@ -108,7 +108,7 @@ class Saver:
         self._pause_s = time.perf_counter() - start
 
     def settle(self, *, wait: bool = True) -> OSError | None:
-        """Tell how the last write went, if it has ended and was not told yet; returns what made it fail."""
+        """Emit how the last write went, once it has ended; returns what made it fail."""
         outcome = self._background.take(wait=wait)
         if outcome is None:
             return None

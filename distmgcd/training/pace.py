@@ -27,14 +27,14 @@ class Pace:
         self._left_out = (0, 0.0)  # updates, seconds: the first update, until it was left out of a record
         self._rates: deque[float] = deque(maxlen=_NUM_RECORDS)  # seconds per update, of records without the first one
         self.num_updates = 0  # of all such records
-        self.announced = False  # that the user was told how long the run takes
+        self.announced = False  # whether the time that the run takes was announced
 
     def start(self) -> None:
         """An update begins, after something else."""
         self._since = self._clock()
 
     def end_update(self) -> None:
-        """An update is done. Only the first one has to be told apart."""
+        """An update is done. The first one is kept apart: it includes compilation."""
         if self._first is None:
             self._first = self._clock() - self._since
             self._left_out = (1, self._first)
@@ -59,7 +59,7 @@ class Pace:
 
 
 _ENOUGH = 8  # updates from which a rate is announced
-_SHORTEST = 60.0  # seconds: nobody needs to be told that less than this is left
+_SHORTEST = 60.0  # seconds: less time than this is not announced
 
 
 def seconds_left(config: Config, done: int, seconds_per_update: float) -> float:

@@ -1,4 +1,4 @@
-"""What a run is worth: distances of fresh samples, sheets of them, and the result at the end."""
+"""Evaluating a run: distances of fresh samples, sheets of them, and the result at the end."""
 
 import io
 from collections.abc import Iterator, Sequence

@@ -4,7 +4,7 @@ Only for that grid: grids share no weights and each has its own optimiser, so th
 lowering it would cost the other one what it has left to learn.
 
 If the trouble comes again, that checkpoint was ill already, for a grid may take hundreds of updates to run away. So
-each time in a row goes back to an earlier one. If that does not help either, the grid is frozen: it keeps the averaged
+each time in a row rolls back to an earlier one. If that does not help either, the grid is frozen: it keeps the averaged
 weights that it had there, which cannot run away, and the other grids learn on.
 """
 
@@ -121,7 +121,7 @@ def _in_words(training: Training, event: Diverged, found: Checkpoint | None, *, 
 
 
 def _given_up(training: Training, event: Diverged, in_a_row: int) -> Diverged:
-    """The end of a run that smaller rates do not help; told in the log, too."""
+    """The end of a run that smaller rates do not help; also an event of the log."""
     config, store = training.config, training.run.store
     text = (
         f"{event} It has done so {in_a_row} times in a row, the last with learning rates scaled by "

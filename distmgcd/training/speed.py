@@ -1,4 +1,4 @@
-"""How a run executes its chains on this machine: decided as the loop begins, told, and kept in checkpoints.
+"""How a run executes its chains on this machine: decided as the loop begins, logged, and kept in checkpoints.
 
 {"device": "cpu", "execution": "traced", "precision": "bf16", "threads": 1, "workers": 2}
 """
@@ -53,19 +53,19 @@ def change_of_speed(found: Checkpoint, now: SpeedInUse, run: Run) -> str | None:
 
 
 def with_speed_of_run(
-    config: Config, run: Run, *, update: int, device: torch.device, tell: Callable[[str], None]
+    config: Config, run: Run, *, update: int, device: torch.device, report: Callable[[str], None]
 ) -> Config:
-    """The config with the execution and precision that the run walked the chains of an update with (from 1).
+    """The config with the execution and precision with which the run executed the chains of an update (from 1).
 
     Its log says so, or else its newest checkpoint. An older version wrote neither: then as the config has it on this
-    device, and if that is a matter of the device, it is told.
+    device, and if that depends on the device, report is called with a sentence that says so.
     """
     used = speed_at(run, update)
     if not used and config.speed.precision == "auto":
         here = speed_of(config).on(device).precision
-        tell(
-            f"The run does not say in which precision it walked its chains, as an older version made it; they are "
-            f"walked in {here}, which is auto here."
+        report(
+            f"The run does not say in which precision it ran its chains, as an older version made it; they are "
+            f"run in {here}, which is auto here."
         )
     speed = {key: used[key] for key in ("execution", "precision") if key in used}
     return config.model_copy(update={"speed": config.speed.model_copy(update=speed)})

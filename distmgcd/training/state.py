@@ -178,7 +178,7 @@ def open_log_and_saver(training: Training) -> LogWriter:
 def start(
     training: Training, callbacks: Sequence[Callback], events: Sequence[str], worker_failures: Sequence[str]
 ) -> None:
-    """Open the log, then tell it and the callbacks how the run begins or resumes."""
+    """Open the log, then call it and the callbacks with how the run begins or resumes."""
     worker, update, config = training.worker, training.progress.update, training.config
     if worker.rank == 0:
         note_images(training)

@@ -1,4 +1,4 @@
-"""What a run is asked to do between two updates, and what whoever watches its workers is told."""
+"""What a run is asked to do between two updates, and what its watchdog sees of that."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

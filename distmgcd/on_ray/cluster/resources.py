@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray._private.state import state  # what an autoscaler may add is told nowhere else
+from ray._private.state import state  # only this says what an autoscaler may add
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.placement_group import placement_group, remove_placement_group

@@ -1,4 +1,4 @@
-"""What a job tells the cluster of itself: what it has got to, where `distmgcd jobs list` and the dashboard show it."""
+"""How far a job is, in the cluster's record of it: `distmgcd jobs list` and the dashboard show that."""
 
 import json
 import os
@@ -66,5 +66,5 @@ def _job() -> str | None:
 
 
 def _job_config() -> dict[str, Any]:
-    """What Ray tells the process of a job; empty in any other."""
+    """What Ray hands to the process of a job; empty in any other."""
     return json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))

@@ -1,4 +1,4 @@
-"""A run on Ray Train: every worker walks the chains of its share of the images, all average their gradients."""
+"""A run on Ray Train: every worker runs the chains of its share of the images, all average their gradients."""
 
 import math
 import os
@@ -125,7 +125,7 @@ def _trainer(settings: dict[str, Any], scaling: ScalingConfig) -> TorchTrainer:
         train_loop_config=settings,
         torch_config=GroupConfig(timeout_s=_COLLECTIVE_SECONDS),
         scaling_config=scaling,
-        # Ray keeps its own books in a folder of their own; checkpoints are ours, the same with and without Ray.
+        # Ray keeps its own records in a folder of their own; checkpoints are ours, the same with and without Ray.
         run_config=RunConfig(
             name="ray",
             storage_path=settings["run"],

@@ -1,4 +1,4 @@
-"""What became of workers: told to the user, and given up on where starting them again does not help."""
+"""Failures of workers: reported to the user, and the end of the run where starting them again does not help."""
 
 import re
 import traceback

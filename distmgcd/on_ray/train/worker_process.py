@@ -34,7 +34,7 @@ _training = threading.Event()
 
 
 def train_worker(settings: dict[str, Any]) -> str:
-    """Returns what happened as JSON, because Ray keeps the return value in its own books."""
+    """Returns what happened as JSON, because Ray keeps the return value in its own records."""
     _training.set()
     mailbox = RayMailbox(settings["mailbox"])
     try:
@@ -161,7 +161,7 @@ class Requests:
 
 
 def _leave(mailbox: RayMailbox, rank: int, verdict: str) -> None:
-    """End this worker, so that Ray makes the group anew: no thread that waits for another worker can be told to."""
+    """End this worker, so that Ray makes the group anew: a thread that waits for others cannot be interrupted."""
     mailbox.put(f"verdict/{rank}", verdict)
     os._exit(1)
 

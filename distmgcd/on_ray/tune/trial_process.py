@@ -45,7 +45,7 @@ def run_trial(
     """What Tune calls, in a process of its own.
 
     tune_config["trial"]: {"number": of the trial, "parameters": {dotted path: value}, "kept": its state if it has ended
-    before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it goes on from, if
+    before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it starts from, if
     any}.
     location: the folder of all trials. mailbox: where the sweep posts that it is asked to stop.
     """
