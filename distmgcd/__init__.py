@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and type checkers; at run time a name is imported when it is first used
     from distmgcd.config import Config, load_config
     from distmgcd.errors import UserError
-    from distmgcd.evaluation.inpainting.experiment import inpaint_run
-    from distmgcd.evaluation.processes import evaluate_run
+    from distmgcd.evaluation.evaluate_run import evaluate_run
+    from distmgcd.evaluation.inpainting.inpaint_run import inpaint_run
     from distmgcd.export.export_run import export_run
     from distmgcd.launch.start_run import debug, train
     from distmgcd.launch.start_sweep import tune
@@ -57,9 +57,9 @@ _HOMES = {
     "TrainedModel": "distmgcd.models.trained_model",
     "UserError": "distmgcd.errors",
     "debug": "distmgcd.launch.start_run",
-    "evaluate_run": "distmgcd.evaluation.processes",
+    "evaluate_run": "distmgcd.evaluation.evaluate_run",
     "export_run": "distmgcd.export.export_run",
-    "inpaint_run": "distmgcd.evaluation.inpainting.experiment",
+    "inpaint_run": "distmgcd.evaluation.inpainting.inpaint_run",
     "load": "distmgcd.models.trained_model",
     "load_config": "distmgcd.config",
     "read_sweep": "distmgcd.sweep.file",

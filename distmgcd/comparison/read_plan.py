@@ -144,7 +144,7 @@ def _check_runs(marked: Marked, plan: Plan, name: str) -> None:
             plan.final(variant, {}, seed=plan.seeds[0])
         for number in range(1, 1 + plan.num_trials):
             what = f"Trial {number} of {name}: "
-            plan.trial(variant, plan.knobs(variant, number))
+            plan.trial(variant, plan.parameters(variant, number))
     except UserError as error:
         raise marked.error(("variants", name), f"{what}{error}") from None
 

@@ -26,7 +26,7 @@ def test_every_run_costs_as_much_as_whole_updates_fit_into_the_budget(written):
     seen = set()
     for variant in plan.variants.values():
         for number in (1, 2):
-            config = plan.trial(variant, plan.knobs(variant, number))
+            config = plan.trial(variant, plan.parameters(variant, number))
             cost = config.learning.num_updates * update_cost(config)
             assert plan.budget - update_cost(config) < cost <= plan.budget
             seen.add(config.learning.num_updates)
@@ -44,7 +44,7 @@ def test_trials_see_no_held_out_image_and_finals_all_training_images(written):
 
 def test_methods_are_tried_with_their_own_settings_and_then_with_the_same_draws(written):
     plan = read_plan(written())
-    first, second = ([plan.knobs(v, number) for v in plan.variants.values()] for number in (1, 2))
+    first, second = ([plan.parameters(v, number) for v in plan.variants.values()] for number in (1, 2))
     assert first == [{}] * 4 and all(knobs == second[0] != {} for knobs in second)
 
 
