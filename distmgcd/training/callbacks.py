@@ -47,7 +47,8 @@ class Callback:
 
     Where: `distmgcd.debug` calls a user's callbacks in its own process. `distmgcd.train` pickles them and calls the
     copy in the process of the worker of rank 0; workers that start again get a new copy, as it was at first.
-    When: on the thread that trains, which waits until the method returns.
+    When: on the thread that trains, which waits until the method returns. On Ray a worker counts as stuck if that takes
+    longer than watch.max_seconds_stuck.
     If a method raises: the run ends with this exception, and this callback is not called again. The checkpoint that
     is being written is completed, and the same command resumes from it. On Ray it is RunFailed, with the traceback.
     """
