@@ -129,6 +129,7 @@ _USUAL = {
 # What is said elsewhere than in the config, or not at all.
 _NO_SETTING = {
     "base": "a file names its base; here the preset or file comes first",
+    "ahead": "it made no run faster and is gone",
     "weight_decay": "weights are not decayed",
     "optimizer": "the optimiser is Adam, with learning.betas",
     "momentum": "the optimiser is Adam, with learning.betas",

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from distmgcd.config.kinds import is_text, suggest
 from distmgcd.config.messages import no_section_sentence, sentence, unknown_key_sentence, unknown_keys
-from distmgcd.config.paths import annotation_of, plain, put, sections, setting_paths
+from distmgcd.config.paths import annotation_of, flatten, plain, put, sections, setting_paths
 from distmgcd.config.schema import Config
 from distmgcd.config.yaml_file import parse_yaml, read_yaml
+from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.errors import UserError
 
 PRESETS = Path(__file__).parent.parent / "presets"
@@ -45,6 +46,7 @@ def make_config(settings: dict[str, Any]) -> Config:
 
     Raises UserError for an unknown key, a wrong value, or values that do not fit together.
     """
+    settings = _without_ahead(settings)
     if not_sections := [name for name in sections() if not isinstance(settings.get(name, {}), dict)]:
         raise UserError(no_section_sentence(not_sections[0], settings[not_sections[0]]))
     for path in unknown_keys(settings, Config, ""):
@@ -53,6 +55,19 @@ def make_config(settings: dict[str, Any]) -> Config:
         return Config(**settings)
     except ValidationError as error:
         raise UserError(sentence(error, settings)) from None
+
+
+def _without_ahead(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an older version without speed.ahead, which changed no result; a warning where it was on."""
+    written = flatten({key: settings[key] for key in ("speed", "speed.ahead") if key in settings})
+    if "speed.ahead" not in written:
+        return settings
+    if written["speed.ahead"] is not False:
+        warn_once("speed.ahead is gone: it made no run faster and changed no result, so the run goes on without it.")
+    settings = {key: value for key, value in settings.items() if key != "speed.ahead"}
+    if isinstance(speed := settings.get("speed"), dict):
+        settings["speed"] = {key: value for key, value in speed.items() if key != "ahead"}
+    return settings
 
 
 def to_yaml(config: Config) -> str:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from distmgcd.config import Config
-from distmgcd.core.learning import Learned, learn
+from distmgcd.core.learning import learn
 from distmgcd.core.parallel.blocks import learn_in_blocks
 from distmgcd.data import batch_indices
 from distmgcd.runs.checkpoint import frozen_grids
@@ -18,7 +17,6 @@ from distmgcd.runs.run_folder import Run
 from distmgcd.runs.saving import not_saved
 from distmgcd.training.callbacks import Callback
 from distmgcd.training.divergence import Diverged, check_growth, check_health
-from distmgcd.training.feed import Batch
 from distmgcd.training.pace import announcement, seconds_left
 from distmgcd.training.results import evaluate, finish
 from distmgcd.training.roll_back import roll_back
@@ -83,39 +81,24 @@ def train_on(training: Training) -> None:
 
 
 def advance(training: Training) -> None:
-    """One update, without waiting for the device."""
-    update = training.progress.update
-    weight = training.share_size * training.worker.world_size / training.batch_size
-    if training.ahead:
-        learned = training.ahead.learn(partial(read, training), update, training.method, weight=weight)
-    else:
-        learned = learn_one_batch(training, weight)
-    training.pending.append(learned.metrics)
-    training.progress = replace(training.progress, update=update + 1)
-
-
-def learn_one_batch(training: Training, weight: float) -> Learned:
-    """The update whose turn it is; the images of the next one are read ahead, and persistent chains go on."""
-    update, method, chains = training.progress.update, training.method, training.chains
-    batch, mine = global_batch(training, update), training.share
-    pixels, indices = training.feed.read(batch[mine])
-    previous = chains and chains.recall(batch, mine, update)
+    """One update, without waiting for the device; the images of the next one are read ahead."""
+    update, method, chains, share = training.progress.update, training.method, training.chains, training.share
+    batch = global_batch(training, update)
+    pixels, indices = training.feed.read(batch[share])
+    previous = chains and chains.recall(batch, share, update)
     if training.blocks:
         learned = learn_in_blocks(
             training.learner, pixels, indices, update, method, blocks=training.blocks, previous=previous
         )
     else:
+        weight = training.share_size * training.worker.world_size / training.batch_size
         learned = learn(training.learner, pixels, indices, update, method, weight=weight, previous=previous)
     if update + 1 < training.config.learning.num_updates:
-        training.feed.read_ahead(global_batch(training, update + 1)[mine])
+        training.feed.read_ahead(global_batch(training, update + 1)[share])
     if chains:
         chains.keep(batch, training.shares, learned.synthesised)
-    return learned
-
-
-def read(training: Training, update: int) -> Batch:
-    """This worker's share of the images of an update."""
-    return training.feed.read(global_batch(training, update)[training.share])
+    training.pending.append(learned.metrics)
+    training.progress = replace(training.progress, update=update + 1)
 
 
 def global_batch(training: Training, update: int) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from distmgcd.config import Config
-from distmgcd.models.assemble import freeze, make_ahead, make_chains, make_learner, make_method
+from distmgcd.models.assemble import freeze, make_chains, make_learner, make_method
 from distmgcd.runs import checkpoint, learner_state, retention
 from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale, scale_in_words
 from distmgcd.runs.store import Store
@@ -101,7 +101,6 @@ def _put_back(training: Training, found: Checkpoint | None) -> None:
     if found is None:
         check_untrained(training.run)
         training.learner = make_learner(config, training.worker)
-        training.ahead = make_ahead(config, training.learner)
         return
     learner_state.restore(training.learner, found)
     if training.chains:

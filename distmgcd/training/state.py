@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from distmgcd.config import Config
-from distmgcd.core.ahead import Ahead
 from distmgcd.core.learning import Learner, Method
 from distmgcd.core.parallel.blocks import Blocks
 from distmgcd.core.persistent import Chains
@@ -19,7 +18,6 @@ from distmgcd.evaluation.distances.feature_distance import FrechetDistance, frec
 from distmgcd.evaluation.distances.sample_distance import Distances
 from distmgcd.models.assemble import (
     freeze,
-    make_ahead,
     make_blocks,
     make_chains,
     make_learner,
@@ -60,7 +58,6 @@ class Training:
     held_out: ImageSet
     starts: StartDistribution
     learner: Learner
-    ahead: Ahead | None  # what updates the learner, if chains of the next batch walk meanwhile
     progress: Progress
     method: Method
     blocks: Blocks | None
@@ -150,7 +147,6 @@ def at(
         held_out=held_out,
         starts=starts,
         learner=learner,
-        ahead=make_ahead(config, learner),
         progress=progress,
         method=make_method(config, rate_scale=progress.rate_scale),
         blocks=make_blocks(config, worker),

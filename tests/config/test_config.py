@@ -12,6 +12,7 @@ from tiny_runs import tiny_config
 from distmgcd.config import PAPER_LAYERS, Config, load_config, make_config, preset_names, setting_paths, to_yaml
 from distmgcd.config.kinds import type_of
 from distmgcd.config.paths import annotation_of
+from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.errors import UserError
 from distmgcd.models.assemble import make_langevin, make_sampling_langevin
 
@@ -247,10 +248,19 @@ def test_what_speed_takes_is_told():
     assert "speed.channels_last must be auto, true or false, but is 'last'" in sentence("speed.channels_last=last")
 
 
-@pytest.mark.parametrize("against", ["learning.block_size=4", "start.kind=persistent", "speed.overlap=false"])
-def test_chains_walk_ahead_of_no_update_that_must_have_ended(against: str):
-    text = sentence("speed.ahead=true", against)
-    assert "speed.ahead=true walks chains of the next batch" in text and against.split("=")[0] in text
+@pytest.mark.parametrize(("ahead", "warned"), [(False, False), (True, True)])
+@pytest.mark.parametrize(
+    "written", ["{speed: {precision: fp32, ahead: %s}}", "{speed.ahead: %s, speed.precision: fp32}"]
+)
+def test_a_config_from_before_speed_ahead_was_removed_still_loads(
+    written: str, ahead: bool, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    warn_once.cache_clear()
+    file = tmp_path / "config.yaml"
+    file.write_text("base: digits\n" + yaml.safe_dump(yaml.safe_load(written % str(ahead).lower())))
+    assert load_config(str(file)) == load_config("digits", ["speed.precision=fp32"])
+    assert [message.split(":")[0] for message in caplog.messages] == ["speed.ahead is gone"] * warned
+    assert "it made no run faster and is gone" in sentence("speed.ahead=true")
 
 
 @pytest.mark.parametrize("change", ["start.renewed=0.1", "start.fresh_updates=5"])
