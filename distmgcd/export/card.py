@@ -14,7 +14,7 @@ import yaml
 
 from distmgcd.config import Config, flatten, load_config, preset_names
 from distmgcd.config.cost import sample_cost, update_cost
-from distmgcd.config.paths import plain
+from distmgcd.config.document import plain
 from distmgcd.report.evaluation_tables import rows_of
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.identity import DataRecord

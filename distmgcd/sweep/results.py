@@ -1,6 +1,6 @@
 """The results of a sweep, in its folder, and how they are made anew from results.parquet alone.
 
-SWEEP/results.parquet     one row a trial, see parquet.py
+SWEEP/results.parquet     one row a trial, see results_parquet.py
 SWEEP/best.yaml           a config file: the best trial's settings, to be trained on all training images
 SWEEP/best_samples.png    the sample sheets of the best trials side by side
 SWEEP/report.html         all of it to look at, in one file

@@ -11,7 +11,7 @@ from tiny_runs import records_of
 
 from distmgcd.runs.store import Store
 from distmgcd.sweep.collect_killed import write_report
-from distmgcd.sweep.trial_files import read_notes
+from distmgcd.sweep.trial_files import read_trial_states
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def test_a_sweep_whose_command_is_killed_is_ended_by_the_same_command_with_resum
         os.kill(first.pid, signal.SIGKILL)
         first.communicate()
     assert left_of(first, but="Agent") == {}
-    assert [note.state for note in read_notes(Store(str(folder)))] == ["finished", "running"]
+    assert [note.state for note in read_trial_states(Store(str(folder)))] == ["finished", "running"]
     reported = {trial.name: (trial.state, trial.updates) for trial in write_report(Store(str(folder))).trials}
     assert reported["trial_0001"] == ("finished", 60)
     assert reported["trial_0002"][0] == "stopped" and reported["trial_0002"][1] >= 20
