@@ -22,8 +22,7 @@ from distmgcd.evaluation.distances.draws import draws_of_bank, draws_of_data, ev
 from distmgcd.evaluation.distances.measure import SampleDistances
 from distmgcd.evaluation.distances.metrics import FD_PROTOCOL, PR_PROTOCOL
 from distmgcd.evaluation.features.networks import FeatureNetwork, open_features
-from distmgcd.evaluation.record import FOLDER, identity_of_model, write_record
-from distmgcd.evaluation.record_folder import read_record
+from distmgcd.evaluation.record import FOLDER, add_results, identity_of_model, read_record
 from distmgcd.evaluation.subject import SMALLEST_NUM
 from distmgcd.models.assemble import open_held_out_images, open_training_images
 from distmgcd.models.trained_model import TrainedModel
@@ -57,7 +56,7 @@ class FeatureScorer:
         run, trained = Run.open(self.runs.path(config)), self.runs.load(config)
         found = {_key(way): self._measured(run, trained, way)}
         how = {"device": trained.device.type}
-        record = write_record(run.store, f"{FOLDER}/{self._stem}", self._identity(config), found, how, {})
+        record = add_results(run.store, f"{FOLDER}/{self._stem}", self._identity(config), found, how, {})
         return record["results"][_key(way)]
 
     @property
@@ -159,6 +158,7 @@ def _with_num(config: Config, num: int) -> Config:
 def _draws(trained: TrainedModel, way: Sampling | None, num: int) -> list[Tensor]:
     """The pictures [num, C, S, S] of every draw that the sliced distance is taken of: samples, or of the bank."""
     if way is None:
+        assert trained.bank is not None
         return draws_of_bank(trained.bank, _with_num(trained.config, num))
     return [drawn(trained, way, num, seed=seed) for seed in evaluation_seeds(trained.config)]
 

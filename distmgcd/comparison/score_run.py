@@ -22,6 +22,7 @@ from distmgcd.models.assemble import open_held_out_images
 from distmgcd.models.sampling import sample_in_batches
 from distmgcd.models.trained_model import TrainedModel, load
 from distmgcd.runs import strict_json
+from distmgcd.runs.retention import score
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.training.divergence import Diverged
@@ -115,6 +116,13 @@ def drawn(trained: TrainedModel, way: Sampling, num: int, *, seed: int) -> Tenso
         device=trained.device,
     )
     return levels[-1].clamp(-1.0, 1.0).cpu()
+
+
+def mean_distance(of_sizes: dict[str, float]) -> float:
+    """Over sizes, as checkpoints are chosen by it: infinite where one is nan."""
+    value = score(of_sizes, "swd")
+    assert value is not None
+    return value
 
 
 def _missing(ways: Sequence[Sampling], found: Scores) -> list[Sampling]:

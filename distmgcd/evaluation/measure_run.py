@@ -20,7 +20,7 @@ from distmgcd.evaluation.neighbours import (
 )
 from distmgcd.evaluation.pictures.sheet import save_sheet
 from distmgcd.evaluation.pictures.strip import Strip, save_strips
-from distmgcd.evaluation.record import write
+from distmgcd.evaluation.record import add_results, identity_of, results_of, stem_of
 from distmgcd.evaluation.subject import Samples, Subject, choose
 from distmgcd.workers.collectives import Worker
 
@@ -71,7 +71,8 @@ def measure(subject: Subject, worker: Worker, show: Show = silent) -> dict[str, 
         "device": worker.device.type,
         "samples_not_finite": not_finite,
     }
-    return write(subject, results, measured, sheets)
+    place = results_of(subject.run, subject.request.out)
+    return add_results(place, stem_of(subject), identity_of(subject), results, measured, sheets)
 
 
 def _collect_all(subject: Subject, sampler: Samples, worker: Worker, show: Show) -> Sets:

@@ -128,7 +128,7 @@ class ClassSums(NamedTuple):
 
     probabilities: Tensor
     negative_entropy: Tensor
-    count: Tensor
+    num: Tensor
 
     @staticmethod
     def of(logits: Tensor, parts: Tensor) -> "ClassSums":
@@ -139,7 +139,7 @@ class ClassSums(NamedTuple):
 
     def packed(self) -> Tensor:
         """All of it as one row [1, P, K + 2]."""
-        return torch.cat([self.probabilities, self.negative_entropy[:, None], self.count[:, None]], 1)[None]
+        return torch.cat([self.probabilities, self.negative_entropy[:, None], self.num[:, None]], 1)[None]
 
     @staticmethod
     def unpacked(rows: Tensor) -> "ClassSums":
@@ -154,9 +154,9 @@ class ClassSums(NamedTuple):
 
 def class_score(sums: ClassSums) -> ClassScore:
     """Raises ValueError where a part has no image."""
-    if (sums.count == 0).any():
-        raise ValueError(f"A class score needs at least {NUM_PARTS} images, but there are {int(sums.count.sum())}.")
-    mean_p = sums.probabilities / sums.count[:, None]
+    if (sums.num == 0).any():
+        raise ValueError(f"A class score needs at least {NUM_PARTS} images, but there are {int(sums.num.sum())}.")
+    mean_p = sums.probabilities / sums.num[:, None]
     entropy_of_mean = -torch.special.xlogy(mean_p, mean_p).sum(1)
-    scores = (sums.negative_entropy / sums.count + entropy_of_mean).exp()
+    scores = (sums.negative_entropy / sums.num + entropy_of_mean).exp()
     return ClassScore(float(scores.mean()), float(scores.std(correction=0)))

@@ -22,7 +22,7 @@ def assert_same(found: ImageStatistics, expected: ImageStatistics) -> None:
 
 
 def test_two_workers_gather_what_one_does_and_both_have_it(two: list[dict]):
-    assert alone().features.shape == (NUM, 64) and alone().classes.count.sum() == NUM
+    assert alone().features.shape == (NUM, 64) and alone().classes.num.sum() == NUM
     for of_worker in two:
         assert_same(of_worker["all"], alone())
 
