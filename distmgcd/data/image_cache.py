@@ -17,6 +17,7 @@ deletes it, see cache_folder.py, and that is refused while a process has it open
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
