@@ -37,7 +37,7 @@ def parameter_axes(results: SweepResults) -> list[ParameterAxis]:
 
 def paths_of(results: SweepResults) -> list[str]:
     """The parameters of the space, then what else trials have."""
-    return list(dict.fromkeys([*results.sweep.space, *(path for trial in results.trials for path in trial.parameters)]))
+    return list(dict.fromkeys([*results.space, *(path for trial in results.trials for path in trial.parameters)]))
 
 
 def objective_of(trial: Trial, objective: str) -> float | str:
@@ -69,10 +69,15 @@ def _split(results: SweepResults, path: str) -> Iterator[tuple[str, dict[int, An
         return
     grids: dict[str, dict[int, Any]] = {}
     for rank, value in values.items():
-        for size, part in _by_grid(value, results.sizes_of(results.trials[rank])):
+        for size, part in _by_grid(value, _sizes_of(results.trials[rank])):
             grids.setdefault(size, {})[rank] = part
     for size in sorted(grids, key=lambda text: int(re.sub(r"\D", "", text) or 0)):
         yield f"{size}x{size}" if size.isdecimal() else size, grids[size]
+
+
+def _sizes_of(trial: Trial) -> list[str]:
+    """The grids of a trial, coarse to fine, as text."""
+    return [str(size) for size in trial.config.grids.sizes] if trial.config else sorted(trial.swd, key=float)
 
 
 def _by_grid(value: Any, sizes: list[str]) -> list[tuple[str, Any]]:
@@ -86,7 +91,7 @@ def _by_grid(value: Any, sizes: list[str]) -> list[tuple[str, Any]]:
 
 def _is_log(results: SweepResults, path: str, values: Mapping[int, Any]) -> bool:
     """As the space says in words, log-uniform or a range; choices go by how far apart they are."""
-    words = results.sweep.space.get(path, "").lower()
+    words = results.space.get(path, "").lower()
     if re.search(r"\blog", words):
         return all(value > 0 for value in values.values() if is_number(value))
     return not re.search(r"uniform|\d to -?\d", words) and spans_decades(values.values())

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from made_trials import MadeSweep, by_fd, diverged, finished, many
 
-from distmgcd.runs.store import Store
 from distmgcd.sweep.axes import make_axis, number_text, text_of
 from distmgcd.sweep.page import page as page_module
 from distmgcd.sweep.page.markup import Markup, element
 from distmgcd.sweep.page.page import page
 from distmgcd.sweep.parameter_axes import objective_axis, parameter_axes
-from distmgcd.sweep.sweep_results import find
+from distmgcd.sweep.sweep_results import gather
 from distmgcd.sweep.trial import Trial
 
 VOID = {"meta", "img", "br"}
@@ -61,7 +60,8 @@ class Page(HTMLParser):
 
 
 def findings_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None):
-    return find(Store(str(folder)), sweep or MadeSweep(), trials)
+    sweep = sweep or MadeSweep()
+    return gather(sweep, sweep.with_configs(trials))
 
 
 def page_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None) -> Page:
@@ -104,7 +104,11 @@ def test_text_of_a_sweep_is_never_markup(tmp_path: Path):
         finished("b", 0.2, parameters={evil: [evil, 1]}),
         diverged("c", reason=evil, parameters={evil: None}, run=evil),
     ]
-    found = page_of(tmp_path, trials, MadeSweep(name=evil, base=evil, objective=evil, space={evil: evil}))
+    found = page_of(
+        tmp_path,
+        trials,
+        MadeSweep(name=evil, base_name=evil, objective=evil, space=Space({evil: Choice((evil,), False)})),
+    )
     assert [tag for tag, _ in found.tags].count("script") == 1
     assert not [tag for tag, _ in found.tags if tag == "img"]
     assert not [a for _, a in found.tags if any(key.startswith("on") for key in a)]
