@@ -8,7 +8,9 @@ from typing import Any
 
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import Axis, is_number, make_axis, spans_decades
+from distmgcd.sweep.domains import Domain, Interval, IntRange, PerGrid
 from distmgcd.sweep.objective import factor_of
+from distmgcd.sweep.space import inner
 from distmgcd.sweep.sweep_results import SweepResults
 from distmgcd.sweep.trial import Trial
 
@@ -90,8 +92,9 @@ def _by_grid(value: Any, sizes: list[str]) -> list[tuple[str, Any]]:
 
 
 def _is_log(results: SweepResults, path: str, values: Mapping[int, Any]) -> bool:
-    """As the space says in words, log-uniform or a range; choices go by how far apart they are."""
-    words = results.space.get(path, "").lower()
-    if re.search(r"\blog", words):
+    """As the space has it, by logarithms or not; choices go by how far apart they are."""
+    written = [branch[path] for branch in results.sweep.space.branches() if path in branch]
+    domains = [inner(domain) for domain in written if isinstance(domain, Domain | PerGrid)]
+    if any(isinstance(domain, Interval) and domain.log for domain in domains):
         return all(value > 0 for value in values.values() if is_number(value))
-    return not re.search(r"uniform|\d to -?\d", words) and spans_decades(values.values())
+    return not any(isinstance(domain, Interval | IntRange) for domain in domains) and spans_decades(values.values())

@@ -40,9 +40,7 @@ class MadeSweep(Sweep):
 
     def with_configs(self, trials: Iterable[Trial]) -> list[Trial]:
         """The trials as if they had runs; one that is named impossible has none."""
-        return [
-            t if t.config or t.name == "impossible" else replace(t, config=self.config_of(t.parameters)) for t in trials
-        ]
+        return [t if t.name == "impossible" else replace(t, config=self.config_of(t.parameters)) for t in trials]
 
 
 def finished(name: str, objective: float, **more: Any) -> Trial:
