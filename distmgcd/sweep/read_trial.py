@@ -12,7 +12,7 @@ from distmgcd.runs.run_folder import METRICS_FILE, Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.objective import value_of
 from distmgcd.sweep.plan import Sweep
-from distmgcd.sweep.trial import ENDED, State, Trial, TrialState
+from distmgcd.sweep.trial import State, Trial, TrialState
 from distmgcd.sweep.trial_files import location_of, read_trial_states
 
 Record = dict[str, Any]
@@ -58,9 +58,9 @@ def trial_of(
         "parameters": {k: _plain(v) for k, v in parameters.items()},
     }
     if not store.exists("config.yaml"):
-        if state in ENDED:
+        if state in ("finished", "pruned"):
             return Trial(**known, state="failed", reason=f"Its run is gone: {run} has no config.yaml.", is_lost=True)
-        return Trial(**known, state=state or "waiting", reason=reason)
+        return Trial(**known, state=state or "waiting", reason=reason, is_lost=state == "diverged")
     try:
         config, records = Run.open(run).config(), records_of(store)
         result = strict_json.loads(store.read("result.json")) if store.exists("result.json") else None

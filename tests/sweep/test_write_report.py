@@ -128,9 +128,12 @@ def test_a_sweep_file_that_cannot_be_read_is_named(sweep_state: SweepState, stor
 
 def test_what_is_no_sweep_is_a_sentence(sweep_state: SweepState, store: Store, tmp_path: Path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "There is no sweep at mine (did you mean sweeps/mine?): it has no sweep.yaml" in command("report", "mine")[2]
+    assert (
+        f"There is no sweep at {tmp_path}/mine (did you mean sweeps/mine?): it has no sweep.yaml"
+        in command("report", "mine")[2]
+    )
     status, _, err = command("report", "nowhere")
-    assert status == 2 and "There is no sweep at nowhere: " in err
+    assert status == 2 and f"There is no sweep at {tmp_path}/nowhere: " in err
 
 
 def test_trial_json_of_every_version_has_the_same_words(sweep_state: SweepState, store: Store, sweep: Sweep):
