@@ -19,8 +19,6 @@ def of_speed(figures: dict[str, Any]) -> list[Any]:
         f"of the same update as a textbook has it ({updates['textbook_images_per_s']['median']:,.0f}: the frozen loop, "
         "no metrics, no averaged weights)",
     ]
-    if updates["ahead"]:
-        lines.append(f"speed.ahead: {updates['ahead']:.2f} of the rate without")
     if figures["blocks"]:
         prices = ", ".join(f"{ratio:.2f} with {size}" for size, ratio in figures["blocks"].items())
         lines.append(f"learning.block_size: {prices} of the rate without")

@@ -1,7 +1,6 @@
 """How fast whole updates are, beside the same as a textbook would write it, and what learning.block_size costs."""
 
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from distmgcd.bench import timing
 from distmgcd.bench.chains import textbook_chain
 from distmgcd.bench.machine import eager_precision
 from distmgcd.config import Config
-from distmgcd.config.rules import against_ahead
 from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.execution.devices import fp32_products
 from distmgcd.core.grids import expand, pyramid
@@ -21,7 +19,7 @@ from distmgcd.core.learning import Learner, Method, learn
 from distmgcd.core.parallel.blocks import learn_in_blocks
 from distmgcd.core.synthesis import ChainNoise, synthesise
 from distmgcd.data import batch_indices
-from distmgcd.models.assemble import make_ahead, make_blocks, make_learner, make_method
+from distmgcd.models.assemble import make_blocks, make_learner, make_method
 from distmgcd.workers.collectives import LocalWorker
 
 _LONGEST_FOR_BLOCKS = 5.0  # seconds of an update; blocks take six times as many updates
@@ -68,8 +66,6 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
     }
     if eager_precision(device) != "fp32":
         tasks["textbook, fp32"] = textbook_in_fp32
-    if config.num_grids > 1 and not against_ahead(config):
-        tasks["ahead"] = updates_ahead(config, batch, method, device)
     times = timing.in_turn(tasks, device)
     in_fp32 = times.get("textbook, fp32", times["textbook"])
     return {
@@ -80,17 +76,7 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
         "textbook_images_per_s": timing.rates(len(batch), times["textbook"]),
         "of_textbook": timing.times_as_fast(times["learn"], times["textbook"]),
         "of_fp32_textbook": timing.times_as_fast(times["learn"], in_fp32),
-        "ahead": timing.times_as_fast(times["ahead"], times["learn"]) if "ahead" in times else None,
     }
-
-
-def updates_ahead(config: Config, batch: Batch, method: Method, device: torch.device) -> timing.Task:
-    """Updates in a row with speed.ahead, on the same images."""
-    speed = config.speed.model_copy(update={"ahead": True})
-    config = config.model_copy(update={"speed": speed})
-    ahead = make_ahead(config, make_learner(config, LocalWorker(device)))
-    numbers = count()
-    return lambda: ahead.learn(lambda _: (batch.pixels, batch.indices), next(numbers), method)
 
 
 def textbook_update(learner: Learner, pixels: Tensor, method: Method) -> Callable[[], None]:

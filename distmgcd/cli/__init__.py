@@ -1,7 +1,7 @@
 """The command line. It imports torch and Ray only inside the commands that need them, so --help is quick."""
 
 # Importing a module adds its commands, in the order of --help.
-from distmgcd.cli import training, sweeps, comparing, runs, pretrained, evaluate, inpaint, features  # noqa: F401, I001
+from distmgcd.cli import training, sweeps, comparing, runs, pretrained, evaluation  # noqa: F401, I001
 from distmgcd.cli import jobs, tools, bench, data  # noqa: F401
 from distmgcd.cli.common import app, fail
 from distmgcd.errors import RunFailed, UserError

@@ -42,7 +42,7 @@ def compare(
     try:
         with signals, Display() as show:
             runs = Runs(f"{folder}/runs", use_gpu=gpu, show=show, stop=signals)
-            results = run_plan(plan, runs, store, only=only.split(",") if only else None, tell=say)
+            results = run_plan(plan, runs, store, only=only.split(",") if only else None, show=say)
     except (Stopped, KeyboardInterrupt):
         fail("Stopped; the same command goes on where it was.", status=signals.status)
     typer.echo(store.read("table.md").decode())

@@ -18,7 +18,7 @@ def export(
     say(f"Exporting {run}. Loading torch ...")
     from distmgcd.export.export_run import export_run
 
-    done = export_run(run, out, which=checkpoint, tell=say)
+    done = export_run(run, out, which=checkpoint, show=say)
     say(f"{done.title}\nWritten to {done.folder} ({done.num_bytes / 1e6:.2f} MB, update {done.update:,}).")
     typer.echo(f"card           {done.folder}/card.md\nsamples        distmgcd sample {shlex.quote(done.folder)}")
 

@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 from distmgcd.config import Config, make_config
 from distmgcd.config.cost import gradient_evaluation_cost, in_words, update_cost
+from distmgcd.config.document import Strict
+from distmgcd.config.kinds import PositiveInt
 from distmgcd.errors import UserError
 from distmgcd.sweep.plan import nested
 from distmgcd.sweep.space import Parameters, Space, random_point
@@ -41,11 +43,10 @@ SET_BY_PLAN = {
 FARTHEST = 0.05  # that the cost of a run may be from the budget before it is told
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
+class Sampling(Strict):
     """A way to draw samples of a trained model."""
 
-    times: int = 1  # as many steps as in training, so many times
+    times: PositiveInt = 1  # as many steps as in training, so many times
     start: Literal["climb", "noise"] | None = None  # None: as the config has it
 
     def applied(self, config: Config) -> Config:
@@ -69,12 +70,11 @@ class Variant:
     judged: Literal["samples", "bank"] = "samples"  # bank: by its persistent chains, which are no fresh samples
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measure:
+class Measure(Strict):
     """How many samples stand for a model."""
 
-    samples: int
-    draws: int = 1
+    samples: PositiveInt
+    draws: PositiveInt = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,23 +132,25 @@ class Plan:
         config = self.final(variant, {}, seed=self.seeds[0])
         return config.learning.num_updates * update_cost(config)
 
-    def knobs(self, variant: Variant, number: int) -> Parameters:
+    def parameters(self, variant: Variant, number: int) -> Parameters:
         """What trial `number`, from 1, changes of the variant: the first nothing, the others what the seed draws."""
         return random_point(variant.space, seed=self.tuning_seed, number=number) if number > 1 else {}
 
-    def trial(self, variant: Variant, knobs: Parameters) -> Config:
-        """Of a plan with tuning. Raises UserError if the knobs do not make a config."""
-        return self._config(variant, knobs, self.tuning, seed=self.tuning_seed, validation=self.validation)
+    def trial(self, variant: Variant, parameters: Parameters) -> Config:
+        """Of a plan with tuning. Raises UserError if the parameters do not make a config."""
+        return self._config(variant, parameters, self.tuning, seed=self.tuning_seed, validation=self.validation)
 
-    def final(self, variant: Variant, knobs: Parameters, *, seed: int) -> Config:
+    def final(self, variant: Variant, parameters: Parameters, *, seed: int) -> Config:
         validation = 0.0 if self.tuning else self.validation
-        return self._config(variant, knobs, self.test, seed=seed, validation=validation)
+        return self._config(variant, parameters, self.test, seed=seed, validation=validation)
 
-    def _config(self, variant: Variant, knobs: Parameters, measure: Measure, *, seed: int, validation: float) -> Config:
+    def _config(
+        self, variant: Variant, parameters: Parameters, measure: Measure, *, seed: int, validation: float
+    ) -> Config:
         settings = {
             **self.base,
             **variant.settings,
-            **knobs,
+            **parameters,
             "seed": seed,
             "data.validation": validation,
             "evaluate.every": 0,
@@ -168,6 +170,6 @@ class Plan:
         if num_updates < 1:
             raise UserError(
                 f"The plan {self.name} gives every run what {self.updates} updates of its base cost, which is less "
-                f"than one update of {variant.name} with {knobs}; raise `updates`."
+                f"than one update of {variant.name} with {parameters}; raise `updates`."
             )
         return make_config(nested({**settings, "learning.num_updates": num_updates}))

@@ -30,8 +30,7 @@ from distmgcd.evaluation.features.networks import FeatureNetwork, open_features
 from distmgcd.evaluation.pictures.sheet import as_levels
 from distmgcd.evaluation.record import FOLDER, identity_of_model, write_record
 from distmgcd.evaluation.record_folder import read_record
-from distmgcd.evaluation.request import SMALLEST_NUM, Request
-from distmgcd.evaluation.subject import Subject
+from distmgcd.evaluation.subject import SMALLEST_NUM, Request, Subject
 from distmgcd.models.assemble import open_held_out_images, open_training_images
 from distmgcd.models.sampling import as_floats
 from distmgcd.models.trained_model import TrainedModel

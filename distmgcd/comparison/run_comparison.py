@@ -5,9 +5,9 @@ from typing import Any
 
 from distmgcd.comparison.comparison_plan import Plan, Sampling, Variant
 from distmgcd.comparison.final_features import FeatureScorer, InFeatures, open_scorer
+from distmgcd.comparison.markdown_table import markdown
 from distmgcd.comparison.score_run import Runs, Scorer, Scores, name_of
 from distmgcd.comparison.sheet import write_sheet
-from distmgcd.comparison.table import markdown
 from distmgcd.config import Config
 from distmgcd.config.cost import sample_cost, update_cost
 from distmgcd.config.kinds import suggest
@@ -16,12 +16,12 @@ from distmgcd.runs import strict_json
 from distmgcd.runs.retention import score
 from distmgcd.runs.store import Store
 
-Tell = Callable[[str], None]
+Show = Callable[[str], None]
 InNetwork = Callable[[Config, Sampling | None], InFeatures | None]  # of a final run; None where not yet measured
 
 
 def compare(
-    plan: Plan, runs: Runs, store: Store, *, only: Sequence[str] | None = None, tell: Tell = lambda _: None
+    plan: Plan, runs: Runs, store: Store, *, only: Sequence[str] | None = None, show: Show = lambda _: None
 ) -> dict[str, Any]:
     """Do what the plan has left to do, of these methods only if some are named, and write what there is by then.
 
@@ -34,8 +34,8 @@ def compare(
                 f"--only must name methods of the plan {plan.name}, but {name!r} is none"
                 f"{suggest(name, list(plan.variants))}; there are {', '.join(plan.variants)}."
             )
-        measure_in = in_features and _telling_in_features(in_features, name, tell)
-        _outcome(plan, plan.variants[name], _telling(plan, runs, name, tell), measure_in)
+        measure_in = in_features and _measure_in_features(in_features, name, show)
+        _outcome(plan, plan.variants[name], _measure(plan, runs, name, show), measure_in)
     return write_results(plan, runs, store, in_features)
 
 
@@ -55,29 +55,29 @@ def write_results(plan: Plan, runs: Runs, store: Store, in_features: FeatureScor
     return results
 
 
-def _telling(plan: Plan, runs: Runs, name: str, tell: Tell) -> Scorer:
+def _measure(plan: Plan, runs: Runs, name: str, show: Show) -> Scorer:
     """runs.measure that says what it is about to do."""
 
     def measure(config: Config, ways: Sequence[Sampling]) -> Scores:
         if (found := runs.read(config, ways)) is None:
             kind = "a trial" if plan.tuning and config.data.validation else "a final run"
-            tell(f"{name}: {kind}, {config.learning.num_updates} updates, seed {config.seed}: {runs.path(config)}")
+            show(f"{name}: {kind}, {config.learning.num_updates} updates, seed {config.seed}: {runs.path(config)}")
             found = runs.measure(config, ways)
-            tell(f"{name}: {found.get('diverged') or _in_words_of(found)}")
+            show(f"{name}: {found.get('diverged') or _in_words_of(found)}")
         return found
 
     return measure
 
 
-def _telling_in_features(in_features: FeatureScorer, name: str, tell: Tell) -> InNetwork:
+def _measure_in_features(in_features: FeatureScorer, name: str, show: Show) -> InNetwork:
     """in_features.measure where it has not, saying so."""
 
     def measure(config: Config, way: Sampling | None) -> InFeatures:
         if (found := in_features.read(config, way)) is None:
-            tell(f"{name}: a final run, seed {config.seed}, in the features of {in_features.network.label}")
+            show(f"{name}: a final run, seed {config.seed}, in the features of {in_features.network.label}")
             found = in_features.measure(config, way)
             values = found["samples"]["values"].items()
-            tell(f"{name}: " + ", ".join(f"{what} {'nan' if v is None else f'{v:.4g}'}" for what, v in values))
+            show(f"{name}: " + ", ".join(f"{what} {'nan' if v is None else f'{v:.4g}'}" for what, v in values))
         return found
 
     return measure
@@ -98,11 +98,11 @@ def _outcome(plan: Plan, variant: Variant, scorer: Scorer, in_network: InNetwork
         return None
     if (chosen := _chosen(plan, variant, trials)) is None:
         return {"judged": variant.judged, "trials": trials, "chosen": None, "finals": []}
-    way, knobs = plan.sampling[chosen["way_number"]], chosen["knobs"]
+    way, parameters = plan.sampling[chosen["way_number"]], chosen["knobs"]
     judged = way if variant.judged == "samples" else None
     finals = []
     for seed in plan.seeds:
-        config = plan.final(variant, knobs, seed=seed)
+        config = plan.final(variant, parameters, seed=seed)
         if (final := _run(plan, config, [judged] if judged else [], scorer)) is None:
             return None
         if in_network and "diverged" not in final and (found := in_network(config, judged)):
@@ -110,7 +110,7 @@ def _outcome(plan: Plan, variant: Variant, scorer: Scorer, in_network: InNetwork
         finals.append({"seed": seed, **final})
     steps = config.per_grid("langevin.num_steps")
     words = {
-        "settings": {**variant.settings, **knobs},
+        "settings": {**variant.settings, **parameters},
         "way": str(way),
         "steps": steps,
         "sizes": list(config.grids.sizes),
@@ -124,10 +124,10 @@ def _trials(plan: Plan, variant: Variant, scorer: Scorer) -> list[dict[str, Any]
     """What was tried of a method, nothing in a plan without tuning; None where not all of it has been measured."""
     trials = []
     for number in range(1, 1 + plan.num_trials):
-        knobs = plan.knobs(variant, number)
-        if (trial := _run(plan, plan.trial(variant, knobs), plan.sampling, scorer)) is None:
+        parameters = plan.parameters(variant, number)
+        if (trial := _run(plan, plan.trial(variant, parameters), plan.sampling, scorer)) is None:
             return None
-        trials.append({"knobs": knobs, **trial})
+        trials.append({"knobs": parameters, **trial})
     return trials
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def check_together(config: "Config") -> None:
     """Raises ValueError with a sentence for the user."""
-    for rule in (_images, _start, _blocks, _ahead, _evaluation, _checkpoint):
+    for rule in (_images, _start, _blocks, _evaluation, _checkpoint):
         rule(config)
 
 
@@ -44,26 +44,6 @@ def _blocks(config: "Config") -> None:
         raise ValueError(
             f"learning.block_size must divide learning.global_batch_size, but {block} does not divide {batch}; set "
             f"learning.block_size={math.gcd(block, batch)}, say."
-        )
-
-
-def against_ahead(config: "Config") -> str | None:
-    """The setting that does not go with speed.ahead, if there is one."""
-    for setting, against in (
-        ("learning.block_size", config.learning.block_size is not None),
-        ("start.kind=persistent", config.start.kind == "persistent"),
-        ("speed.overlap=false", not config.speed.overlap),
-    ):
-        if against:
-            return setting
-    return None
-
-
-def _ahead(config: "Config") -> None:
-    if config.speed.ahead and (setting := against_ahead(config)):
-        raise ValueError(
-            f"speed.ahead=true walks chains of the next batch before this update has ended, which {setting} does "
-            "not allow; leave one of them out."
         )
 
 

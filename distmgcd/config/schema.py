@@ -7,7 +7,7 @@ import math
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from distmgcd.config.kinds import (
     Channels,
@@ -35,7 +35,7 @@ from distmgcd.config.speed import Speed
 class Data(Section):
     """The images: where they are, which of them are trained on, and how they are prepared."""
 
-    path: Text
+    path: Text = Field(examples=["data.path=sklearn:digits, say"])
     """Where the images are: a Parquet file, folder or glob, a folder of images, sklearn:digits, or
     torchvision:NAME?root=DIR."""
     image_size: PositiveInt | None = None
@@ -44,7 +44,7 @@ class Data(Section):
     """Pixels of the background added on each side before resizing: 2 makes 28x28 32x32."""
     background: Colour = "black"
     """The colour behind transparent images, and of padding."""
-    channels: Channels
+    channels: Channels = Field(examples=["data.channels=1 for grey images, 3 for colour"])
     """1 for grey images, 3 for colour."""
     split: Text = "train"
     """The part of the data set that is trained on."""
@@ -69,7 +69,7 @@ class Data(Section):
 class Grids(Section):
     """The schedule of grids."""
 
-    sizes: tuple[PositiveInt, ...]
+    sizes: tuple[PositiveInt, ...] = Field(examples=["'grids.sizes=[4,16,64]', say"])
     """Pixels per side of every grid, coarse to fine; each divides the next. The 1x1 start is implied."""
 
     @model_validator(mode="after")

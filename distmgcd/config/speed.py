@@ -29,9 +29,6 @@ class Speed(Section):
     overlap: bool = True
     """Of several workers without learning.block_size: average the gradient of a coarse grid while the finer grid
     samples. false: average those of all grids after the last chain, by DDP. What is added up is the same."""
-    ahead: bool = False
-    """On a GPU: run the next batch's chains of all grids but the finest while the finest grid of this one samples and
-    learns. The same update. Never timed on a GPU yet, so it has to be asked for."""
 
     @model_validator(mode="after")
     def _plain_keeps_torchs_layout(self) -> "Speed":

@@ -69,13 +69,11 @@ class Learner:
         *,
         betas: tuple[float, float],
         start_average: StartAverage | None = None,
-        finest_apart: bool = False,
     ):
-        """finest_apart: the gradient of the finest grid is no part of another one's message, as Ahead needs it."""
         self.model = model  # bare: chains run on it
         self.wrapped = wrapped  # the same, or DDP around it: a backward pass averages gradients over ranks
         self.start_average = start_average  # averages them instead, part by part, beside the chains of finer grids
-        self.parts = parts_of(model, finest_apart=finest_apart) if start_average else []
+        self.parts = parts_of(model) if start_average else []
         self.ema = deepcopy(model).requires_grad_(False).eval()
         self.optimizers = [torch.optim.Adam(grid.parameters(), betas=betas, fused=True) for grid in model.grids]
 

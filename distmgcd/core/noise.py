@@ -19,7 +19,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from distmgcd.core.execution.warn_once import first_line, say_once
+from distmgcd.core.execution.warn_once import first_line, warn_once
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
@@ -151,6 +151,6 @@ def _kernels() -> ModuleType | None:
 
         noise_kernels.normals(*torch.zeros(2, 1, dtype=torch.int64, device="cuda"), 1, seed=0, stream=0, update=0)
     except Exception as error:  # no Triton, no C compiler for its launcher, or whatever else it raises
-        say_once(f"Noise cannot be drawn by a kernel of its own ({first_line(error)}): chains on this GPU are slower.")
+        warn_once(f"Noise cannot be drawn by a kernel of its own ({first_line(error)}): chains on this GPU are slower.")
         return None
     return noise_kernels

@@ -1,146 +1,118 @@
-"""Everything that is asked for of a run, by one worker or by several of which each draws and sees its share."""
+"""A run measured in this process, or by several of this machine that share the work."""
 
-import io
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
+import torch.multiprocessing as mp
 
-from distmgcd.evaluation.distances.collect import Collected, Wanted, collect
-from distmgcd.evaluation.distances.feature_distance import warning_of_few_for
-from distmgcd.evaluation.distances.few_images import warning_of_few
-from distmgcd.evaluation.distances.metrics import MEASURES, Sets
-from distmgcd.evaluation.long_chains.measure_chains import chain_strips, measure_chains, walk_chains
-from distmgcd.evaluation.merge import summed
-from distmgcd.evaluation.neighbours.measure_neighbours import (
-    measure_neighbours,
-    nearest_training_images,
-    neighbour_strips,
-)
-from distmgcd.evaluation.pictures.sheet import save_sheet
-from distmgcd.evaluation.pictures.strip import Strip, save_strips
-from distmgcd.evaluation.record import write
-from distmgcd.evaluation.subject import Samples, Subject, choose
-from distmgcd.workers.collectives import Worker
+from distmgcd.environment import threads_asked_for, usable_cpus
+from distmgcd.errors import UserError
+from distmgcd.evaluation.measure_run import Show, measure, silent
+from distmgcd.evaluation.record import check_writable, results_of
+from distmgcd.evaluation.subject import Request, open_subject
+from distmgcd.runs import strict_json
+from distmgcd.runs.run_folder import Run
+from distmgcd.workers.collectives import LocalWorker, ProcessGroupWorker, choose_device
+from distmgcd.workers.end_rank import be_one_of_many
 
-_SHEET_SIZE = 64
-_SECONDS_BETWEEN_LINES = 10.0
-
-Tell = Callable[[str], None]
+_LOOK_EVERY_S = 0.2
 
 
-def silent(text: str) -> None:
-    """A Tell for those who want none; processes can be given it."""
+def evaluate_run(
+    run: str,
+    request: Request | None = None,
+    *,
+    num_workers: int = 1,
+    use_gpu: bool | None = None,
+    show: Show = silent,
+) -> dict[str, Any]:
+    """Measure the run at this path; returns what its file in RUN/evaluation holds. Raises UserError.
+
+    num_workers: processes; 1 is this one. A sample is the same picture, bit for bit, whatever their number, and so is
+    everything taken of single images; sums over images differ by rounding. show is called in this process.
+    """
+    if num_workers < 1:
+        raise UserError(f"--workers must be at least 1, but is {num_workers}; 1 measures in this process.")
+    device = choose_device(use_gpu)
+    request = request or Request()
+    check_writable(results_of(Run.open(run), request.out))
+    subject = open_subject(run, request, device)  # whatever is wrong is told before processes start
+    if num_workers == 1:
+        return measure(subject, LocalWorker(device), show)
+    show(f"Starting {num_workers} processes ...")
+    asked = subject.request
+    del subject
+    with tempfile.TemporaryDirectory(prefix="distmgcd-evaluate-") as folder:
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # not whom else it ends, and how
+        lines = mp.get_context("spawn").SimpleQueue()
+        with _script_left_alone():
+            args = (num_workers, folder, run, asked, device.type, lines)
+            processes = mp.spawn(_one_of_many, args=args, nprocs=num_workers, join=False)
+        try:
+            _follow(processes, lines, show)
+        except mp.ProcessExitedException as error:
+            raise _why(Path(folder), error) from None
+        finally:
+            lines.close()
+        return strict_json.loads((Path(folder) / "record.json").read_text())
 
 
-def measure(subject: Subject, worker: Worker, tell: Tell = silent) -> dict[str, Any] | None:
-    """All workers call it; the first one writes what is found and returns it. Raises UserError if it cannot write."""
-    start, request = time.perf_counter(), subject.request
-    results: dict[str, Any] = {}
-    sheets: dict[str, bytes] = {}
-    not_finite = None
-    if request.wants(*MEASURES, "nn"):
-        tell(f"Drawing {request.num} samples, then looking at as many training images and held-out images ...")
-        sampler = Samples(subject.trained, seed=request.seed)
-        sets = _collect_all(subject, sampler, worker, tell)
-        not_finite = int(summed(torch.tensor([sampler.num_not_finite]), worker))
-        if worker.rank == 0:
-            results |= {name: of(subject, sets) for name, of in MEASURES.items() if request.wants(name)}
-            for warning in _warnings(subject, sets):
-                tell(warning)
-            if sets.samples.pixels is not None:
-                sheets["samples"] = _sheet(sets.samples)
-        if request.wants("nn"):
-            tell(f"Looking for the nearest of {len(subject.images)} training images to each sample ...")
-            if found := nearest_training_images(subject, sets.samples, sets.held_out, worker):
-                results["nn"] = measure_neighbours(subject, found)
-                for space in found:
-                    sheets[f"neighbours-{space}"] = _strips(neighbour_strips(subject, sets.samples, found, space))
-    if request.wants("chains"):
-        tell(f"Walking longer chains, up to {request.multiples[-1]} times as many steps as a sample's ...")
-        if walked := walk_chains(subject, worker):
-            results["chains"] = measure_chains(subject, walked)
-            sheets["chains"] = _strips(chain_strips(subject, walked))
-    if worker.rank != 0:
-        return None
-    measured = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - start, 1),
-        "workers": worker.world_size,
-        "device": worker.device.type,
-        "samples_not_finite": not_finite,
-    }
-    return write(subject, results, measured, sheets)
+def _follow(processes: mp.ProcessContext, lines: SimpleQueue, show: Show) -> None:
+    """Pass on what they tell until they end. Raises ProcessExitedException; in the end no process is left."""
+    try:
+        ended = False
+        while not ended:
+            ended = processes.join(timeout=_LOOK_EVERY_S)
+            while not lines.empty():
+                show(lines.get())
+    finally:
+        for process in processes.processes:
+            process.terminate()
 
 
-def _collect_all(subject: Subject, sampler: Samples, worker: Worker, tell: Tell) -> Sets:
-    """Samples, as many training images and as many held-out ones."""
-    request, config = subject.request, subject.trained.config
-    wanted = Wanted(
-        projections=request.wants("swd"),
-        moments=request.wants("fd"),
-        features=request.wants("kd", "pr", "nn", "diversity"),
-        classes=request.wants("is"),
-        pixels=request.wants("nn", "diversity"),
+@contextmanager
+def _script_left_alone() -> Iterator[None]:
+    """Let processes start without the user's script: each would run it again, or not find what came by a pipe."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+def _one_of_many(
+    rank: int, num_workers: int, folder: str, run: str, request: Request, kind: str, lines: SimpleQueue
+) -> None:
+    torch.set_num_threads(max(1, (threads_asked_for() or usable_cpus()) // num_workers))
+    device = torch.device(kind, rank % torch.cuda.device_count()) if kind == "cuda" else torch.device(kind)
+    # What is merged is on the CPU, so gloo serves GPUs, too; a file is the meeting place, so no port can collide.
+
+    def work() -> None:
+        worker = ProcessGroupWorker(device)
+        record = measure(open_subject(run, request, device), worker, lines.put if rank == 0 else silent)
+        if rank == 0:
+            (Path(folder) / "record.json").write_text(strict_json.dumps(record))
+
+    try:
+        be_one_of_many(work, "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_workers)
+    except UserError as error:
+        (Path(folder) / "mistake").write_text(str(error))
+        raise SystemExit(1) from None
+
+
+def _why(folder: Path, error: Exception) -> UserError:
+    """What a process has lines, or else how it ended."""
+    if (folder / "mistake").exists():
+        return UserError((folder / "mistake").read_text())
+    return UserError(
+        f"A process of the evaluation ended before its work was done ({error}); if memory ran out, lower --workers."
     )
-    sources = {
-        "samples": sampler,
-        "training images": choose(subject.images, request.num, key=1),
-        "held-out images": choose(subject.held_out, request.num, key=0),
-    }
-    return Sets(
-        *(
-            collect(
-                source,
-                request.num,
-                wanted,
-                shape=subject.images.images.shape[1:],
-                sizes=config.evaluation_sizes,
-                network=subject.network,
-                batch_size=subject.batch_size,
-                worker=worker,
-                progress=_Progress(what, request.num, tell),
-            )
-            for what, source in sources.items()
-        )
-    )
-
-
-def _warnings(subject: Subject, sets: Sets) -> Iterator[str]:
-    """What is to be said before the numbers are believed."""
-    num = subject.request.num
-    more = num < min(len(subject.images), len(subject.held_out))
-    way_out = "raise --num" if more else "train a run with more held-out images (data.validation=0.2)"
-    if warning := warning_of_few(num, num, way_out=way_out):
-        yield warning
-    if moments := sets.samples.moments:
-        name, num_features = subject.network.measure("FD"), len(moments.total)
-        if warning := warning_of_few_for(name, num_images=num, num_features=num_features):
-            yield warning
-
-
-class _Progress:
-    """A line at the end, and now and then on the way."""
-
-    def __init__(self, what: str, num: int, tell: Tell):
-        self._what, self._num, self._tell = what, num, tell
-        self._last_line = time.monotonic()
-
-    def __call__(self, done: int) -> None:
-        if done == self._num or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            self._tell(f"{done}/{self._num} {self._what}")
-
-
-def _sheet(samples: Collected) -> bytes:
-    file = io.BytesIO()
-    save_sheet(samples.pixels[:_SHEET_SIZE], file)
-    return file.getvalue()
-
-
-def _strips(strips: list[Strip]) -> bytes:
-    file = io.BytesIO()
-    save_strips(strips, file)
-    return file.getvalue()

@@ -1,15 +1,20 @@
 """The card of an exported model: what it is, what it was trained on and how, and what it measures, in Markdown.
 
 Its first line says it all in short: `distmgcd pretrained` lists it, and `distmgcd sample` prints it.
+
+The command line that trains a run of a given config: the nearest preset, and what is changed of it.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from distmgcd.config import Config
+import yaml
+
+from distmgcd.config import Config, flatten, load_config, preset_names
 from distmgcd.config.cost import sample_cost, update_cost
-from distmgcd.export.command import command_of
+from distmgcd.config.document import plain
 from distmgcd.report.evaluation_tables import rows_of
 from distmgcd.runs.checkpoint import Progress
 from distmgcd.runs.identity import DataRecord
@@ -160,3 +165,21 @@ def _weights(facts: Facts) -> Iterator[str]:
         f"{facts.num_weights:,} weights, averaged over updates (learning.ema={facts.config.learning.ema:g}), in fp16, "
         f"from those in fp32 with SHA-256 `{facts.weights_sha256}`."
     )
+
+
+def command_of(config: Config, *, num_workers: int = 1) -> str:
+    """ "distmgcd train digits learning.num_updates=2000 --workers 1". load_config takes its settings to this config."""
+    wanted = flatten(plain(config.model_dump()))
+    changes = {name: _changes(flatten(plain(load_config(name).model_dump())), wanted) for name in preset_names()}
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    return shlex.join(["distmgcd", "train", nearest, *changes[nearest], "--workers", str(num_workers)])
+
+
+def _changes(before: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [f"{key}={_text(value)}" for key, value in wanted.items() if value != before.get(key)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()

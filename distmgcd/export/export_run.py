@@ -8,6 +8,8 @@
 Rounding to fp16 moves a weight by at most 2^-11 of its size (or by 2^-25), less than the 2^-9 that chains in bf16 round
 it by. Chains magnify any rounding, so a sample may come out otherwise, as it does on another kind of CPU; the
 distribution of samples stays.
+
+What others may be told of where things lay: names of data sets and of files, but no folder of this machine.
 """
 
 import hashlib
@@ -21,11 +23,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from distmgcd.config import to_yaml
+from distmgcd.config import Config, to_yaml
 from distmgcd.errors import UserError
 from distmgcd.evaluation.record import FOLDER as EVALUATION
 from distmgcd.export.card import Facts, card_of
-from distmgcd.export.public import is_public, public_config, without_paths
 from distmgcd.runs import checkpoint, identity, retention, strict_json
 from distmgcd.runs.checkpoint import Checkpoint
 from distmgcd.runs.run_folder import CARD_FILE, Run
@@ -45,11 +46,11 @@ class Exported:
     title: str  # the first line of its card
 
 
-def export_run(run: str, out: str, *, which: str = "end", tell: Callable[[str], None] = lambda _: None) -> Exported:
+def export_run(run: str, out: str, *, which: str = "end", show: Callable[[str], None] = lambda _: None) -> Exported:
     """Write the averaged weights of a run, in half precision, and what sampling needs, to a folder of its own.
 
     which: "end", "newest", "best" (by checkpoint.metric) or an update, as for load. out: a new folder, a path or a URI;
-    `load` and every command that reads a run take it. tell is called with what a user should know. Raises UserError if
+    `load` and every command that reads a run take it. show is called with what a user should know. Raises UserError if
     there is no such good checkpoint, if weights do not fit half precision, if the folder holds files or cannot be
     written.
     """
@@ -62,7 +63,7 @@ def export_run(run: str, out: str, *, which: str = "end", tell: Callable[[str], 
         raise UserError(f"{run} is an exported model already; copy its folder, which is all there is of it.")
     weights, facts = dict(_checkpoint_files(found)), _facts(opened, found, name=Path(target.location).name)
     for note in _notes(facts):
-        tell(note)
+        show(note)
     card = card_of(facts)
     try:
         checkpoint.put(target, found.name, weights.items())
@@ -178,3 +179,37 @@ def _check_new(target: Store, out: str) -> None:
         raise UserError(f"--out {out} names a model that comes with the package and is never written; give a folder.")
     if target.files():
         raise UserError(f"--out {out} is there already and holds files; give a new folder, or delete that one.")
+
+
+_FIRST_ROOT = re.compile(r"\?root=[^&\[\]]*&")  # of torchvision:NAME?root=DIR&download=1
+_ROOT = re.compile(r"[?&]root=[^&\[\]]*?(?=&|$| \[)")
+_FOLDERS = re.compile(r"""(?:^|(?<=[\s"'(=]))(?:file://|~)?/(?=\S)(?:[^\[\]]*/)?""")  # /home/me/ of /home/me/x.parquet
+
+
+def public_config(config: Config) -> Config:
+    """The config with its images at an address that is the same everywhere, or else by the name of their file alone."""
+    data = config.data.model_copy(update={"path": public_text(config.data.path)})
+    features = config.evaluate.features and public_text(config.evaluate.features)
+    evaluate = config.evaluate.model_copy(update={"features": features})
+    return config.model_copy(update={"data": data, "evaluate": evaluate})
+
+
+def is_public(path: str) -> bool:
+    """Whether images of this data.path can be had on another machine."""
+    return path.startswith(("sklearn:", "torchvision:")) or ("://" in path and not path.startswith("file:"))
+
+
+def public_text(text: str) -> str:
+    """ "images.parquet" for "/home/me/images.parquet", "torchvision:CIFAR10" for "torchvision:CIFAR10?root=/data"."""
+    return _FOLDERS.sub("", _ROOT.sub("", _FIRST_ROOT.sub("?", text)))
+
+
+def without_paths(value: Any, config: Config) -> Any:
+    """A record with every text made public. config: whose data.path is known, whatever characters it has."""
+    if isinstance(value, dict):
+        return {key: without_paths(item, config) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item, config) for item in value]
+    if not isinstance(value, str):
+        return value
+    return public_text(value.replace(config.data.path, public_text(config.data.path)))

@@ -1,4 +1,4 @@
-"""What a user is told as a training starts: its images, its cost, and what should be known of them."""
+"""The lines that a user sees as training starts: its images, its cost, and warnings about them."""
 
 from collections.abc import Iterator
 

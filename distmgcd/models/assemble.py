@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from distmgcd.config import Config
-from distmgcd.core.ahead import Ahead
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.execution.executors import Speed, Walker, walker_of
 from distmgcd.core.langevin import Langevin
@@ -69,7 +68,7 @@ def make_walker(config: Config) -> Walker:
 
 def speed_of(config: Config) -> Speed:
     """How chains are to be executed; auto is left to the device (Speed.on)."""
-    return Speed(**config.speed.model_dump(exclude={"overlap", "ahead"}))
+    return Speed(**config.speed.model_dump(exclude={"overlap"}))
 
 
 @cache
@@ -106,10 +105,9 @@ def make_method(config: Config, *, rate_scale: RateScale = 1.0) -> Method:
 def make_learner(config: Config, worker: Worker) -> Learner:
     """The untrained model on the worker's device, and how its gradients are averaged over all workers."""
     model, betas = make_model(config).to(worker.device), config.learning.betas
-    ahead = walks_ahead(config)
-    if ahead or (worker.world_size > 1 and overlaps(config)):
+    if worker.world_size > 1 and overlaps(config):
         worker.share(model)
-        return Learner(model, model, betas=betas, start_average=worker.start_average, finest_apart=ahead)
+        return Learner(model, model, betas=betas, start_average=worker.start_average)
     if worker.world_size > 1 and config.learning.block_size:  # DDP's buckets would serve nobody: blocks have their tree
         worker.share(model)
         return Learner(model, model, betas=betas)
@@ -120,16 +118,6 @@ def freeze(learner: Learner, rate_scale: RateScale) -> None:
     """Grids whose rate is 0 keep their averaged weights for good."""
     for grid in frozen_grids(rate_scale):
         learner.model.grids[grid].load_state_dict(learner.ema.grids[grid].state_dict())
-
-
-def make_ahead(config: Config, learner: Learner) -> Ahead | None:
-    """What updates this learner while the coarse chains of the next batch walk, if the config asks for that."""
-    return Ahead(learner) if walks_ahead(config) else None
-
-
-def walks_ahead(config: Config) -> bool:
-    """Whether the coarse chains of the next batch walk beside the finest grid's update; a single grid has none."""
-    return config.speed.ahead and config.num_grids > 1
 
 
 def overlaps(config: Config) -> bool:

@@ -8,14 +8,13 @@ from typing import Any
 from distmgcd.config import Config
 from distmgcd.errors import UserError
 from distmgcd.runs import lock, strict_json
-from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.runs.read_log import Record, read_log
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.objective import value_of
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.trial import State, Trial, TrialState
 from distmgcd.sweep.trial_files import location_of, read_trial_states
-
-Record = dict[str, Any]
 
 _STOPPED = "The sweep was stopped or killed; this trial goes on with --resume."
 _MEASURED = ("swd", "swd_spread", "fd", "fd_spread")  # fields of Trial, keys of records and of result.json
@@ -62,7 +61,7 @@ def trial_of(
             return Trial(**known, state="failed", reason=f"Its run is gone: {run} has no config.yaml.", is_lost=True)
         return Trial(**known, state=state or "waiting", reason=reason, is_lost=state == "diverged")
     try:
-        config, records = Run.open(run).config(), records_of(store)
+        config, records = Run.open(run).config(), read_log(store)
         result = strict_json.loads(store.read("result.json")) if store.exists("result.json") else None
     except (UserError, OSError, ValueError) as error:
         return Trial(**known, state="failed", reason=f"Its run cannot be read: {error}", is_lost=True)
@@ -74,19 +73,6 @@ def trial_of(
         reason=reason or (why if state in (None, found) else ""),
         **_measured(config, records, result, objective),
     )
-
-
-def records_of(store: Store) -> list[Record]:
-    """Every whole record of a run's log. Raises OSError."""
-    if not store.exists(f"log/{METRICS_FILE}"):
-        return []
-    records = []
-    for line in store.read(f"log/{METRICS_FILE}").splitlines():
-        try:
-            records.append(strict_json.loads(line))
-        except ValueError:  # the last line of a process that was killed, or that is at it
-            continue
-    return [record for record in records if isinstance(record, dict) and "update" in record]
 
 
 def _state(store: Store, config: Config, records: Sequence[Record], result: Record | None) -> tuple[State, str]:

@@ -1,4 +1,4 @@
-"""What a run is worth: distances of fresh samples, sheets of them, and the result at the end."""
+"""Evaluating a run: distances of fresh samples, sheets of them, and the result at the end."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -28,8 +28,8 @@ from distmgcd.runs.checkpoint import DamagedCheckpoint
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.origin import origin_in_result
-from distmgcd.training.state import Training, announce, save, tell
-from distmgcd.workers.stop import Stopped
+from distmgcd.training.state import Training, emit, save
+from distmgcd.workers.stop import Request, Stopped
 
 Measured = dict[str, Distances]  # "swd" per grid, and "fd" if evaluate.features is set
 
@@ -42,20 +42,21 @@ def evaluate(training: Training, *, best: bool = False) -> Measured | None:
 
     best: of the weights of an earlier update, which are no part of the log.
     """
-    training.worker.busy("an evaluation")
-    announce(training, _what_is_measured(training))
+    training.worker.control.busy("an evaluation")
+    emit(training, {"doing": _what_is_measured(training)})
     draws = sample(training, training.learner.ema)
     found = _measure(_finest(draws), training) if draws is not None else None
     if found is None:
         return None
     if not best:
-        tell(training, _record_of(found))
+        emit(training, _record_of(found))
     try:
         sheet = write_sheets(training.run, draws[0])
-        if not best:
-            training.log.write_picture(sheet, training.progress.update)
     except OSError as error:
-        tell(training, {"event": f"samples.png and pyramid.png could not be written ({reason_of(error)})."})
+        emit(training, {"event": f"samples.png and pyramid.png could not be written ({reason_of(error)})."})
+        return found
+    if not best:
+        training.callbacks.on_samples(sheet, training.progress.update)
     return found
 
 
@@ -63,10 +64,15 @@ def sample(training: Training, model: MultiGridEnergy) -> list[list[Tensor]] | N
     """Every draw of fresh samples, at every grid; None if the run is asked to leave meanwhile."""
     config, worker, draws = training.config, training.worker, []
     for seed in evaluation_seeds(config):
-        if worker.leaving():
+        if is_leaving(training):
             return None
         draws.append(fresh_samples(model, training.starts, config.evaluate.num_samples, config, worker, seed=seed))
     return draws
+
+
+def is_leaving(training: Training) -> bool:
+    """Whether all workers are to leave; called by all of them."""
+    return training.worker.control.leaving(Request.STOP if training.callbacks.should_stop() else Request.CONTINUE)
 
 
 def write_sheets(run: Run, levels: list[Tensor]) -> np.ndarray:
@@ -91,10 +97,10 @@ def finish(training: Training) -> dict[str, Any]:
     newest, best = found, take_best(training)
     if best:
         found = evaluate(training, best=True)
-    worker.busy("an evaluation of what samples are seen beside")
-    announce(training, _what_is_beside(config))
+    worker.control.busy("an evaluation of what samples are seen beside")
+    emit(training, {"doing": _what_is_beside(config)})
     untrained = sample(training, make_model(config).to(worker.device)) if config.evaluate.untrained else None
-    if worker.leaving():
+    if is_leaving(training):
         raise Stopped(training.progress.update)
     chains = training.chains and training.chains.state()
     if worker.rank != 0 and not training.frechet:
@@ -135,15 +141,15 @@ def take_best(training: Training) -> str | None:
     try:
         found = checkpoint.read(store, name) if name else None
     except DamagedCheckpoint as error:
-        announce(training, f"The best checkpoint, {name}, is damaged ({error}); the run ends with the newest.")
+        emit(training, {"doing": f"The best checkpoint, {name}, is damaged ({error}); the run ends with the newest."})
         return None
     if found is None:
         return None
     learner_state.load_weights(training.learner.ema, found, "ema.safetensors")
     if training.chains:
         training.chains.load(found.chains())
-    if training.log:
-        tell(training, {"event": _best_in_words(training, name)})
+    if training.worker.rank == 0:
+        emit(training, {"event": _best_in_words(training, name)})
     return name
 
 

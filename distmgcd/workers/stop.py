@@ -1,4 +1,4 @@
-"""Ending a run on request: it saves where it is, and the same command goes on from there."""
+"""Ending a run on request: it saves where it is, and the same command resumes there."""
 
 import enum
 import signal

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from tiny_runs import tiny_config
 
+from distmgcd.comparison.markdown_table import markdown
 from distmgcd.comparison.read_plan import read_plan
 from distmgcd.comparison.run_comparison import compare
 from distmgcd.comparison.score_run import Runs, name_of
-from distmgcd.comparison.table import markdown
 from distmgcd.config import load_config
 from distmgcd.config.cost import in_words, update_cost
 from distmgcd.errors import UserError

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from distmgcd.comparison import final_features as features_module
 from distmgcd.comparison.comparison_plan import Plan
+from distmgcd.comparison.markdown_table import markdown
 from distmgcd.comparison.read_plan import read_plan
 from distmgcd.comparison.run_comparison import compare
 from distmgcd.comparison.score_run import Runs, drawn
-from distmgcd.comparison.table import markdown
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.frechet import frechet_distance, moments_of
-from distmgcd.evaluation.distances.precision_recall import precision_recall
+from distmgcd.evaluation.distances.feature_statistics import frechet_distance, moments_of
+from distmgcd.evaluation.distances.pairwise import precision_recall
 from distmgcd.evaluation.distances.sample_distance import draws_of_bank, draws_of_data
 from distmgcd.evaluation.features.networks import INCEPTION_FILE, FeatureNetwork, open_features
 from distmgcd.evaluation.pictures.sheet import as_levels
@@ -39,8 +39,8 @@ NAMES = ["FD-Random", "precision-Random", "recall-Random"]
 
 
 def run(plan: Plan, folder: Path, **how) -> dict:
-    only, tell = how.pop("only", None), how.pop("tell", lambda _: None)
-    return compare(plan, Runs(f"{folder}/runs", use_gpu=False, **how), Store(str(folder)), only=only, tell=tell)
+    only, show = how.pop("only", None), how.pop("show", lambda _: None)
+    return compare(plan, Runs(f"{folder}/runs", use_gpu=False, **how), Store(str(folder)), only=only, show=show)
 
 
 def final_of(plan: Plan, results: dict, name: str, *, seed: int) -> Config:
@@ -170,15 +170,15 @@ def test_what_is_measured_is_not_measured_again_and_a_stop_loses_one_run_at_most
     plan = read_plan(written(**ENOUGH, variants={"single": METHODS["single"]}, features="random"))
     lines: list[str] = []
     with pytest.raises(Stopped):
-        run(plan, tmp_path, tell=lines.append, stop=lambda: any("seed 2, in the features" in line for line in lines))
+        run(plan, tmp_path, show=lines.append, stop=lambda: any("seed 2, in the features" in line for line in lines))
     [record] = (tmp_path / "runs").glob("*/evaluation/*.json")
     content, time = record.read_bytes(), record.stat().st_mtime_ns
     lines.clear()
-    run(plan, tmp_path, tell=lines.append)
+    run(plan, tmp_path, show=lines.append)
     assert len(lines) == 2 and "seed 2" in lines[0] and "FD-Random" in lines[1]
     assert (record.read_bytes(), record.stat().st_mtime_ns) == (content, time)
     lines.clear()
-    run(plan, tmp_path, tell=lines.append)
+    run(plan, tmp_path, show=lines.append)
     assert not lines
 
 

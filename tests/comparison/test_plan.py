@@ -26,7 +26,7 @@ def test_every_run_costs_as_much_as_whole_updates_fit_into_the_budget(written):
     seen = set()
     for variant in plan.variants.values():
         for number in (1, 2):
-            config = plan.trial(variant, plan.knobs(variant, number))
+            config = plan.trial(variant, plan.parameters(variant, number))
             cost = config.learning.num_updates * update_cost(config)
             assert plan.budget - update_cost(config) < cost <= plan.budget
             seen.add(config.learning.num_updates)
@@ -44,7 +44,7 @@ def test_trials_see_no_held_out_image_and_finals_all_training_images(written):
 
 def test_methods_are_tried_with_their_own_settings_and_then_with_the_same_draws(written):
     plan = read_plan(written())
-    first, second = ([plan.knobs(v, number) for v in plan.variants.values()] for number in (1, 2))
+    first, second = ([plan.parameters(v, number) for v in plan.variants.values()] for number in (1, 2))
     assert first == [{}] * 4 and all(knobs == second[0] != {} for knobs in second)
 
 
@@ -66,11 +66,15 @@ def test_a_way_to_sample_changes_steps_and_start_and_nothing_else(written):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trails": 3}, "no 'trails' here"),
-        ({"updates": 0}, "updates should be greater than or equal to 1, but is 0"),
-        ({"seeds": []}, "seeds "),
-        ({"tuning_seed": True}, "tuning_seed must be a number, but is True"),
-        ({"validation": True}, "validation must be a number, but is True"),
+        ({"trails": 3}, "There is no setting 'trails'"),
+        ({"updates": 0}, "updates must be a whole number from 1 up, but is 0"),
+        ({"seeds": []}, "seeds must be a list of whole numbers, one at least, but is []"),
+        ({"seeds": [1, -2]}, "line 6: seeds must be a list"),
+        ({"variants": {"a": {"judged": "bnk"}}}, "variants.a.judged must be one of samples, bank, but is 'bnk'"),
+        ({"variants": {"a": 3}}, "variants.a must hold settings, but is 3"),
+        ({"sampling": [{"tims": 2}]}, "setting 'sampling.0.tims' (did you mean 'times'?)"),
+        ({"tuning_seed": True}, "tuning_seed must be a whole number from 0 to 2^63 - 1, but is True"),
+        ({"validation": True}, "validation must be a number above 0 and below 1, or null, but is True"),
         ({"space": {"langevin.step_sise": {"uniform": [1, 2]}}}, "did you mean 'langevin.step_size'"),
         ({"space": {"langevin.step_size": [1, 2]}}, "langevin.step_size must be one of {uniform"),
         ({"variants": {"a": {"settings": {"start.kind": "single"}}}}, "start.kind=single learns the finest grid only"),

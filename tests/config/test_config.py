@@ -12,6 +12,7 @@ from tiny_runs import tiny_config
 from distmgcd.config import PAPER_LAYERS, Config, load_config, make_config, preset_names, setting_paths, to_yaml
 from distmgcd.config.kinds import type_of
 from distmgcd.config.paths import annotation_of
+from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.errors import UserError
 from distmgcd.models.assemble import make_langevin, make_sampling_langevin
 
@@ -41,9 +42,9 @@ def test_an_unknown_key_on_the_command_line_is_met_with_a_suggestion():
     assert "langevin.num_stps" in text and "did you mean 'langevin.num_steps'?" in text and "langevin.clamp" in text
 
 
-def test_an_unknown_key_in_a_file_is_met_with_the_same_sentence(tmp_path: Path):
+def test_an_unknown_key_in_a_file_is_met_with_the_same_sentence_and_its_line(tmp_path: Path):
     file = file_with(tmp_path, yaml.safe_dump(MINIMAL | {"langevin": {"num_stps": 3}}))
-    assert sentence(source=file) == sentence("langevin.num_stps=3")
+    assert sentence(source=file) == f"{file}, line 9: {sentence('langevin.num_stps=3')}"
 
 
 def test_an_unknown_section_names_the_sections():
@@ -247,10 +248,19 @@ def test_what_speed_takes_is_told():
     assert "speed.channels_last must be auto, true or false, but is 'last'" in sentence("speed.channels_last=last")
 
 
-@pytest.mark.parametrize("against", ["learning.block_size=4", "start.kind=persistent", "speed.overlap=false"])
-def test_chains_walk_ahead_of_no_update_that_must_have_ended(against: str):
-    text = sentence("speed.ahead=true", against)
-    assert "speed.ahead=true walks chains of the next batch" in text and against.split("=")[0] in text
+@pytest.mark.parametrize(("ahead", "warned"), [(False, False), (True, True)])
+@pytest.mark.parametrize(
+    "written", ["{speed: {precision: fp32, ahead: %s}}", "{speed.ahead: %s, speed.precision: fp32}"]
+)
+def test_a_config_from_before_speed_ahead_was_removed_still_loads(
+    written: str, ahead: bool, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    warn_once.cache_clear()
+    file = tmp_path / "config.yaml"
+    file.write_text("base: digits\n" + yaml.safe_dump(yaml.safe_load(written % str(ahead).lower())))
+    assert load_config(str(file)) == load_config("digits", ["speed.precision=fp32"])
+    assert [message.split(":")[0] for message in caplog.messages] == ["speed.ahead is gone"] * warned
+    assert "it made no run faster and is gone" in sentence("speed.ahead=true")
 
 
 @pytest.mark.parametrize("change", ["start.renewed=0.1", "start.fresh_updates=5"])

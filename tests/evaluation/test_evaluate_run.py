@@ -18,14 +18,13 @@ from tiny_runs import debug
 
 from distmgcd.data import open_images
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.frechet import frechet_distance, moments_of
+from distmgcd.evaluation.distances.feature_statistics import frechet_distance, moments_of
 from distmgcd.evaluation.distances.swd import pixel_distances
+from distmgcd.evaluation.evaluate_run import evaluate_run
 from distmgcd.evaluation.features.networks import open_features
 from distmgcd.evaluation.pictures.sheet import as_levels
-from distmgcd.evaluation.processes import evaluate_run
 from distmgcd.evaluation.record import check_writable
-from distmgcd.evaluation.request import METRICS, Request
-from distmgcd.evaluation.subject import choose
+from distmgcd.evaluation.subject import METRICS, Request, choose
 from distmgcd.models.sampling import as_floats
 from distmgcd.models.trained_model import load
 from distmgcd.report.evaluation_tables import tables_of
@@ -109,7 +108,7 @@ def test_two_workers_measure_what_one_does(run: Path, record: dict[str, Any], tm
     monkeypatch.setitem(sys.modules, "__main__", script)
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
     told: list[str] = []
-    how = {"num_workers": 2, "use_gpu": False, "tell": lambda line: told.append(line)}
+    how = {"num_workers": 2, "use_gpu": False, "show": lambda line: told.append(line)}
     two = evaluate_run(str(tmp_path / "run"), Request(features="random", num=NUM), **how)
     assert (
         told[0] == "Starting 2 processes ..."
@@ -215,7 +214,7 @@ def test_a_process_that_is_killed_is_one_sentence(run: Path):
             Request(num=NUM),
             num_workers=2,
             use_gpu=False,
-            tell=lambda _: active_children() and active_children()[0].kill(),
+            show=lambda _: active_children() and active_children()[0].kill(),
         )
 
 

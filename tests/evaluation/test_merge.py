@@ -7,7 +7,7 @@ import torch
 import torch.multiprocessing as mp
 from evaluated_ranks import BATCH, NUM, Collected, alone, run_rank
 
-from distmgcd.evaluation.distances.frechet import frechet_distance
+from distmgcd.evaluation.distances.feature_statistics import frechet_distance
 
 
 @pytest.fixture(scope="module")

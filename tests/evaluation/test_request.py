@@ -3,7 +3,7 @@
 import pytest
 
 from distmgcd.errors import UserError
-from distmgcd.evaluation.request import Request, parse_metrics, parse_steps
+from distmgcd.evaluation.subject import Request, parse_metrics, parse_steps
 
 
 def test_metrics_are_named_with_commas_and_come_in_their_own_order():

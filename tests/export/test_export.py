@@ -14,11 +14,10 @@ import distmgcd
 from distmgcd.config import load_config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.errors import UserError
-from distmgcd.evaluation.processes import evaluate_run
-from distmgcd.evaluation.request import Request
-from distmgcd.export.command import command_of
-from distmgcd.export.export_run import halved
-from distmgcd.export.public import public_text
+from distmgcd.evaluation.evaluate_run import evaluate_run
+from distmgcd.evaluation.subject import Request
+from distmgcd.export.card import command_of
+from distmgcd.export.export_run import halved, public_text
 from distmgcd.launch import start_run
 from distmgcd.models.trained_model import TrainedModel
 from distmgcd.runs import checkpoint
@@ -158,7 +157,7 @@ def test_weights_that_half_precision_cannot_hold_are_refused():
 
 def test_the_best_or_an_earlier_checkpoint_is_exported_without_the_result_of_the_end(run: str, tmp_path: Path):
     told = []
-    assert distmgcd.export_run(run, str(tmp_path / "4"), which="4", tell=told.append).update == 4
+    assert distmgcd.export_run(run, str(tmp_path / "4"), which="4", show=told.append).update == 4
     assert not (tmp_path / "4" / "result.json").exists()
     assert "not measured" in (tmp_path / "4" / "card.md").read_text()
     assert "has no figures" in told[-1] and "my photos" in told[0]

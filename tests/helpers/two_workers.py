@@ -16,6 +16,7 @@ from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.training import loop
 from distmgcd.workers.collectives import ProcessGroupWorker, Worker
+from distmgcd.workers.control import GroupControl
 from distmgcd.workers.end_rank import be_one_of_many
 from distmgcd.workers.stop import Request
 
@@ -83,15 +84,15 @@ def shared(worker: ProcessGroupWorker) -> torch.Tensor:
 def agreed(rank: int) -> list[int]:
     """What is agreed on at five updates, where the second worker alone wishes something at the second and third."""
     wishes = iter([Request.CONTINUE, Request.SAVE, Request.STOP, Request.CONTINUE, Request.CONTINUE])
-    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.CONTINUE if rank == 0 else next(wishes))
-    return [int(worker.before_update(update)) for update in range(5)]
+    control = GroupControl(lambda: Request.CONTINUE if rank == 0 else next(wishes))
+    return [int(control.before_update(update)) for update in range(5)]
 
 
 def left(rank: int) -> list[int]:
     """As agreed, where the second worker's wish is asked after between two updates: there only leaving counts."""
     wishes = iter([Request.SAVE, Request.CONTINUE, Request.CONTINUE, Request.STOP, Request.STOP])
-    worker = ProcessGroupWorker(torch.device("cpu"), requested=lambda: Request.CONTINUE if rank == 0 else next(wishes))
-    asked = (worker.leaving, worker.leaving, lambda: worker.before_update(0), worker.leaving, worker.leaving)
+    control = GroupControl(lambda: Request.CONTINUE if rank == 0 else next(wishes))
+    asked = (control.leaving, control.leaving, lambda: control.before_update(0), control.leaving, control.leaving)
     return [int(ask()) for ask in asked]
 
 

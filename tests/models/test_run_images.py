@@ -8,8 +8,8 @@ from tiny_runs import debug, tiny_config
 
 from distmgcd.data import import_images
 from distmgcd.errors import UserError
-from distmgcd.evaluation.processes import evaluate_run
-from distmgcd.evaluation.request import Request
+from distmgcd.evaluation.evaluate_run import evaluate_run
+from distmgcd.evaluation.subject import Request
 from distmgcd.launch.start_run import with_absolute_path
 from distmgcd.runs import identity
 from distmgcd.runs.run_folder import Run
@@ -46,7 +46,7 @@ def path_of(folder: Path) -> str:
     return Run.open(str(folder / "run")).config().data.path
 
 
-def test_the_same_images_at_another_path_go_on_with_the_run(moved: tuple[Path, Path], tmp_path: Path):
+def test_the_same_images_at_another_path_continue_chains_with_the_run(moved: tuple[Path, Path], tmp_path: Path):
     old, new = moved
     shown = []
     debug(tmp_path, f"data.path={new}", show=shown.append)

@@ -10,7 +10,7 @@ from torch import nn
 
 import distmgcd
 from distmgcd.core.execution.executors import FastWalker, PlainWalker
-from distmgcd.core.execution.warn_once import say_once
+from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.models.assemble import make_learner, make_method, make_walker
 from distmgcd.workers.collectives import LocalWorker
 
@@ -44,16 +44,6 @@ def test_a_run_goes_on_bit_for_bit_in_every_precision(tmp_path: Path, execution:
     assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
 
 
-@pytest.mark.parametrize("precision", ["speed.precision=fp32", "speed.precision=bf16"])
-def test_a_run_that_walks_ahead_is_the_plain_one_bit_for_bit_and_so_it_goes_on(tmp_path: Path, precision: str):
-    debug(tmp_path, precision, name="plain")
-    with pytest.raises(Stopped):
-        debug(tmp_path, precision, "speed.ahead=true", show=stop_after(3))
-    debug(tmp_path, precision, "speed.ahead=true")
-    ours, theirs = state_of(tmp_path), state_of(tmp_path, "plain")
-    assert not [name for name, value in theirs.items() if not torch.equal(ours[name], value)]
-
-
 def test_a_run_from_before_there_was_such_a_section_goes_on(tmp_path: Path):
     debug(tmp_path, *AUTO, name="unbroken")
     with pytest.raises(Stopped):
@@ -68,7 +58,7 @@ def test_a_run_from_before_there_was_such_a_section_goes_on(tmp_path: Path):
 
 
 def test_a_run_for_a_gpu_runs_without_one_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    say_once.cache_clear()
+    warn_once.cache_clear()
     debug(tmp_path, "speed.execution=captured")
     assert len([m for m in caplog.messages if "speed.execution=captured needs a CUDA GPU" in m]) == 1
 
@@ -102,8 +92,6 @@ class OneOfMany(LocalWorker):
         (2, ("learning.block_size=4",), False, False),
         (2, ("learning.block_size=4", "speed.overlap=false"), False, False),
         (1, (), False, False),
-        (1, ("speed.ahead=true",), True, False),
-        (2, ("speed.ahead=true",), True, False),
     ],
 )
 def test_several_workers_average_gradients_beside_the_chains_unless_told_otherwise(

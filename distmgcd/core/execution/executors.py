@@ -1,7 +1,7 @@
 """Several executions of the same chain, chosen by config and kind of device.
 
     plain      core.langevin with autograd: the reference
-    traced     the gradient traced once to a flat list of operations (tracing.py), some convolutions as matrix products
+    traced     the gradient traced once to a flat list of operations (traced.py), some convolutions as matrix products
     compiled   the same list through torch.compile
     captured   on CUDA, the same list K times as one graph that is launched at once (captured.py)
 
@@ -23,7 +23,7 @@ from distmgcd.core.execution.captured import CapturedChain
 from distmgcd.core.execution.conv_forms import channels_last_pays
 from distmgcd.core.execution.devices import fp32_products, multiplies_bf16
 from distmgcd.core.execution.traced import TracedSlope, in_bf16
-from distmgcd.core.execution.warn_once import first_line, say_once
+from distmgcd.core.execution.warn_once import first_line, warn_once
 from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, langevin_step, move, slope
 
 
@@ -56,12 +56,12 @@ class Speed(NamedTuple):
         if execution == "auto":
             execution = "captured" if cuda else "traced"
         elif execution == "captured" and not cuda:
-            say_once(f"speed.execution=captured needs a CUDA GPU, but this is the {device.type}: chains are traced.")
+            warn_once(f"speed.execution=captured needs a CUDA GPU, but this is the {device.type}: chains are traced.")
             execution = "traced"
         if precision == "auto":
             precision = "bf16" if multiplies_bf16(device) else "fp32"
         elif precision == "tf32" and not cuda:
-            say_once(f"speed.precision=tf32 needs a CUDA GPU, but this is the {device.type}: it is fp32.")
+            warn_once(f"speed.precision=tf32 needs a CUDA GPU, but this is the {device.type}: it is fp32.")
             precision = "fp32"
         if channels_last == "auto" and precision == "bf16":
             channels_last = True
@@ -190,7 +190,7 @@ def _trace(energy: ConvEnergy, x: Tensor, speed: Speed) -> _Traced | None:
     try:
         return _Traced(energy, x, speed)
     except Exception as error:  # whatever torch raises of a network that it cannot trace
-        say_once(f"A network cannot be traced ({first_line(error)}): its chains are walked plain, in fp32.")
+        warn_once(f"A network cannot be traced ({first_line(error)}): its chains are walked plain, in fp32.")
         return None
 
 
@@ -200,7 +200,7 @@ def _capture(
     try:
         return CapturedChain(traced.step, x, traced.prepare(energy), langevin, held)
     except Exception as error:  # whatever CUDA raises
-        say_once(f"A chain cannot be captured as a CUDA graph ({first_line(error)}): it is traced.")
+        warn_once(f"A chain cannot be captured as a CUDA graph ({first_line(error)}): it is traced.")
         return None
 
 
@@ -210,6 +210,6 @@ def _compiled(step: torch.nn.Module, x: Tensor, prepared: list[Tensor]) -> Calla
         with torch.no_grad():
             compiled(x, *prepared)
     except Exception as error:  # no C++ compiler, or whatever else the compiler raises
-        say_once(f"torch.compile failed ({first_line(error)}): chains are traced instead.")
+        warn_once(f"torch.compile failed ({first_line(error)}): chains are traced instead.")
         return step.forward
     return compiled

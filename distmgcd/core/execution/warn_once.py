@@ -7,7 +7,7 @@ _logger = logging.getLogger(__name__)
 
 
 @cache
-def say_once(text: str) -> None:
+def warn_once(text: str) -> None:
     """Tell the user, once in a process."""
     _logger.warning(text)
 

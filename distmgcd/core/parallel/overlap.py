@@ -11,7 +11,6 @@ costs them some time however short it is, so small gradients wait for that of th
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,12 +41,10 @@ class Part:
             parameter.grad = view
 
 
-def parts_of(model: MultiGridEnergy, *, finest_apart: bool = False) -> list[Part]:
-    """The whole model, coarse to fine. finest_apart: the finest grid is a part of its own."""
+def parts_of(model: MultiGridEnergy) -> list[Part]:
+    """The whole model, coarse to fine, cut into the parts whose gradients are averaged in one message each."""
     num_bytes = [sum(p.numel() * p.element_size() for p in grid.parameters()) for grid in model.grids]
-    coarse = len(num_bytes) - finest_apart
-    bounds = [*messages(num_bytes[:coarse]), *([(coarse, len(num_bytes))] if finest_apart else [])]
-    return [Part(model.grids[first:last]) for first, last in bounds]
+    return [Part(model.grids[first:last]) for first, last in messages(num_bytes)]
 
 
 def messages(num_bytes: Sequence[int], *, least: int | None = None) -> Iterator[tuple[int, int]]:
@@ -60,34 +57,20 @@ def messages(num_bytes: Sequence[int], *, least: int | None = None) -> Iterator[
             first = last
 
 
-class Averaging(NamedTuple):
-    """Parts whose gradients are on their way."""
-
-    parts: Sequence[Part]
-    ends: list[End]  # of the chains of their grids
-    energies: list[Tensor]  # [2, grids of a part] this worker's means, as MultiGridEnergy.forward
-    waits: list[Callable[[], None]]
-
-    def finish(self) -> None:
-        """Wait for the averages and give every parameter its part."""
-        for part, wait in zip(self.parts, self.waits, strict=True):
-            wait()
-            part.set_gradients()
-
-
-def start_averaging(
+def average_beside_chains(
     parts: Sequence[Part],
-    observed: Iterator[Tensor],
-    chains: Iterator[End],
+    observed: Iterable[Tensor],
+    chains: Iterable[End],
     start_average: StartAverage,
     *,
     weight: float,
-) -> Averaging:
-    """Walk the chains of these parts' grids, and set out each gradient as soon as it is known.
+) -> tuple[list[End], Tensor]:
+    """Run the chains of all grids and give every parameter its gradient, averaged over workers.
 
-    observed [B, C, s, s] of every grid, and chains as synthesis.grid_by_grid, from the first of these grids on; both
-    are left at the first after them. weight: of this worker's gradient.
+    observed: [B, C, s, s] of every grid; chains: as synthesis.grid_by_grid, run as they are asked for. weight: of this
+    worker's gradient. Returns where the chains ended, and this worker's mean energies [2, G].
     """
+    observed, chains = iter(observed), iter(chains)
     ends, energies, waits = [], [], []
     for part in parts:
         num_grids = len(part.model.grids)
@@ -98,21 +81,7 @@ def start_averaging(
         waits.append(start_average(part.gradient))
         energies.append(means.detach())
         ends += ended
-    return Averaging(parts, ends, energies, waits)
-
-
-def average_beside_chains(
-    parts: Sequence[Part],
-    observed: Iterable[Tensor],
-    chains: Iterable[End],
-    start_average: StartAverage,
-    *,
-    weight: float,
-) -> tuple[list[End], Tensor]:
-    """Walk the chains of all grids and give every parameter its averaged gradient.
-
-    Returns where the chains ended, and this worker's mean energies [2, G].
-    """
-    averaging = start_averaging(parts, iter(observed), iter(chains), start_average, weight=weight)
-    averaging.finish()
-    return averaging.ends, torch.cat(averaging.energies, dim=1)
+    for part, wait in zip(parts, waits, strict=True):
+        wait()
+        part.set_gradients()
+    return ends, torch.cat(energies, dim=1)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.grids import pool
-from distmgcd.evaluation.distances.class_score import NUM_PARTS, ClassSums
-from distmgcd.evaluation.distances.frechet import Moments
+from distmgcd.evaluation.distances.feature_statistics import NUM_PARTS, ClassSums, Moments
 from distmgcd.evaluation.distances.swd import directions
 from distmgcd.evaluation.features.networks import FeatureNetwork
 from distmgcd.evaluation.merge import in_order, own_batches, summed

@@ -13,7 +13,7 @@ from torch import Tensor
 from distmgcd.config import Config
 from distmgcd.data import ImageSet, shard
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.frechet import Moments, frechet_distance
+from distmgcd.evaluation.distances.feature_statistics import Moments, frechet_distance
 from distmgcd.evaluation.distances.sample_distance import Distances, mean_and_spread
 from distmgcd.evaluation.features.networks import FeatureNetwork, open_features
 from distmgcd.evaluation.pictures.sheet import as_levels

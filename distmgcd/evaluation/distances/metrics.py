@@ -8,12 +8,15 @@ held out   N images of the held-out split, with which both are compared
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from distmgcd.evaluation.distances import precision_recall
-from distmgcd.evaluation.distances.class_score import NUM_PARTS, class_score
 from distmgcd.evaluation.distances.collect import NUM_DIRECTIONS, NUM_FIRST, Collected
-from distmgcd.evaluation.distances.diversity import mean_pairwise_distance
-from distmgcd.evaluation.distances.frechet import frechet_distance
-from distmgcd.evaluation.distances.kernel import NUM_SUBSETS, kernel_distance
+from distmgcd.evaluation.distances.feature_statistics import (
+    NUM_PARTS,
+    NUM_SUBSETS,
+    class_score,
+    frechet_distance,
+    kernel_distance,
+)
+from distmgcd.evaluation.distances.pairwise import NUM_NEIGHBOURS, mean_pairwise_distance, precision_recall
 from distmgcd.evaluation.distances.swd import distance_of_projections
 from distmgcd.evaluation.subject import Subject
 
@@ -78,12 +81,12 @@ def class_scores(subject: Subject, sets: Sets) -> dict[str, Any]:
 
 
 def pr(subject: Subject, sets: Sets) -> dict[str, Any]:
-    samples, data = (precision_recall.precision_recall(own.features, sets.held_out.features) for own in sets[:2])
+    samples, data = (precision_recall(own.features, sets.held_out.features) for own in sets[:2])
     return {
         "name": subject.network.measure("PR"),
         "samples": samples._asdict(),
         "data": data._asdict(),
-        "protocol": {**subject.network.protocol(), "k": precision_recall.K},
+        "protocol": {**subject.network.protocol(), "k": NUM_NEIGHBOURS},
     }
 
 

@@ -1,12 +1,11 @@
-"""Sliced Wasserstein distance of samples to images: in pixels at every grid, and over a Laplacian pyramid.
+"""Sliced Wasserstein distance of samples to images: in pixels at every grid.
 
     SW(P, Q) = mean over unit directions t of W1(<t, x>, <t, y>)            x ~ P [N, D], y ~ Q [M, D]
     W1(a, b) = integral over q in (0, 1) of |a's quantile at q - b's quantile at q|
 
 Images are [N, C, s, s] with values in [-1, 1]. The distance of N samples to M images is never 0: even two
 halves of one data set stand apart by their sampling error, so print that beside it, with N, M and the
-number of directions. Reports print 1000 SW. Sources: Rabin, Peyre, Delon, Bernot 2011; Karras, Aila,
-Laine, Lehtinen 2018, "Progressive growing of GANs", section 5.
+number of directions. Reports print 1000 SW. Source: Rabin, Peyre, Delon, Bernot 2011.
 """
 
 import math
@@ -16,13 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distmgcd.core.grids import expand, pool, pyramid
+from distmgcd.core.grids import pool
 
 # Projections held at once, of samples and of images together: 32 MB, and as much again while they are sorted.
 _PROJECTIONS_AT_ONCE = 1 << 23
-
-# Descriptors that hardly vary in the data are not blown up past this: an eighth of one of 256 levels.
-_LEAST_DEVIATION = 1e-3
 
 
 def pixel_distances(
@@ -36,62 +32,6 @@ def pixel_distances(
         sliced_wasserstein(pool(samples, size), pool(data, size), num_directions=num_directions, seed=seed)
         for size in sizes
     ]
-
-
-def laplacian_distances(
-    samples: Tensor,
-    data: Tensor,
-    *,
-    sizes: Sequence[int],
-    patch: int = 7,
-    patches_per_image: int = 128,
-    num_directions: int = 512,
-    seed: int = 0,
-) -> list[float]:
-    """Sliced W1 of random patches of each level of the Laplacian pyramid: one number per grid, coarse to fine.
-
-    samples, data: [N, C, S, S] and [M, C, S, S], S the last size; each size divides the next. As Karras et al.
-    2018, section 5, but for two things. Levels are made with box averages and constant boxes in place of their
-    binomial filter, because our grids may stand a factor 4 or 8 apart. And both sets of patches are normalised
-    by the data's mean and deviation in every channel; they normalise each set by its own, to which samples
-    with the wrong brightness or contrast look right.
-
-    A level no larger than the patch is taken whole, once per image. The default 128 patches of 2,000 images
-    against 2,000 take about 7 s a level on one core. Raises ValueError as sliced_wasserstein.
-    """
-    distances = []
-    for level, data_level in zip(laplacian_pyramid(samples, sizes), laplacian_pyramid(data, sizes), strict=True):
-        x = random_patches(level, patch=patch, patches_per_image=patches_per_image, seed=seed)
-        y = random_patches(data_level, patch=patch, patches_per_image=patches_per_image, seed=seed)
-        deviation, mean = torch.std_mean(y, dim=(0, 2, 3), correction=0, keepdim=True)
-        x, y = ((patches - mean) / deviation.clamp_min(_LEAST_DEVIATION) for patches in (x, y))
-        distances.append(sliced_wasserstein(x, y, num_directions=num_directions, seed=seed))
-    return distances
-
-
-def laplacian_pyramid(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """The coarsest version of the images, then what each finer grid adds to the one below; coarse to fine.
-
-    images: [N, C, S, S], S the last size; returns one [N, C, s, s] per size. Expanded to S they add up to the images.
-    """
-    coarsest, *finer = levels = pyramid(images, sizes)
-    return [coarsest, *(fine - expand(coarse, fine.shape[-1]) for coarse, fine in zip(levels, finer, strict=False))]
-
-
-def random_patches(images: Tensor, *, patch: int, patches_per_image: int, seed: int) -> Tensor:
-    """Patches at uniform places: [N, C, s, s] to [N * patches_per_image, C, patch, patch].
-
-    Images no larger than a patch are returned as they are. The places depend on the seed, N and s.
-    """
-    num_images, _, size, _ = images.shape
-    if size <= patch:
-        return images
-    generator = torch.Generator().manual_seed(seed)
-    places = torch.randint(size - patch + 1, (2, num_images, patches_per_image), generator=generator)
-    rows, columns = places.to(images.device)
-    windows = images.unfold(2, patch, 1).unfold(3, patch, 1).permute(0, 2, 3, 1, 4, 5)  # [N, y, x, C, patch, patch]
-    image = torch.arange(num_images, device=images.device)[:, None]
-    return windows[image, rows, columns].flatten(0, 1)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from aiohttp import ClientError  # noqa: E402
 from ray.exceptions import AuthenticationError  # noqa: E402
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient  # noqa: E402
 
-from distmgcd.on_ray.cluster.reach import connect, in_short  # noqa: E402
+from distmgcd.on_ray.cluster.connect import connect, in_short  # noqa: E402
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_COME_BACK = 60.0  # for a head whose connection broke

@@ -1,4 +1,4 @@
-"""What a job tells the cluster of itself: what it has got to, where `distmgcd jobs list` and the dashboard show it."""
+"""How far a job is, in the cluster's record of it: `distmgcd jobs list` and the dashboard show that."""
 
 import json
 import os
@@ -16,15 +16,15 @@ _SECONDS_KEPT = 3600  # it lies in the memory of the cluster's head
 _KEY = "_ray_internal_job_info_{}"
 
 
-class Progress:
-    """Of a run, as its rank 0 puts it on the mailbox."""
+class JobNote:
+    """How far a run is, as its rank 0 posts it in the mailbox, for `distmgcd jobs list`."""
 
     def __init__(self, mailbox: RayMailbox):
         self._mailbox = mailbox
         self._noted: str | None = None
         self._looked = 0.0
 
-    def note(self) -> None:
+    def update(self) -> None:
         """Now and then, if it has changed."""
         if not _job() or time.monotonic() - self._looked < _SECONDS_BETWEEN:
             return
@@ -66,5 +66,5 @@ def _job() -> str | None:
 
 
 def _job_config() -> dict[str, Any]:
-    """What Ray tells the process of a job; empty in any other."""
+    """What Ray hands to the process of a job; empty in any other."""
     return json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))

@@ -55,10 +55,10 @@ def check_size(sizes: dict[str, int], limit: int = LIMIT_BYTES) -> None:
     if (total := sum(sizes.values())) <= limit:
         return
     largest = sorted(sizes, key=sizes.get, reverse=True)[:3]
-    told = ", ".join(f"{name} {sizes[name] / 2**20:.1f} MiB" for name in largest)
+    names = ", ".join(f"{name} {sizes[name] / 2**20:.1f} MiB" for name in largest)
     raise UserError(
         f"The current folder has {total / 2**20:.0f} MiB of files to send, more than the {limit / 2**20:.0f} MiB that "
-        f"a job may bring (the largest: {told}); name what is not needed in .gitignore or .rayignore, and put data "
+        f"a job may bring (the largest: {names}); name what is not needed in .gitignore or .rayignore, and put data "
         "into storage that the cluster reads."
     )
 
@@ -75,7 +75,7 @@ def write_package(files: dict[str, Path], path: Path) -> int:
 
 
 def pip_environment(files: dict[str, Path]) -> dict[str, Any]:
-    """What Ray is told so that every node installs what the package needs, at the versions that constraints.txt pins.
+    """The runtime environment of Ray in which every node installs what the package needs, as constraints.txt pins it.
 
     Ray itself is the cluster's. Adds constraints.txt to the files. Raises UserError where there is none.
     """

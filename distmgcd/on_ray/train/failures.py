@@ -1,4 +1,4 @@
-"""What became of workers: told to the user, and given up on where starting them again does not help."""
+"""Failures of workers: reported to the user, and the end of the run where starting them again does not help."""
 
 import re
 import traceback
@@ -44,11 +44,11 @@ class Failures(UserCallback):
             what = f"{why} It has failed {self._num_failures} times without a new checkpoint."
             mailbox.put("failed", {"what": what, "traceback": "".join(tracebacks[:1])})
             return
-        mailbox.put(
-            f"event/{self._num_events}",
+        text = (
             f"{why} Starting the workers again (failure {self._num_failures} of at most {MAX_FAILURES} "
-            "without a new checkpoint).",
+            "without a new checkpoint)."
         )
+        mailbox.put(f"event/{self._num_events}", {"event": text, "failure": why})
         self._num_events += 1
 
 

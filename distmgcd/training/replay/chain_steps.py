@@ -83,7 +83,7 @@ def record_chains(
     """Walk the chains of an update as learning does, and keep every step of some of them, on the CPU.
 
     pixels: uint8 [B, C, S, S]; indices: int64 [B]; update counts from 0, as in core.learning.learn. rows: int64 [n],
-    which of the B to keep. previous: where persistent chains go on. block_size: as core.parallel.blocks walks them;
+    which of the B to keep. previous: where persistent chains continue. block_size: as core.parallel.blocks runs them;
     blocks without any of the rows are left out.
     """
     if block_size is None:
@@ -109,7 +109,7 @@ def _of_batch(
     rows: Tensor,
     previous: PreviousEnds | None,
 ) -> list[GridChains]:
-    """These chains, walked all at once; as core.learning.sample_pairs does."""
+    """These chains, all at once; as core.learning.sample_pairs does."""
     observed, seeds, noise, start, held = prepare(pixels, indices, update, method, previous)
     how = {"sizes": method.sizes, "langevin": method.langevin, "walker": method.walker}
     with frozen(model):

@@ -6,7 +6,7 @@ from small_models import small_energy
 
 from distmgcd.core.energy import frozen
 from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
-from distmgcd.core.execution.warn_once import say_once
+from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.noise import Purpose, normals
 
@@ -16,7 +16,7 @@ from distmgcd.core.noise import Purpose, normals
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_a_compiled_chain_is_the_plain_one_and_keeps_up_with_the_weights(norm: str, caplog: pytest.LogCaptureFixture):
     torch.manual_seed(0)
-    say_once.cache_clear()
+    warn_once.cache_clear()
     energy, x = small_energy(4, norm=norm), torch.rand(6, 1, 4, 4) * 2 - 1
     walker, settings = FastWalker(Speed("compiled", "fp32", False)), Langevin(15, 0.5, 1e-3, "end")
     noise = list(normals(torch.arange(6), (1, 4, 4), 15, seed=1, purpose=Purpose.CHAIN))

@@ -16,7 +16,7 @@ from distmgcd.core.execution import executors, traced
 from distmgcd.core.execution.captured import CapturedChain
 from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
 from distmgcd.core.execution.traced import TracedSlope
-from distmgcd.core.execution.warn_once import say_once
+from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.core.grids import expand
 from distmgcd.core.langevin import Langevin, run_chain
 from distmgcd.core.learning import learn
@@ -32,7 +32,7 @@ FP32 = Speed("traced", "fp32", False)
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet():
-    say_once.cache_clear()
+    warn_once.cache_clear()
     torch.manual_seed(0)
 
 

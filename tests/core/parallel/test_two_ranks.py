@@ -10,7 +10,6 @@ import torch.multiprocessing as mp
 from small_models import BETAS, method, random_pixels, small_learner, small_model
 from torch import Tensor
 
-from distmgcd.core.ahead import Ahead
 from distmgcd.core.langevin import run_chain
 from distmgcd.core.learning import METRICS, Learner, learn
 from distmgcd.core.parallel import overlap
@@ -20,25 +19,16 @@ from distmgcd.workers.watchdog import Watchdog
 
 NUM_UPDATES = 3
 NORMS = ("none", "layer", "spectral")
-# How gradients are averaged: by DDP after all chains, each grid's beside the chains of the next, all in one message; or
-# those of the coarse grids before the next batch's chains walk there.
-WAYS = ("after", "beside", "together", "ahead")
+# How gradients are averaged: by DDP after all chains, each grid's beside the chains of the next, all in one message.
+WAYS = ("after", "beside", "together")
 FLIPPED = method(flip=True)
 
 
-def train(learner: Learner, share: slice, weight: float = 1.0, *, way: str = "") -> dict[str, list[Tensor]]:
+def train(learner: Learner, share: slice, weight: float = 1.0) -> dict[str, list[Tensor]]:
     """Learn from a share of the one batch; everything that should not depend on how many ranks there are."""
     pixels, indices = random_pixels(8, channels=3)
     batch = pixels[share], indices[share]
-    ahead = Ahead(learner) if way == "ahead" else None
-    metrics = [
-        (
-            ahead.learn(lambda _: batch, update, FLIPPED, weight=weight)
-            if ahead
-            else learn(learner, *batch, update, FLIPPED, weight=weight)
-        ).metrics
-        for update in range(NUM_UPDATES)
-    ]
+    metrics = [learn(learner, *batch, update, FLIPPED, weight=weight).metrics for update in range(NUM_UPDATES)]
     return {
         "gradients": [p.grad for p in learner.model.parameters()],
         "weights": [p.detach() for p in learner.model.parameters()],
@@ -57,13 +47,13 @@ def run_rank(rank: int, num_ranks: int, folder: str) -> None:
         worker = ProcessGroupWorker(torch.device("cpu"))
         for way in WAYS:
             for norm in (*NORMS, "batch"):
-                torch.save(train(learner_of(worker, way, norm), even, way=way), f"{folder}/{way}-{norm}{rank}.pt")
+                torch.save(train(learner_of(worker, way, norm), even), f"{folder}/{way}-{norm}{rank}.pt")
             weight = (uneven.stop - uneven.start) * num_ranks / 8
-            torch.save(train(learner_of(worker, way), uneven, weight, way=way), f"{folder}/{way}-uneven{rank}.pt")
+            torch.save(train(learner_of(worker, way), uneven, weight), f"{folder}/{way}-uneven{rank}.pt")
             learner = learner_of(worker, way)
             if rank == 1:
                 learner.model.grids[0].network[0].weight.register_hook(lambda gradient: gradient * torch.nan)
-            torch.save(train(learner, even, way=way), f"{folder}/{way}-bad{rank}.pt")
+            torch.save(train(learner, even), f"{folder}/{way}-bad{rank}.pt")
         get_stuck(worker, Path(folder))
 
     be_one_of_many(work, "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=num_ranks)
@@ -74,8 +64,7 @@ def learner_of(worker: ProcessGroupWorker, way: str, norm: str = "none") -> Lear
     if way == "after":
         return small_learner(model, worker.wrap(model))
     overlap.LEAST_BYTES = 0 if way == "beside" else 1 << 20
-    start_average, finest_apart = worker.start_average, way == "ahead"
-    return Learner(model, model, betas=BETAS, start_average=start_average, finest_apart=finest_apart)
+    return Learner(model, model, betas=BETAS, start_average=worker.start_average)
 
 
 def get_stuck(worker: ProcessGroupWorker, folder: Path) -> None:
@@ -90,10 +79,10 @@ def get_stuck(worker: ProcessGroupWorker, folder: Path) -> None:
             return run_chain(energy, x, noise, langevin, held)
 
     watchdog = Watchdog(
-        worker.activity, Board(folder), rank=worker.rank, world_size=2, limit=1.5, on_stuck=verdict.write_text
+        worker.control.activity, Board(folder), rank=worker.rank, world_size=2, limit=1.5, on_stuck=verdict.write_text
     )
     pixels, indices = random_pixels(8, channels=3)
-    worker.activity.update(7)
+    worker.control.activity.update(7)
     watchdog.start()
     learn(learner_of(worker, "beside"), pixels, indices, 0, method(walker=Stuck))
     watchdog.end()

@@ -15,8 +15,7 @@ from tiny_runs import debug
 
 from distmgcd.core.grids import pool
 from distmgcd.data.importer import write_parquet
-from distmgcd.evaluation.classification import experiment
-from distmgcd.evaluation.classification.experiment import Protocol, classify_run
+from distmgcd.evaluation.classification.classify_run import Protocol, classify_run
 from distmgcd.evaluation.ood import aurocs, energies, tell_apart
 from distmgcd.models.sampling import as_floats
 from distmgcd.models.trained_model import load
@@ -27,7 +26,7 @@ QUICK = Protocol(labels=(60, 90), num_subsets=2, cells=2, num_random=1)
 @pytest.fixture(scope="module", autouse=True)
 def _quick_head():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distmgcd.evaluation.classification.convnet_head.NUM_UPDATES", 10)
+        patch.setattr("distmgcd.evaluation.classification.classifiers.NUM_UPDATES", 10)
         yield
 
 
@@ -68,8 +67,8 @@ def test_the_same_command_measures_nothing_again_and_what_is_missing_joins(folde
         raise AssertionError("measured again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.linear_svm, "fit_svm", fail)
-        patch.setattr(experiment.convnet_head, "fit_head", fail)
+        patch.setattr("distmgcd.evaluation.classification.classify_run.fit_svm", fail)
+        patch.setattr("distmgcd.evaluation.classification.classify_run.fit_head", fail)
         assert classify_run(str(folder / "run"), QUICK, use_gpu=False) == record
     more = Protocol(labels=(30,), num_subsets=2, cells=2, num_random=0, classifiers=("svm",))
     joined = classify_run(str(folder / "run"), more, use_gpu=False)
@@ -85,7 +84,7 @@ def test_a_stopped_command_keeps_what_it_has_measured(folder: Path, tmp_path: Pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        classify_run(str(tmp_path / "run"), QUICK, use_gpu=False, tell=stop)
+        classify_run(str(tmp_path / "run"), QUICK, use_gpu=False, show=stop)
     (file,) = (tmp_path / "run" / "evaluation").iterdir()
     assert list(json.loads(file.read_text())["methods"]["run"]["errors"]["svm"]) == ["60"]
 

@@ -9,9 +9,8 @@ from sklearn.svm import LinearSVC
 
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
-from distmgcd.evaluation.classification.convnet_head import fit_head, predict
+from distmgcd.evaluation.classification.classifiers import fit_head, fit_svm, predict
 from distmgcd.evaluation.classification.label_subsets import check_labels, check_sizes, label_subset
-from distmgcd.evaluation.classification.linear_svm import fit_svm
 
 GENERATOR = np.random.default_rng(0)
 
@@ -125,7 +124,7 @@ def test_labels_that_mean_nothing_are_learned_to_chance():
 
 
 def test_the_convnet_learns_where_something_is(monkeypatch):
-    monkeypatch.setattr("distmgcd.evaluation.classification.convnet_head.NUM_UPDATES", 40)
+    monkeypatch.setattr("distmgcd.evaluation.classification.classifiers.NUM_UPDATES", 40)
     places = torch.arange(200) % 4
     maps = 0.3 * torch.randn(200, 2, 2, 2, generator=torch.Generator().manual_seed(0))
     maps[:, 0].flatten(1)[torch.arange(200), places] += 2.0

@@ -6,7 +6,7 @@ from torch import nn
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
 from distmgcd.core.grids import expand, pool
 from distmgcd.core.networks import ConvLayer, convnet
-from distmgcd.evaluation.classification.grid_maps import as_one_map, as_vectors, grid_maps, pixel_maps
+from distmgcd.evaluation.classification.representations import as_one_map, as_vectors, grid_maps, pixel_maps
 
 SIZES = (2, 8)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distmgcd.evaluation.distances.class_score import NUM_PARTS, ClassSums, class_score
+from distmgcd.evaluation.distances.feature_statistics import NUM_PARTS, ClassSums, class_score
 
 
 def parts_of(num: int) -> torch.Tensor:

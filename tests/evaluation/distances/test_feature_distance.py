@@ -12,7 +12,7 @@ from tiny_runs import Stopped, debug, records_of, result_of, stop_after, tiny_co
 from distmgcd.cli.terminal.run_display import Display, lines_of_runs, table_of
 from distmgcd.errors import UserError
 from distmgcd.evaluation.distances.feature_distance import FrechetDistance, frechet_distance_of
-from distmgcd.evaluation.distances.frechet import frechet_distance, moments_of
+from distmgcd.evaluation.distances.feature_statistics import frechet_distance, moments_of
 from distmgcd.evaluation.distances.sample_distance import Distances
 from distmgcd.evaluation.features.networks import open_features
 from distmgcd.evaluation.pictures.sheet import as_levels

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distmgcd.evaluation.distances.frechet import Moments, frechet_distance, moments_of
+from distmgcd.evaluation.distances.feature_statistics import Moments, frechet_distance, moments_of
 from distmgcd.evaluation.features.networks import open_features
 
 

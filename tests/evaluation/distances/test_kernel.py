@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distmgcd.evaluation.distances.kernel import kernel_distance, squared_mmd
+from distmgcd.evaluation.distances.feature_statistics import kernel_distance, squared_mmd
 
 
 def features(num: int, seed: int, *, shift: float = 0.0) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distmgcd.evaluation.distances.precision_recall import precision_recall, radii_of
+from distmgcd.evaluation.distances.pairwise import precision_recall, radii_of
 
 
 def grid(first: int, last: int) -> torch.Tensor:
@@ -41,7 +41,7 @@ def test_many_rows_are_gone_over_in_parts_alike(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(90, 3, generator=generator), torch.randn(70, 3, generator=generator) + 0.5
     whole = precision_recall(x, y)
-    monkeypatch.setattr("distmgcd.evaluation.distances.precision_recall._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("distmgcd.evaluation.distances.pairwise._ROWS_AT_ONCE", 7)
     assert precision_recall(x, y) == whole and 0 < whole.precision < 1
 
 

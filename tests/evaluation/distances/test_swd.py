@@ -11,15 +11,11 @@ from scipy.stats import wasserstein_distance
 from distmgcd.core.grids import expand, pool
 from distmgcd.evaluation.distances import swd
 from distmgcd.evaluation.distances.swd import (
-    laplacian_distances,
-    laplacian_pyramid,
     pixel_distances,
-    random_patches,
     sliced_wasserstein,
 )
 
 SIZES = (2, 4, 16)
-MEASURES = (pixel_distances, laplacian_distances)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -86,36 +82,32 @@ def test_the_same_seed_gives_the_same_number_and_chunks_do_not_change_it(monkeyp
     assert sliced_wasserstein(x, y, seed=4) == pytest.approx(once, rel=1e-6)
 
 
-@pytest.mark.parametrize("distances", MEASURES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_there_is_one_number_a_grid_and_0_for_a_set_against_itself(distances, channels):
+def test_there_is_one_number_a_grid_and_0_for_a_set_against_itself(channels):
     x = smooth_images(20, channels=channels)
-    assert distances(x, x, sizes=SIZES) == [0, 0, 0]
-    assert len(distances(x, smooth_images(30, channels=channels, seed=1), sizes=SIZES)) == 3
+    assert pixel_distances(x, x, sizes=SIZES) == [0, 0, 0]
+    assert len(pixel_distances(x, smooth_images(30, channels=channels, seed=1), sizes=SIZES)) == 3
 
 
-@pytest.mark.parametrize("distances", MEASURES)
-def test_two_sets_of_one_distribution_are_near_the_sampling_error_and_no_other_is(distances):
+def test_two_sets_of_one_distribution_are_near_the_sampling_error_and_no_other_is():
     x, y = smooth_images(300), smooth_images(300, seed=1)
-    error = distances(x, y, sizes=SIZES, num_directions=128)
-    fewer = distances(x[:75], y[:75], sizes=SIZES, num_directions=128)
+    error = pixel_distances(x, y, sizes=SIZES, num_directions=128)
+    fewer = pixel_distances(x[:75], y[:75], sizes=SIZES, num_directions=128)
     assert all(1.4 < few / many < 2.9 for few, many in zip(fewer, error, strict=True))  # about 1 / sqrt(n): 2
-    other = distances(0.5 * x + 0.2, y, sizes=SIZES, num_directions=128)
+    other = pixel_distances(0.5 * x + 0.2, y, sizes=SIZES, num_directions=128)
     assert all(wrong > 2 * near for wrong, near in zip(other, error, strict=True))
 
 
-@pytest.mark.parametrize("distances", MEASURES)
-def test_more_noise_is_further_at_the_finest_grid(distances):
+def test_more_noise_is_further_at_the_finest_grid():
     x, noise = smooth_images(200), normal(200, 1, 16, 16, seed=2)
-    scores = [distances(x + level * noise, x, sizes=SIZES, num_directions=128)[-1] for level in (0, 0.2, 0.4, 0.8)]
+    scores = [pixel_distances(x + a * noise, x, sizes=SIZES, num_directions=128)[-1] for a in (0, 0.2, 0.4, 0.8)]
     assert scores[0] == 0 and all(b > 1.5 * a for a, b in pairwise(scores))
 
 
-@pytest.mark.parametrize("distances", MEASURES)
-def test_more_blur_is_further_at_the_finest_grid_and_the_same_below_the_blur(distances):
+def test_more_blur_is_further_at_the_finest_grid_and_the_same_below_the_blur():
     x = smooth_images(200)
     blurred = [x, *(expand(pool(x, size), 16) for size in (8, 4))]
-    scores = [distances(images, x, sizes=SIZES, num_directions=128) for images in blurred]
+    scores = [pixel_distances(images, x, sizes=SIZES, num_directions=128) for images in blurred]
     assert scores[0][-1] == 0 and scores[2][-1] > 1.05 * scores[1][-1] > 0
     assert all(max(score[:2]) < 1e-6 for score in scores)
 
@@ -125,62 +117,10 @@ def test_whole_images_are_compared_at_the_size_of_the_grid():
     assert pixel_distances(x, y, sizes=SIZES)[1] == sliced_wasserstein(pool(x, 4), pool(y, 4))
 
 
-@pytest.mark.parametrize("sizes", [(4, 16), (2, 4, 8, 16), (16,)])
-def test_the_levels_of_the_laplacian_pyramid_add_up_to_the_image(sizes):
-    images = smooth_images(3, channels=3)
-    levels = laplacian_pyramid(images, sizes)
-    assert [level.shape[-1] for level in levels] == list(sizes)
-    torch.testing.assert_close(sum(expand(level, 16) for level in levels), images)
-    torch.testing.assert_close(levels[0], pool(images, sizes[0]))
-    assert all(pool(level, size).abs().max() < 1e-6 for size, level in zip(sizes, levels[1:], strict=False))
-
-
-def test_patches_are_cut_from_their_image_at_many_places():
-    values = torch.arange(2 * 3 * 10 * 10.0).view(2, 3, 10, 10)  # a value tells its place
-    patches = random_patches(values, patch=7, patches_per_image=200, seed=0)
-    assert patches.shape == (400, 3, 7, 7)
-    corners = patches[:, 0, 0, 0]
-    image, place = corners // 300, corners % 300
-    rows, columns = place // 10, place % 10
-    assert image.tolist() == [0.0] * 200 + [1.0] * 200
-    assert set(rows.tolist()) == set(columns.tolist()) == {0, 1, 2, 3}
-    number = 257
-    row, column = int(rows[number]), int(columns[number])
-    assert torch.equal(patches[number], values[1, :, row : row + 7, column : column + 7])
-
-
-def test_patches_come_from_the_seed_and_small_images_are_taken_whole():
-    x = smooth_images(5)
-    cut = [random_patches(x, patch=7, patches_per_image=9, seed=seed) for seed in (1, 1, 2)]
-    assert torch.equal(cut[0], cut[1]) and not torch.equal(cut[0], cut[2])
-    small = pool(x, 4)
-    assert torch.equal(random_patches(small, patch=7, patches_per_image=9, seed=0), small)
-
-
-def test_wrong_brightness_and_contrast_are_seen_by_the_laplacian_distance():
-    """Normalising each set by itself, as Karras et al. do, would take both out."""
-    x = smooth_images(100)
-    assert laplacian_distances(x + 0.3, x, sizes=SIZES)[0] > 0.1
-    assert min(laplacian_distances(0.5 * x, x, sizes=SIZES)) > 0.05
-
-
-def test_laplacian_distances_are_in_units_of_the_datas_deviation():
-    x, y = smooth_images(50), smooth_images(60, seed=1)
-    plain = laplacian_distances(x, y, sizes=SIZES)
-    assert laplacian_distances(3 * x + 1, 3 * y + 1, sizes=SIZES) == pytest.approx(plain, rel=1e-3)
-
-
-def test_flat_data_gives_a_finite_distance():
-    flat = torch.zeros(4, 1, 16, 16)
-    assert laplacian_distances(flat, flat, sizes=SIZES) == [0, 0, 0]
-    assert all(math.isfinite(value) for value in laplacian_distances(smooth_images(4), flat, sizes=SIZES))
-
-
-@pytest.mark.parametrize("distances", MEASURES)
-def test_a_pixel_that_is_not_a_number_shows(distances):
+def test_a_pixel_that_is_not_a_number_shows():
     x = smooth_images(10)
     x[3, 0, 5, 5] = math.nan
-    assert math.isnan(distances(x, smooth_images(10, seed=1), sizes=SIZES)[0])
+    assert math.isnan(pixel_distances(x, smooth_images(10, seed=1), sizes=SIZES)[0])
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ from sklearn.datasets import load_sample_image
 
 from distmgcd.core.grids import expand
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.diversity import mean_pairwise_distance
-from distmgcd.evaluation.distances.frechet import frechet_distance, moments_of
-from distmgcd.evaluation.distances.kernel import squared_mmd
+from distmgcd.evaluation.distances.feature_statistics import frechet_distance, moments_of, squared_mmd
+from distmgcd.evaluation.distances.pairwise import mean_pairwise_distance
 from distmgcd.evaluation.features.efficientnet import EfficientNetLite0
 from distmgcd.evaluation.features.networks import INCEPTION_FILE, FeatureNetwork, open_features
 from distmgcd.evaluation.pictures.sheet import as_levels

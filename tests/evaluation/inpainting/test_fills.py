@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from distmgcd.errors import UserError
-from distmgcd.evaluation.inpainting.errors import biharmonic_fill, image_errors, mean_fill, score_fill
-from distmgcd.evaluation.inpainting.mask_file import read_mask
+from distmgcd.evaluation.inpainting.fills import biharmonic_fill, image_errors, mean_fill, read_mask, score_fill
 
 HIDDEN = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
 HIDDEN[0, :, 1:3, 1:3] = True

@@ -13,9 +13,9 @@ from tiny_runs import debug, records_of
 
 from distmgcd.data import open_images
 from distmgcd.errors import UserError
-from distmgcd.evaluation.inpainting import experiment
-from distmgcd.evaluation.inpainting.errors import mean_fill, score_fill
-from distmgcd.evaluation.inpainting.experiment import InpaintRequest, inpaint_run
+from distmgcd.evaluation.inpainting.fills import mean_fill, score_fill
+from distmgcd.evaluation.inpainting.inpaint_run import InpaintRequest, _hidden, inpaint_run
+from distmgcd.evaluation.subject import choose
 from distmgcd.models.sampling import as_floats
 from distmgcd.models.trained_model import load
 from distmgcd.training.replay.replay_update import replay
@@ -69,8 +69,8 @@ def test_everything_is_in_the_file_with_its_protocol(runs: Path, record: dict[st
 def test_the_numbers_are_those_of_the_held_out_images(runs: Path, record: dict[str, Any]):
     trained = load(str(runs / "masked"), device="cpu")
     held_out = open_images("sklearn:digits", image_size=8, channels=1, split="test")
-    indices = torch.from_numpy(experiment.choose(held_out, NUM, key=0).rows)
-    truth, hidden = as_floats(held_out.images[indices.numpy()]), experiment._hidden("square", indices, 8, 0)
+    indices = torch.from_numpy(choose(held_out, NUM, key=0).rows)
+    truth, hidden = as_floats(held_out.images[indices.numpy()]), _hidden("square", indices, 8, 0)
     filled = trained.inpaint(truth, hidden, indices=indices)
     assert torch.equal(filled.masked_select(~hidden), truth.masked_select(~hidden))
     fills = record["results"]["square"]["fills"]
@@ -111,10 +111,10 @@ def test_without_scikit_image_there_is_one_fill_less_and_that_is_said(runs: Path
     def absent(*_: object) -> None:
         raise ImportError
 
-    monkeypatch.setattr(experiment, "biharmonic_fill", absent)
+    monkeypatch.setattr("distmgcd.evaluation.inpainting.inpaint_run.biharmonic_fill", absent)
     told = []
     request = InpaintRequest(masks=("pepper",), num=4, seed=2)
-    found = inpaint_run(str(runs / "whole"), request, use_gpu=False, tell=told.append)
+    found = inpaint_run(str(runs / "whole"), request, use_gpu=False, show=told.append)
     assert told[0] == "Filling 4 images, mask pepper ..."
     assert list(found["results"]["pepper"]["fills"]) == ["run", "mean"] and "distmgcd[metrics]" in told[-1]
 
@@ -201,6 +201,6 @@ def test_images_that_the_run_was_trained_on_are_spoken_of(runs: Path, tmp_path: 
     Image.new("L", (8, 8), 77).save(tmp_path / "new.png")
     told = []
     inpaint_run(
-        str(runs / "whole"), InpaintRequest(images=str(tmp_path), masks=("square",)), use_gpu=False, tell=told.append
+        str(runs / "whole"), InpaintRequest(images=str(tmp_path), masks=("square",)), use_gpu=False, show=told.append
     )
     assert told[0].startswith("3 of the 4 images of ") and "that the run was trained on" in told[0]

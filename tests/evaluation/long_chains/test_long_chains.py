@@ -11,8 +11,7 @@ from distmgcd.core.langevin import Langevin, run_chain
 from distmgcd.core.networks import ConvLayer, convnet
 from distmgcd.core.noise import Purpose
 from distmgcd.core.synthesis import ChainNoise
-from distmgcd.evaluation.long_chains.drift import go_on
-from distmgcd.evaluation.long_chains.mala import probe
+from distmgcd.evaluation.long_chains import continue_chains, probe
 
 SIZES = (2, 4)
 MULTIPLES = (1, 2, 5)
@@ -46,7 +45,7 @@ NOISE = ChainNoise(torch.tensor([7, 11]), seed=3, purpose=Purpose.SAMPLE_CHAIN)
 @pytest.mark.parametrize("clamp", ["none", "end", "step"])
 def test_a_chain_goes_on_with_the_noise_of_its_later_steps(model: MultiGridEnergy, clamp: str):
     settings = chains_of(clamp)
-    marks = list(go_on(model, samples(), NOISE, langevin=settings, multiples=MULTIPLES))
+    marks = list(continue_chains(model, samples(), NOISE, langevin=settings, multiples=MULTIPLES))
     assert [(mark.grid, mark.multiple) for mark in marks] == [(g, m) for g in (0, 1) for m in MULTIPLES]
     for mark in marks:
         chain, x = settings[mark.grid], samples()[mark.grid]
@@ -63,13 +62,13 @@ def test_a_chain_goes_on_with_the_noise_of_its_later_steps(model: MultiGridEnerg
 
 
 def test_after_k_steps_it_is_the_sample_itself(model: MultiGridEnergy):
-    marks = list(go_on(model, samples(), NOISE, langevin=chains_of("end"), multiples=(1,)))
+    marks = list(continue_chains(model, samples(), NOISE, langevin=chains_of("end"), multiples=(1,)))
     assert all(torch.equal(mark.pictures, x) for mark, x in zip(marks, samples(), strict=True))
 
 
 def test_saturation_is_the_share_of_values_at_the_bounds_and_the_model_is_left_as_it_was(model: MultiGridEnergy):
     full = [x.new_ones(x.shape) for x in samples()]
     full[0][:, 0, 0, 0] = 0.5
-    marks = list(go_on(model, full, NOISE, langevin=chains_of("step"), multiples=(1,)))
+    marks = list(continue_chains(model, full, NOISE, langevin=chains_of("step"), multiples=(1,)))
     assert [mark.saturation.tolist() for mark in marks] == [[0.75] * 2, [1.0] * 2]
     assert all(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distmgcd.core.langevin import Langevin, langevin_step
-from distmgcd.evaluation.long_chains.mala import probe
+from distmgcd.evaluation.long_chains import probe
 
 
 def energy(x: torch.Tensor) -> torch.Tensor:

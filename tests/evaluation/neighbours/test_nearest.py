@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from distmgcd.evaluation.distances.diversity import mean_pairwise_distance
-from distmgcd.evaluation.neighbours.nearest import Nearest, memorisation
+from distmgcd.evaluation.distances.pairwise import Nearest, mean_pairwise_distance, memorisation
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -65,12 +64,11 @@ def test_copies_of_training_images_show_and_fresh_ones_do_not():
 
 
 def test_diversity_is_the_mean_over_pairs(monkeypatch):
-    from distmgcd.evaluation.distances import diversity
 
     x = random(30, 5)
     expected = float(torch.pdist(x.double()).mean())
     assert mean_pairwise_distance(x) == pytest.approx(expected)
-    monkeypatch.setattr(diversity, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("distmgcd.evaluation.distances.pairwise._QUERIES_AT_ONCE", 4)
     assert mean_pairwise_distance(x) == pytest.approx(expected)
 
 

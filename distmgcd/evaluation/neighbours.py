@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from distmgcd.evaluation.distances.collect import NUM_FIRST, Collected
+from distmgcd.evaluation.distances.pairwise import Nearest, memorisation
 from distmgcd.evaluation.merge import from_first, in_order, own_batches
-from distmgcd.evaluation.neighbours.nearest import Nearest, memorisation
 from distmgcd.evaluation.pictures.strip import Row, Strip
 from distmgcd.evaluation.subject import Subject
 from distmgcd.workers.collectives import Worker

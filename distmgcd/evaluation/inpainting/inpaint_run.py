@@ -24,9 +24,8 @@ from distmgcd.core.masks import MASK_KINDS, draw_masks
 from distmgcd.core.noise import Purpose
 from distmgcd.data import ImageSet, open_images
 from distmgcd.errors import UserError
-from distmgcd.evaluation.evaluate_run import Tell, silent
-from distmgcd.evaluation.inpainting.errors import biharmonic_fill, image_errors, mean_fill, score_fill
-from distmgcd.evaluation.inpainting.mask_file import read_mask
+from distmgcd.evaluation.inpainting.fills import biharmonic_fill, image_errors, mean_fill, read_mask, score_fill
+from distmgcd.evaluation.measure_run import Show, silent
 from distmgcd.evaluation.pictures.strip import Row, Strip, save_strips
 from distmgcd.evaluation.record import check_writable, identity_of_model, results_of, write_record
 from distmgcd.evaluation.subject import choose
@@ -58,7 +57,7 @@ class InpaintRequest:
 
 
 def inpaint_run(
-    run: str, request: InpaintRequest | None = None, *, use_gpu: bool | None = None, tell: Tell = silent
+    run: str, request: InpaintRequest | None = None, *, use_gpu: bool | None = None, show: Show = silent
 ) -> dict[str, Any]:
     """Fill masked images by the run at this path; returns what its file in RUN/inpainting holds. Raises UserError."""
     start, request = time.perf_counter(), request or InpaintRequest()
@@ -72,14 +71,14 @@ def inpaint_run(
     images = _open_images(opened, config, request)
     indices = torch.from_numpy(choose(images, _num(request.num, images), key=0).rows)
     for note in _notes(opened, config, request, images) if request.images else ():
-        tell(note)
+        show(note)
     hidden_of = {mask: _hidden(mask, indices, config.image_size, request.seed) for mask in request.masks}
 
     truth = as_floats(images.images[indices.numpy()])
     results, sheets = {}, {}
     for mask, hidden in hidden_of.items():
-        tell(f"Filling {len(truth)} images, mask {mask} ...")
-        fills = _fills(models, truth, hidden, indices, request.seed, tell)
+        show(f"Filling {len(truth)} images, mask {mask} ...")
+        fills = _fills(models, truth, hidden, indices, request.seed, show)
         name = mask if mask in MASK_KINDS else Path(mask).name
         scores = {key: score_fill(fill, truth, hidden)._asdict() for key, fill in fills.items()}
         protocol = _protocol(mask, request, models)
@@ -123,7 +122,7 @@ def _notes(run: Run, config: Config, request: InpaintRequest, images: ImageSet) 
 
 
 def _fills(
-    models: dict[str, TrainedModel], truth: Tensor, hidden: Tensor, indices: Tensor, seed: int, tell: Tell
+    models: dict[str, TrainedModel], truth: Tensor, hidden: Tensor, indices: Tensor, seed: int, show: Show
 ) -> dict[str, Tensor]:
     """Each [N, C, S, S]; the known pixels are those of the images in all of them."""
     fills = {key: model.inpaint(truth, hidden, indices=indices, seed=seed) for key, model in models.items()}
@@ -131,7 +130,7 @@ def _fills(
     try:
         fills["biharmonic"] = biharmonic_fill(truth, hidden)
     except ImportError:
-        tell("Without scikit-image there is no biharmonic fill; pip install 'distmgcd[metrics]' brings it.")
+        show("Without scikit-image there is no biharmonic fill; pip install 'distmgcd[metrics]' brings it.")
     return fills
 
 

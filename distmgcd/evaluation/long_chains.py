@@ -1,16 +1,38 @@
-"""Long chains of a run's samples: what is measured at every grid after K, 2K, 10K steps, and a sheet of them."""
+"""Long chains of a run's samples: what is measured at every grid after K, 2K, 10K steps, and a sheet of them.
 
-from collections.abc import Iterator
+Chains that go on where those of samples end: what becomes of pictures, energy and drift after K, 2K, 10K steps.
+
+    K     num_steps of the grid, after which a sample is taken
+    mK    the chain of the same grid goes on from that sample, with the noise of steps K + 1, K + 2, ... of its number
+
+Models that are trained by short chains are samplers of K steps; a longer chain of them need not draw better pictures,
+and mostly draws worse ones. So say which number of steps a figure was taken at.
+
+How far a Langevin step is from detailed balance: the acceptance rate of a Metropolis-adjusted one.
+
+    x' = x - (s^2 / 2) grad U(x) + s sqrt(T) z                  what the chain does next, as a proposal
+    log q(x' | x) = -|x' - x + (s^2 / 2) grad U(x)|^2 / (2 s^2 T) + constant
+    acceptance = min(1, exp((U(x) - U(x')) / T + log q(x | x') - log q(x' | x)))         for the target exp(-U / T)
+
+A chain is not changed by it: this is a probe. Near 1 the unadjusted chain samples its energy nearly without bias; 0.574
+is the best rate of an adjusted chain in many dimensions (Roberts, Rosenthal 1998); near 0 the step is far too long for
+that target, and what the chain draws is a matter of its number of steps (a short-run model). The clamp is left out.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.grids import pool
+from distmgcd.core.langevin import Energy, Langevin, chain_end, walk
 from distmgcd.core.noise import Purpose
-from distmgcd.core.synthesis import ChainNoise
+from distmgcd.core.synthesis import ChainNoise, NoiseOfGrid
 from distmgcd.evaluation.distances.swd import sliced_wasserstein
-from distmgcd.evaluation.long_chains.drift import Mark, go_on
 from distmgcd.evaluation.merge import in_order, own_batches
 from distmgcd.evaluation.pictures.strip import Row, Strip
 from distmgcd.evaluation.subject import Chosen, Samples, Subject, choose
@@ -23,6 +45,88 @@ _NUM_SHOWN = 12
 _VALUES = ("energy", "drift_rms", "acceptance", "saturation")
 
 
+class Probe(NamedTuple):
+    """Of every chain [B], in fp64."""
+
+    energy: Tensor  # U(x)
+    drift_rms: Tensor  # of (s^2 / 2) grad U(x)
+    acceptance: Tensor  # of the next step; nan at temperature 0, which has no such target
+
+
+def probe(energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin) -> Probe:
+    """At x [B, C, H, W], with the standard normal noise of the next step; the energy is of frozen weights and fp64,
+    because U / T of a cold chain spends the digits of fp32.
+    """
+    x, noise = x.double(), noise.double()
+    u, drift = _energy_and_drift(energy, x, langevin)
+    proposed = x - drift + langevin.noise_std * noise
+    u_there, drift_there = _energy_and_drift(energy, proposed, langevin)
+    drift_rms = drift.square().flatten(1).mean(1).sqrt()
+    if langevin.temperature == 0:
+        return Probe(u, drift_rms, torch.full_like(u, torch.nan))
+    there = -0.5 * noise.square().flatten(1).sum(1)
+    back = -0.5 * ((x - proposed + drift_there) / langevin.noise_std).square().flatten(1).sum(1)
+    log_ratio = (u - u_there) / langevin.temperature + back - there
+    return Probe(u, drift_rms, log_ratio.clamp(max=0.0).exp())
+
+
+def _energy_and_drift(energy: Energy, x: Tensor, langevin: Langevin) -> tuple[Tensor, Tensor]:
+    x = x.detach().requires_grad_()
+    u = energy(x)
+    (gradient,) = torch.autograd.grad(u.sum(), x)
+    return u.detach(), gradient * langevin.drift_scale
+
+
+class Mark(NamedTuple):
+    """B chains of a grid after some number of steps."""
+
+    grid: int
+    multiple: int  # of the grid's num_steps
+    pictures: Tensor  # [B, C, s, s], as the chain would give them if it ended here
+    energy: Tensor  # [B] fp64
+    drift_rms: Tensor  # [B] fp64, of the next step
+    acceptance: Tensor  # [B] fp64, of the next step if it were Metropolis-adjusted
+    saturation: Tensor  # [B] share of values at or beyond -1 and 1
+
+
+def continue_chains(
+    model: MultiGridEnergy,
+    samples: Sequence[Tensor],
+    noise: NoiseOfGrid,
+    *,
+    langevin: Sequence[Langevin],
+    multiples: Sequence[int],
+) -> Iterator[Mark]:
+    """The samples at every grid, G of [B, C, s, s], and their chains at these multiples of num_steps, rising.
+
+    They go on with the whole noise of their temperature, also where it falls over the climb: it is the density that
+    is looked at.
+    """
+    # Not inside frozen(model): torch keeps the cached weights of a spectral norm under the module it was copied from.
+    exact = deepcopy(model).double().requires_grad_(False).eval()
+    for grid, (energy, x, settings) in enumerate(zip(model.grids, samples, langevin, strict=True)):
+        num_steps = settings.num_steps
+        marks = [num_steps * (multiple - 1) for multiple in multiples]  # steps after the sample
+        of_all_steps = noise(grid, tuple(x.shape[1:]), num_steps + marks[-1] + 1)
+        ahead: Iterator[Tensor] = islice(iter(of_all_steps), num_steps, None)
+        done = 0
+        for multiple, mark in zip(multiples, marks, strict=True):
+            with frozen(model):
+                for y, _ in walk(energy, x, islice(ahead, mark - done), settings):
+                    x = y
+            done, next_noise = mark, next(ahead)
+            yield _look(exact.grids[grid], x, next_noise, settings, grid, multiple)
+            ahead = chain([next_noise], ahead)
+
+
+def _look(
+    energy: Callable[[Tensor], Tensor], x: Tensor, noise: Tensor, langevin: Langevin, grid: int, multiple: int
+) -> Mark:
+    found = probe(energy, x, noise, langevin)
+    saturation = (x.abs() >= 1.0).flatten(1).double().mean(1)
+    return Mark(grid, multiple, chain_end(x, langevin), *found, saturation)
+
+
 class Chains(NamedTuple):
     """Of n chains at every grid and multiple, in the first worker."""
 
@@ -30,7 +134,7 @@ class Chains(NamedTuple):
     pictures: dict[tuple[int, int], Tensor]  # [n, C, s, s]
 
 
-def walk_chains(subject: Subject, worker: Worker) -> Chains | None:
+def run_chains(subject: Subject, worker: Worker) -> Chains | None:
     """All workers call it, each walks its share."""
     marks: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
     for numbers in own_batches(min(NUM_CHAINS, subject.request.num), subject.batch_size, worker):
@@ -54,7 +158,7 @@ def _marks(subject: Subject, numbers: Tensor) -> Iterator[Mark]:
     samples = Samples(trained, seed=seed).at_every_grid(numbers)
     noise = ChainNoise(numbers.to(trained.device), seed, purpose=Purpose.SAMPLE_CHAIN)
     langevin = make_langevin(trained.config)
-    return go_on(trained.model, samples, noise, langevin=langevin, multiples=subject.request.multiples)
+    return continue_chains(trained.model, samples, noise, langevin=langevin, multiples=subject.request.multiples)
 
 
 def measure_chains(subject: Subject, chains: Chains) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """How well the features of a run classify, learned from few labels: the experiment of Gao et al. 2017 with SVHN.
 
-    features    of the networks of all grids (grid_maps.py); beside them raw pixels, random networks of the same
+    features    of the networks of all grids (representations.py); beside them raw pixels, random networks of the same
                 shape, and the networks of other runs on the same images
-    classifiers an L2-SVM (linear_svm.py) and a small ConvNet (convnet_head.py), learned on a label subset
+    classifiers an L2-SVM and a small ConvNet (classifiers.py), learned on a label subset
     error       share of all labelled held-out images that get a wrong class; its mean and deviation over subsets
 
 Every method sees the same subsets and the same images. The file of the record grows as it is measured: what stands in
@@ -24,8 +24,7 @@ from distmgcd import __version__
 from distmgcd.config.kinds import suggest
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
-from distmgcd.evaluation.classification import convnet_head, linear_svm
-from distmgcd.evaluation.classification.grid_maps import Layers, as_one_map, as_vectors
+from distmgcd.evaluation.classification.classifiers import CANDIDATES, HEAD_PROTOCOL, fit_head, fit_svm, predict
 from distmgcd.evaluation.classification.label_subsets import (
     NUM_FOLDS,
     check_apart,
@@ -35,7 +34,10 @@ from distmgcd.evaluation.classification.label_subsets import (
     labelled_rows,
 )
 from distmgcd.evaluation.classification.representations import (
+    Layers,
     Representation,
+    as_one_map,
+    as_vectors,
     load_others,
     of_pixels,
     of_random_networks,
@@ -49,7 +51,7 @@ from distmgcd.runs.run_folder import Run
 from distmgcd.workers.collectives import choose_device
 
 CLASSIFIERS = ("svm", "convnet")
-Tell = Callable[[str], None]
+Show = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ def classify_run(
     *,
     against: Sequence[str] = (),
     use_gpu: bool | None = None,
-    tell: Tell = lambda text: None,
+    show: Show = lambda text: None,
 ) -> dict[str, Any]:
     """Classify by the features of the run at this path; returns what its file in RUN/evaluation holds.
 
@@ -115,7 +117,7 @@ def classify_run(
     identity = _identity(trained, images, held_out, protocol)
     file_name = _file_name(trained, protocol)
     record = read_record(results, file_name, identity=identity) or {"identity": identity, "methods": {}}
-    experiment = _Experiment(images, held_out, protocol, trained.device, tell)
+    experiment = _Experiment(images, held_out, protocol, trained.device, show)
     file = write_record(results, file_name, record)
     for method in _methods(trained, opened.name, others, protocol):
         entry = _entry(record, method)
@@ -146,9 +148,9 @@ def _entry(record: dict[str, Any], method: Representation) -> dict[str, Any]:
 class _Experiment:
     """The images and the subsets of their labels."""
 
-    def __init__(self, images: ImageSet, held_out: ImageSet, protocol: Protocol, device: torch.device, tell: Tell):
+    def __init__(self, images: ImageSet, held_out: ImageSet, protocol: Protocol, device: torch.device, show: Show):
         self._images, self._held_out, self._protocol = images, held_out, protocol
-        self._device, self._tell = device, tell
+        self._device, self._show = device, show
         self._test_rows = labelled_rows(held_out)
         self._subsets = {
             size: [label_subset(images, size, seed=protocol.seed, number=n) for n in range(protocol.num_subsets)]
@@ -167,7 +169,7 @@ class _Experiment:
         if not missing:
             return
         num_images = len(self._rows) + len(self._test_rows)
-        self._tell(f"{method.name}: taking features of {num_images} images, then learning classifiers ...")
+        self._show(f"{method.name}: taking features of {num_images} images, then learning classifiers ...")
         train = method.maps_of_rows(self._images, self._rows)
         test = method.maps_of_rows(self._held_out, self._test_rows)
         if not all(maps.isfinite().all() for maps in (*train, *test)):
@@ -179,7 +181,7 @@ class _Experiment:
             found = find(train, test, self._subsets[size])
             found["seconds"] = round(time.perf_counter() - start, 1)
             entry["errors"].setdefault(classifier, {})[str(size)] = found
-            self._tell(f"{method.name}, {classifier}, {size} labels: {summary(found)} % wrong")
+            self._show(f"{method.name}, {classifier}, {size} labels: {summary(found)} % wrong")
             yield
 
     def _svm(self, train: list[Tensor], test: list[Tensor], subsets: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -187,7 +189,7 @@ class _Experiment:
         errors, chosen = [], []
         for rows in subsets:
             features = train_features[np.searchsorted(self._rows, rows)]
-            svm = linear_svm.fit_svm(features, self._images.labels[rows], seed=self._protocol.seed)
+            svm = fit_svm(features, self._images.labels[rows], seed=self._protocol.seed)
             errors.append(self._error(svm.predict(test_features)))
             chosen.append(svm.about)
         return _found(errors) | {"chosen": chosen}
@@ -197,14 +199,14 @@ class _Experiment:
         errors = []
         for rows in subsets:
             classes, labels = np.unique(self._images.labels[rows], return_inverse=True)
-            head = convnet_head.fit_head(
+            head = fit_head(
                 train_maps[torch.from_numpy(np.searchsorted(self._rows, rows))],
                 torch.from_numpy(labels),
                 len(classes),
                 seed=self._protocol.seed,
                 device=self._device,
             )
-            errors.append(self._error(classes[convnet_head.predict(head, test_maps)]))
+            errors.append(self._error(classes[predict(head, test_maps)]))
         return _found(errors)
 
     def _error(self, predicted: np.ndarray) -> float:
@@ -238,8 +240,8 @@ def _identity(trained: TrainedModel, images: ImageSet, held_out: ImageSet, proto
         "features": f"{protocol.layers} convolution of every grid's network, after its activation, max-pooled to at "
         f"most {protocol.cells}x{protocol.cells}; pixels in [-1, 1]",
         "svm": "LinearSVC, one class against the rest, features standardised over the subset and divided by sqrt(D), "
-        f"C of {list(linear_svm.CANDIDATES)} by {NUM_FOLDS}-fold cross-validation on the subset, upward until worse",
-        "convnet": convnet_head.PROTOCOL,
+        f"C of {list(CANDIDATES)} by {NUM_FOLDS}-fold cross-validation on the subset, upward until worse",
+        "convnet": HEAD_PROTOCOL,
         "versions": {
             "distmgcd": __version__,
             "torch": str(torch.__version__),

@@ -1,1 +1,0 @@
-"""Chains that run much longer than in training: do samples stay pictures?"""

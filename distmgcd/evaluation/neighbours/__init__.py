@@ -1,1 +1,0 @@
-"""The training images nearest to samples: has the model learned its images by heart?"""
