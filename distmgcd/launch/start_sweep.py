@@ -12,9 +12,11 @@ from distmgcd.launch.start_run import absolute_features, check_gpus, with_absolu
 from distmgcd.runs import lock
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
+from distmgcd.sweep import ranking
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.parallel_trials import TrialResources, resources_that_fit
 from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.read_trial import read_trials
 from distmgcd.sweep.search import proposer_of
 from distmgcd.sweep.space import grid_points, random_point
 from distmgcd.sweep.sweep_state import SweepState, SweepStopped
@@ -116,8 +118,8 @@ def _found_ended(store: Store, sweep: Sweep, show: Show | None) -> Any:
 
 def outcome(sweep: Sweep, folder: str) -> tuple[list[Trial], Trial | None]:
     """Every trial that a sweep's folder holds, and the best of them."""
-    sweep_state = SweepState(Store(folder), sweep)
-    return sweep_state.trials(), sweep_state.best()
+    trials = read_trials(Store(folder), sweep)
+    return trials, ranking.best(trials)
 
 
 def _trial_resources(
