@@ -83,7 +83,7 @@ class Jobs:
         if len(found) > 1:
             ids = ", ".join(job.submission_id or "" for job in found)
             raise UserError(f"{len(found)} jobs named {word} have not ended: {ids}; give one of these instead.")
-        return (found and found[0].submission_id) or word  # an id it may be, that the list no longer has
+        return (found[0].submission_id or word) if found else word  # an id it may be, that the list no longer has
 
     def details(self, job: str) -> JobDetails:
         with self._sentences(job):
