@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from distmgcd import __version__
-from distmgcd.config.schema import Config, LangevinSettings
+from distmgcd.config.schema import Config
+from distmgcd.config.sections import LangevinSettings
 from distmgcd.errors import UserError
 from distmgcd.evaluation.subject import Subject
 from distmgcd.models.trained_model import TrainedModel

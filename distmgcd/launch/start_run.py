@@ -153,9 +153,11 @@ def claimed(
         finished = run.result()
         if not finished:
             origin.write_start(run, run.config(), images)
-        records = [] if finished else [{"start": line} for line in start_lines(run.config(), images, held_out)]
-        for record in (*records, *({"event": note} for note in notes)) if show is not None else ():
-            show(record)
+        if show is not None:
+            for line in () if finished else start_lines(run.config(), images, held_out):
+                show({"start": line})
+            for note in notes:
+                show({"event": note})
         yield run
 
 

@@ -40,7 +40,7 @@ def evaluate(training: Training, *, best: bool = False) -> Measured | None:
     emit(training, {"doing": _what_is_measured(training)})
     draws = sample(training, training.learner.ema)
     found = _measure(_finest(draws), training) if draws is not None else None
-    if found is None:
+    if found is None or draws is None:
         return None
     if not best:
         emit(training, _record_of(found))
@@ -102,6 +102,7 @@ def finish(training: Training) -> dict[str, Any]:
     measured |= {name: _measure(sets, training) for name, sets in others}
     if worker.rank != 0:
         return {}
+    assert found is not None  # as this is rank 0, and not asked to leave
     records = {name: _record_of(one) for name, one in {"samples": found, **measured}.items()}
     result = {
         "update": training.progress.update,
@@ -135,7 +136,7 @@ def take_best(training: Training) -> str | None:
     except DamagedCheckpoint as error:
         emit(training, {"doing": f"The best checkpoint, {name}, is damaged ({error}); the run ends with the newest."})
         return None
-    if found is None:
+    if name is None or found is None:
         return None
     learner_state.load_weights(training.learner.ema, found, "ema.safetensors")
     if training.chains:
@@ -212,6 +213,7 @@ def _others(
 def conclude(training: Training, result: dict[str, Any]) -> None:
     """Write result.json, after the last checkpoint: a run that has it is finished. Raises NotSaved."""
     store = training.run.store
+    assert training.saver and training.log  # rank 0 has both
     training.saver.settle()
     if error := training.saver.error:
         raise not_saved("has come to its end", "its last checkpoint", error, store) from error

@@ -7,7 +7,7 @@ C = 1 or 3: float in [-1, 1], or uint8.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ _WIDEST = 900  # pixels; a sheet is enlarged up to this
 
 def save_sheet(
     images: Tensor | np.ndarray,
-    path: str | Path | IO[bytes],
+    path: str | Path | BinaryIO,
     *,
     columns: int | None = None,
     gap: int = 2,
@@ -39,7 +39,7 @@ def save_sheet(
     Image.fromarray(sheet.squeeze(2) if sheet.shape[2] == 1 else sheet).save(path, format="PNG")
 
 
-def save_pyramid_sheet(levels: Sequence[Tensor | np.ndarray], path: str | Path | IO[bytes], *, gap: int = 2) -> None:
+def save_pyramid_sheet(levels: Sequence[Tensor | np.ndarray], path: str | Path | BinaryIO, *, gap: int = 2) -> None:
     """Write the same samples at every grid as a PNG: a row a grid, coarse to fine, and a column a sample.
 
     levels: G of [N, C, s, s]. Every tile is enlarged to the finest size, which each size divides, then the sheet

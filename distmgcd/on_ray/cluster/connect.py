@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import ray
@@ -164,7 +165,7 @@ def check_head(address: str) -> None:
             f"No cluster answers at RAY_ADDRESS={address} ({in_short(error)}); give HOST:PORT of a head that runs, "
             "such as 10.0.0.1:6379 (`ray start --head` prints it), or unset RAY_ADDRESS to run on this machine alone."
         ) from None
-    channel = init_grpc_channel(address, options=GLOBAL_GRPC_OPTIONS)
+    channel: Any = init_grpc_channel(address, options=GLOBAL_GRPC_OPTIONS)
     try:
         grpc.channel_ready_future(channel).result(timeout=_SECONDS_TO_CONNECT)
     except grpc.FutureTimeoutError:

@@ -134,7 +134,7 @@ def _of_grid(
     langevin: Langevin,
     rows: Tensor,
 ) -> GridChains:
-    pictures, energies, drifts = [], [], []
+    x, pictures, energies, drifts = observed, [], [], []  # x: of the last step
     for x, info in steps:
         pictures.append(x[rows])
         if info is not None:
