@@ -13,12 +13,10 @@ from typing import Any
 
 import grpc
 import ray
-from ray._common.utils import get_default_ray_temp_dir
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
 
 from distmgcd.environment import ray_address
 from distmgcd.errors import UserError
+from distmgcd.on_ray.internals import GLOBAL_GRPC_OPTIONS, get_default_ray_temp_dir, init_grpc_channel
 from distmgcd.on_ray.jobs.job_note import keep_package
 
 

@@ -4,25 +4,22 @@ import base64
 import pickle
 from collections.abc import Sequence
 
-from ray import cloudpickle
-
 from distmgcd.errors import UserError
+from distmgcd.on_ray.internals import pickled
 from distmgcd.training.callbacks import Callback
-
-_dumps = cloudpickle.dumps  # pyright: ignore[reportPrivateImportUsage]
 
 
 def pack_callbacks(callbacks: Sequence[Callback]) -> str:
     """Raises UserError for one that cannot be pickled."""
     for callback in callbacks:
         try:
-            _dumps(callback)
+            pickled(callback)
         except Exception as error:  # whatever its own methods raise
             raise UserError(
                 f"The callback {type(callback).__name__} cannot be pickled for the process of a worker "
                 f"({_in_short(error)}); open files, locks and connections in its on_start instead."
             ) from error
-    return base64.b64encode(_dumps(list(callbacks))).decode()
+    return base64.b64encode(pickled(list(callbacks))).decode()
 
 
 def unpack_callbacks(packed: str) -> list[Callback]:
