@@ -19,8 +19,9 @@ from distmgcd.config import Config, to_yaml
 from distmgcd.data import check_shares
 from distmgcd.launch.start_run import debug, train
 from distmgcd.models.assemble import overlaps
-from distmgcd.runs import strict_json
-from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.runs.read_log import read_log
+from distmgcd.runs.run_folder import Run
+from distmgcd.runs.store import Store
 from distmgcd.workers.collectives import choose_device
 
 
@@ -155,8 +156,7 @@ def rate_of(path: Path) -> float:
 
 def median_rate(run: Path) -> float:
     """Images/s of the records but the first, which holds the start."""
-    records = [strict_json.loads(line) for line in (run / "log" / METRICS_FILE).read_text().splitlines()]
-    return statistics.median([r["images_per_s"] for r in records if "images_per_s" in r][1:])
+    return statistics.median([r["images_per_s"] for r in read_log(Store(str(run))) if "images_per_s" in r][1:])
 
 
 def _median_ratio(a: list[float], b: list[float]) -> float:
