@@ -5,6 +5,7 @@
     distmgcd.load_config("digits", [...])        a preset with changes
     distmgcd.train(config, storage_path, name)   train on Ray; distmgcd.debug does the same in this process
     distmgcd.train(..., start_from=run)          a new run that starts with another run's weights (or StartFrom(...))
+    distmgcd.train(..., callbacks=[Mine()])      Mine is a subclass of distmgcd.Callback: called as the run goes on
     distmgcd.tune("step_size")                   search settings with Ray Tune; returns Ray's ResultGrid
     distmgcd.evaluate_run(run)                   measure a trained run; every number with its protocol
     distmgcd.inpaint_run(run)                    hide parts of held-out images, and measure how it fills them
@@ -27,10 +28,12 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
     from distmgcd.models.trained_model import TrainedModel, load
     from distmgcd.runs.run_folder import StartFrom
     from distmgcd.sweep.file import read_sweep
+    from distmgcd.training.callbacks import Callback
     from distmgcd.training.replay.replay_update import replay
 
 __version__ = "0.1.0"
 __all__ = [
+    "Callback",
     "Config",
     "StartFrom",
     "TrainedModel",
@@ -48,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Callback": "distmgcd.training.callbacks",
     "Config": "distmgcd.config",
     "StartFrom": "distmgcd.runs.run_folder",
     "TrainedModel": "distmgcd.models.trained_model",

@@ -19,8 +19,9 @@ from distmgcd.config import Config, to_yaml
 from distmgcd.data import check_shares
 from distmgcd.launch.start_run import debug, train
 from distmgcd.models.assemble import overlaps
-from distmgcd.runs import strict_json
-from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.runs.read_log import read_log
+from distmgcd.runs.run_folder import Run
+from distmgcd.runs.store import Store
 from distmgcd.workers.collectives import choose_device
 
 
@@ -154,9 +155,8 @@ def rate_of(path: Path) -> float:
 
 
 def median_rate(run: Path) -> float:
-    """The median images/s of a run's records except the first, which includes the start."""
-    records = [strict_json.loads(line) for line in (run / "log" / METRICS_FILE).read_text().splitlines()]
-    return statistics.median([r["images_per_s"] for r in records if "images_per_s" in r][1:])
+    """The median images/s of a run\'s records except the first, which includes the start."""
+    return statistics.median([r["images_per_s"] for r in read_log(Store(str(run))) if "images_per_s" in r][1:])
 
 
 def _median_ratio(a: list[float], b: list[float]) -> float:

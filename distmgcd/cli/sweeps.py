@@ -75,9 +75,9 @@ def tune(
 @app.command()
 def report(sweep: Annotated[str, typer.Argument(help="The folder of a sweep, as `distmgcd tune` printed it.")]) -> None:
     """Write report.html, best.yaml and best_samples.png of a sweep anew, and print its best trials."""
+    from distmgcd.cli.terminal.sweep_display import lines_of_files, table_of
     from distmgcd.runs.store import Store
-    from distmgcd.sweep.collect_killed import write_report
-    from distmgcd.sweep.table import lines_of_files, table_of
+    from distmgcd.sweep.write_results import write_report
 
     store = Store(sweep)
     try:

@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 from distmgcd.config import Config, make_config
 from distmgcd.config.cost import gradient_evaluation_cost, in_words, update_cost
+from distmgcd.config.document import Strict
+from distmgcd.config.kinds import PositiveInt
 from distmgcd.errors import UserError
 from distmgcd.sweep.plan import nested
 from distmgcd.sweep.space import Parameters, Space, random_point
@@ -41,11 +43,10 @@ SET_BY_PLAN = {
 FARTHEST = 0.05  # that the cost of a run may be from the budget before it is told
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
+class Sampling(Strict):
     """A way to draw samples of a trained model."""
 
-    times: int = 1  # as many steps as in training, so many times
+    times: PositiveInt = 1  # as many steps as in training, so many times
     start: Literal["climb", "noise"] | None = None  # None: as the config has it
 
     def applied(self, config: Config) -> Config:
@@ -69,12 +70,11 @@ class Variant:
     judged: Literal["samples", "bank"] = "samples"  # bank: by its persistent chains, which are no fresh samples
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measure:
+class Measure(Strict):
     """How many samples stand for a model."""
 
-    samples: int
-    draws: int = 1
+    samples: PositiveInt
+    draws: PositiveInt = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,7 @@ class Plan:
 
     def trial(self, variant: Variant, parameters: Parameters) -> Config:
         """Of a plan with tuning. Raises UserError if the parameters do not make a config."""
+        assert self.tuning is not None
         return self._config(variant, parameters, self.tuning, seed=self.tuning_seed, validation=self.validation)
 
     def final(self, variant: Variant, parameters: Parameters, *, seed: int) -> Config:

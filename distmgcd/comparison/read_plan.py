@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from distmgcd.comparison.comparison_plan import SET_BY_PLAN, Measure, Plan, Sampling, Variant
 from distmgcd.config import check_changes, find_base, load_config, make_config, setting_paths, suggest_setting
-from distmgcd.config.kinds import Number, suggest
-from distmgcd.config.marked_yaml import Marked, Place, read_marked
+from distmgcd.config.document import Document, Place, Strict, read_document
+from distmgcd.config.kinds import Factor, PositiveInt, Rule, Seed, Text, suggest
 from distmgcd.errors import UserError
 from distmgcd.launch import start_run
 from distmgcd.sweep.domains import WrongDomain, read_domain
@@ -18,46 +18,31 @@ from distmgcd.sweep.space import Space
 
 PLANS = Path(__file__).parent.parent / "presets" / "comparisons"
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Settings = dict[str, Any]
+Settings = Annotated[dict[str, Any], Rule("settings, as {dotted path: value}")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Measure(_Strict):
-    samples: Count
-    draws: Count = 1
-
-
-class _Sampling(_Strict):
-    times: Count = 1
-    start: Literal["climb", "noise"] | None = None
-
-
-class _Variant(_Strict):
+class _Variant(Strict):
     settings: Settings = {}
     space: Settings = {}
     judged: Literal["samples", "bank"] = "samples"
 
 
-class _Plan(_Strict):
+class _Plan(Strict):
     base: str
     settings: Settings = {}
-    updates: Count
+    updates: PositiveInt
     equal_cost: bool = True
-    num_trials: Count | None = None
-    seeds: list[Annotated[int, Number]] = Field(min_length=1)
-    tuning_seed: Annotated[int, Number] = 0
-    validation: Annotated[float, Number] | None = Field(default=None, gt=0, lt=1)
-    sizes: list[Count] | None = None
-    tuning: _Measure | None  # None is written none
-    test: _Measure
-    sampling: list[_Sampling] = Field(default=[_Sampling()], min_length=1)
+    num_trials: PositiveInt | None = None
+    seeds: Annotated[list[Seed], Field(min_length=1), Rule("a list of whole numbers, one at least")]
+    tuning_seed: Seed = 0
+    validation: Factor | None = None
+    sizes: list[PositiveInt] | None = None
+    tuning: Measure | None  # None is written none
+    test: Measure
+    sampling: Annotated[list[Sampling], Field(min_length=1), Rule("a list of {times: 1, start: climb}")] = [Sampling()]
     space: Settings = {}
-    variants: dict[str, _Variant] = Field(min_length=1)
-    features: str | None = Field(default=None, min_length=1)
+    variants: Annotated[dict[str, _Variant], Field(min_length=1), Rule("a method, as {name: {settings: ...}}")]
+    features: Text | None = None
 
     @field_validator("tuning", mode="before")
     @classmethod
@@ -71,10 +56,10 @@ def plan_names() -> list[str]:
 
 def read_plan(source: str, changes: Sequence[str] = ()) -> Plan:
     """A plan's name or file, with "dotted.key=value" changes to its base config. Raises UserError."""
-    marked = read_marked(_found(source))
-    written = _validated(marked)
-    _check_tuning(marked, written)
-    base = _base(marked, written, changes)
+    document = read_document(_found(source))
+    written = document.validated(_Plan)
+    _check_tuning(document, written)
+    base = _base(document, written, changes)
     plan = Plan(
         name=Path(source).stem,
         base=base,
@@ -82,14 +67,14 @@ def read_plan(source: str, changes: Sequence[str] = ()) -> Plan:
         validation=written.validation or (0.2 if written.tuning else 0.0),
         num_trials=written.num_trials or 0,
         sizes=written.sizes or make_config(nested(base)).evaluation_sizes,
-        tuning=written.tuning and Measure(**written.tuning.model_dump()),
-        test=Measure(**written.test.model_dump()),
-        sampling=[Sampling(**way.model_dump()) for way in written.sampling],
-        variants={name: _variant(marked, written, name, base) for name in written.variants},
-        features=_features(marked, written),
+        tuning=written.tuning,
+        test=written.test,
+        sampling=written.sampling,
+        variants={name: _variant(document, written, name, base) for name in written.variants},
+        features=_features(document, written),
     )
     for name in plan.variants:
-        _check_runs(marked, plan, name)
+        _check_runs(document, plan, name)
     return plan
 
 
@@ -106,37 +91,23 @@ def _found(source: str) -> str:
     return source
 
 
-def _validated(marked: Marked) -> _Plan:
-    try:
-        return _Plan.model_validate(marked.value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        *_, key = first["loc"] or ("a plan",)
-        if first["type"] == "extra_forbidden":
-            raise marked.error(first["loc"], f"A plan has no {key!r} here; the plan digits shows all keys.") from None
-        if first["type"] == "missing":
-            raise marked.error(first["loc"], f"{key} is missing; the plan digits shows all keys.") from None
-        text = first["msg"].removeprefix("Input ").removeprefix("Assertion failed, ").rstrip(".")
-        raise marked.error(first["loc"], f"{key} {text}, but is {first['input']!r:.60}.") from None
-
-
-def _check_tuning(marked: Marked, written: _Plan) -> None:
+def _check_tuning(document: Document, written: _Plan) -> None:
     """Raises UserError where the plan says how to tune and that nothing is tuned, or neither."""
     if written.tuning is not None:
         if written.num_trials is None:
-            raise marked.error((), "num_trials is missing; the plan digits shows all keys.")
+            raise document.error((), "num_trials is missing; the plan digits shows all keys.")
         return
     places = [(key,) for key in ("num_trials", "tuning_seed", "space") if key in written.model_fields_set]
     places += [("variants", name, "space") for name, variant in written.variants.items() if variant.space]
     if places:
-        raise marked.error(places[0], f"With tuning: none nothing is tried and chosen, so leave {places[0][-1]} out.")
+        raise document.error(places[0], f"With tuning: none nothing is tried and chosen, so leave {places[0][-1]} out.")
     if len(written.sampling) > 1:
-        raise marked.error(
+        raise document.error(
             ("sampling",), f"With tuning: none nothing chooses one of {len(written.sampling)} ways to sample; give one."
         )
 
 
-def _check_runs(marked: Marked, plan: Plan, name: str) -> None:
+def _check_runs(document: Document, plan: Plan, name: str) -> None:
     """Raises UserError where the settings of a trial, or of the final runs of a plan without trials, make no config."""
     variant, what = plan.variants[name], ""
     try:
@@ -146,44 +117,44 @@ def _check_runs(marked: Marked, plan: Plan, name: str) -> None:
             what = f"Trial {number} of {name}: "
             plan.trial(variant, plan.parameters(variant, number))
     except UserError as error:
-        raise marked.error(("variants", name), f"{what}{error}") from None
+        raise document.error(("variants", name), f"{what}{error}") from None
 
 
-def _base(marked: Marked, written: _Plan, changes: Sequence[str]) -> Settings:
+def _base(document: Document, written: _Plan, changes: Sequence[str]) -> Settings:
     """The base config, flat, with the plan's settings."""
     check_changes(changes)  # is no mistake of the file
     for change in changes:
         if (path := change.partition("=")[0]) in SET_BY_PLAN:
             raise UserError(f"{path} cannot be changed here: {_whose(path)}.")
     try:
-        flat = flat_of(load_config(find_base(written.base, Path(marked.file).parent), changes))
+        flat = flat_of(load_config(find_base(written.base, Path(document.file).parent), changes))
     except UserError as error:
-        raise marked.error(("base",), error) from None
+        raise document.error(("base",), error) from None
     changed = {change.partition("=")[0] for change in changes}
     return flat | {
-        path: value for path, value in _known(marked, ("settings",), written.settings).items() if path not in changed
+        path: value for path, value in _known(document, ("settings",), written.settings).items() if path not in changed
     }
 
 
-def _variant(marked: Marked, written: _Plan, name: str, base: Settings) -> Variant:
+def _variant(document: Document, written: _Plan, name: str, base: Settings) -> Variant:
     of_file, place = written.variants[name], ("variants", name)
-    settings = _known(marked, (*place, "settings"), of_file.settings)
+    settings = _known(document, (*place, "settings"), of_file.settings)
     try:
         config = make_config(nested(base | settings))
     except UserError as error:
-        raise marked.error(place, error) from None
+        raise document.error(place, error) from None
     if of_file.judged == "bank" and config.start.kind != "persistent":
-        raise marked.error((*place, "judged"), f"{name} has no bank to be judged by; set start.kind=persistent.")
+        raise document.error((*place, "judged"), f"{name} has no bank to be judged by; set start.kind=persistent.")
     spaces = {("space",): written.space, (*place, "space"): of_file.space}
     domains = {
-        path: _domain(marked, (*where, path), value)
+        path: _domain(document, (*where, path), value)
         for where, space in spaces.items()
-        for path, value in _known(marked, where, space).items()
+        for path, value in _known(document, where, space).items()
     }
     return Variant(name=name, settings=settings, space=Space(domains, sizes=config.grids.sizes), judged=of_file.judged)
 
 
-def _features(marked: Marked, written: _Plan) -> str | None:
+def _features(document: Document, written: _Plan) -> str | None:
     """The network's name or its file's whole path. It is opened, for training takes hours before it is needed."""
     features = start_run.absolute_features(written.features)
     if features is not None:
@@ -192,17 +163,17 @@ def _features(marked: Marked, written: _Plan) -> str | None:
         try:
             open_features(features, option="features: ")
         except UserError as error:
-            raise marked.error(("features",), error) from None
+            raise document.error(("features",), error) from None
     return features
 
 
-def _known(marked: Marked, place: Place, settings: Settings) -> Settings:
+def _known(document: Document, place: Place, settings: Settings) -> Settings:
     known = set(setting_paths())
     for path in settings:
         if path not in known:
-            raise marked.error((*place, path), f"There is no setting {path!r}{suggest_setting(path)}.")
+            raise document.error((*place, path), f"There is no setting {path!r}{suggest_setting(path)}.")
         if path in SET_BY_PLAN:
-            raise marked.error((*place, path), f"{path} cannot be set here: {_whose(path)}.")
+            raise document.error((*place, path), f"{path} cannot be set here: {_whose(path)}.")
     return settings
 
 
@@ -210,8 +181,8 @@ def _whose(path: str) -> str:
     return f"a run has it from the plan's {SET_BY_PLAN[path]}".replace("the plan's itself", "the comparison itself")
 
 
-def _domain(marked: Marked, place: Place, value: Any) -> Any:
+def _domain(document: Document, place: Place, value: Any) -> Any:
     try:
         return read_domain(value)
     except WrongDomain as error:
-        raise marked.error(place, f"{place[-1]} {error}.") from None
+        raise document.error(place, f"{place[-1]} {error}.") from None

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from distmgcd.config.document import plain
 from distmgcd.config.kinds import rule_of, type_of
-from distmgcd.config.messages import unknown_key_sentence
-from distmgcd.config.paths import annotation_of, plain, sections, setting_paths
+from distmgcd.config.paths import annotation_of, sections, setting_paths, unknown_setting
 from distmgcd.config.schema import Config
 from distmgcd.errors import UserError
 
@@ -26,7 +26,7 @@ def explain(path: str, config: Config | None = None) -> str:
         paths = setting_paths(model, f"{path}.")
         return "\n\n".join([_wrapped("", f"{path}: {meaning_of(model)}"), *(_block(key, config) for key in paths)])
     if path not in set(setting_paths()):
-        raise UserError(unknown_key_sentence(path))
+        raise UserError(unknown_setting(path))
     return _block(path, config)
 
 

@@ -22,7 +22,7 @@ class Rule:
 
 def rule_of(annotation: Any) -> str:
     """ "a whole number from 1 up, or a list of these" for PositiveInt | tuple[PositiveInt, ...]."""
-    parts = [_unnested(member) for member in _members(annotation)]
+    parts = [_unnested(member) for member in members_of(annotation)]
     base, depths = parts[0][0], [depth for item, depth in parts if item is not NoneType]
     one = _one(base)
     if depths[0] > 0:  # there is no form without a list
@@ -43,13 +43,13 @@ def type_of(annotation: Any) -> str:
         return " | ".join(dict.fromkeys(type(value).__name__ for value in get_args(annotation)))
     if annotation is NoneType:
         return "null"
-    members = _members(annotation)
+    members = members_of(annotation)
     return annotation.__name__ if len(members) == 1 else " | ".join(dict.fromkeys(map(type_of, members)))
 
 
 def is_text(annotation: Any) -> bool:
     """Whether a setting takes any text, such as a path."""
-    return any(str in (member, *get_args(member)[:1]) for member in _members(annotation))
+    return any(str in (member, *get_args(member)[:1]) for member in members_of(annotation))
 
 
 def show(sizes: Sequence[int]) -> str:
@@ -62,7 +62,7 @@ def suggest(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def members_of(annotation: Any) -> tuple[Any, ...]:
     """Of a union; a type that is none is its own only member."""
     return get_args(annotation) if get_origin(annotation) in (UnionType, Union) else (annotation,)
 
@@ -70,7 +70,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 def _unnested(annotation: Any) -> tuple[Any, int]:
     """What stands in a list, and in how many lists it stands."""
     depth = 0
-    while get_origin(annotation) is tuple:
+    while get_origin(annotation) in (tuple, list):
         annotation, depth = get_args(annotation)[0], depth + 1
     return annotation, depth
 

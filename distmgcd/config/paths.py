@@ -45,12 +45,6 @@ def is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-def plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
-
-
 def annotation_of(path: str) -> Any:
     """The type of a setting, by its dotted path, with the metadata that bears its rule."""
     section, _, key = path.rpartition(".")
@@ -144,6 +138,14 @@ _NO_SETTING = {
     "storage_path": "give --storage-path FOLDER",
     "resume": "the same command under the same --name goes on by itself",
 }
+
+
+def unknown_setting(path: str) -> str:
+    """The sentence on a path that is no setting."""
+    section = path if path in sections() else path.rpartition(".")[0]
+    known = list(setting_paths(sections()[section], f"{section}.")) if section in sections() else []
+    names = f"{section} has {', '.join(known)}" if known else f"the sections are {', '.join(sections())}"
+    return f"There is no setting {path!r}{suggest_setting(path)}; {names}."
 
 
 def called(path: str) -> str | None:

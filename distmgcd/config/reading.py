@@ -1,6 +1,7 @@
 """From presets, files and changes to a config, and back to YAML."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from types import NoneType
@@ -9,11 +10,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from distmgcd.config.document import Document, find_mistake, no_section, parse_yaml, plain, read_document
 from distmgcd.config.kinds import is_text, suggest
-from distmgcd.config.messages import no_section_sentence, sentence, unknown_key_sentence, unknown_keys
-from distmgcd.config.paths import annotation_of, flatten, plain, put, sections, setting_paths
+from distmgcd.config.paths import annotation_of, flatten, put, sections, setting_paths, unknown_setting
 from distmgcd.config.schema import Config
-from distmgcd.config.yaml_file import parse_yaml, read_yaml
 from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.errors import UserError
 
@@ -33,31 +33,33 @@ def load_config(
     settings: {dotted path: value}, which change the source; overrides, "dotted.key=value", change both. A file may
     name a preset or another file as its `base`, and change that.
     """
-    found = _read(source, ()) if isinstance(source, str) else _nested(source, "The settings")
+    found = _read(source, ()) if isinstance(source, str) else _Settings(_nested(source, "The settings"))
     for path, value in (settings or {}).items():
-        _put(found, path, value)
+        found.change(path, value)
     for override in overrides:
-        _apply(found, override)
-    return make_config(found)
+        found.change(*_parsed(override))
+    return make_config(found.nested, lines=found.lines)
 
 
-def make_config(settings: dict[str, Any]) -> Config:
+def make_config(settings: Mapping[str, Any], *, lines: Mapping[str, str] | None = None) -> Config:
     """Validate nested settings.
 
-    Raises UserError for an unknown key, a wrong value, or values that do not fit together.
+    lines: {dotted path: "my.yaml, line 3"} of settings that are written in a file. Raises UserError for an unknown key,
+    a wrong value, or values that do not fit together.
     """
     settings = _without_ahead(settings)
-    if not_sections := [name for name in sections() if not isinstance(settings.get(name, {}), dict)]:
-        raise UserError(no_section_sentence(not_sections[0], settings[not_sections[0]]))
-    for path in unknown_keys(settings, Config, ""):
-        raise UserError(unknown_key_sentence(path))
     try:
-        return Config(**settings)
+        return Config.model_validate(settings)
     except ValidationError as error:
-        raise UserError(sentence(error, settings)) from None
+        how = "add it to the file, or give {path}=VALUE on the command line"
+        mistake = find_mistake(error, Config, settings, add=how)
+    path = ".".join(map(str, mistake.place[:2]))
+    sentence = unknown_setting(path) if mistake.is_unknown_key else mistake.sentence
+    together = isinstance(settings.get(path), dict)  # no one line is wrong, but a section in itself
+    raise UserError(f"{lines[path]}: {sentence}" if lines and path in lines and not together else sentence)
 
 
-def _without_ahead(settings: dict[str, Any]) -> dict[str, Any]:
+def _without_ahead(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of an older version without speed.ahead, which changed no result; a warning where it was on."""
     written = flatten({key: settings[key] for key in ("speed", "speed.ahead") if key in settings})
     if "speed.ahead" not in written:
@@ -90,9 +92,8 @@ def find_base(base: str, folder: Path) -> str:
 
 def check_changes(overrides: Sequence[str]) -> None:
     """Raise UserError for a change of what is no setting, or one that cannot be read; its value is not looked at."""
-    found: dict[str, Any] = {}
     for override in overrides:
-        _apply(found, override)
+        _parsed(override)
 
 
 def files_of(source: str) -> dict[str, str | None]:
@@ -102,12 +103,24 @@ def files_of(source: str) -> dict[str, str | None]:
     """
     if source in preset_names():
         return {}
-    base = read_yaml(source).get(BASE)
+    base = read_document(source).value.get(BASE)
     return {source: base, **(files_of(find_base(base, Path(source).parent)) if base else {})}
 
 
-def _read(source: str, chain: tuple[Path, ...]) -> dict[str, Any]:
-    """Nested settings. chain: the files that name this one as their base."""
+@dataclass
+class _Settings:
+    """Nested settings, and where they are written."""
+
+    nested: dict[str, Any]
+    lines: dict[str, str] = field(default_factory=dict)  # {dotted path: "my.yaml, line 3"}, of files of the user
+
+    def change(self, path: str, value: Any) -> None:
+        _put(self.nested, path, value)
+        self.lines.pop(path, None)
+
+
+def _read(source: str, chain: tuple[Path, ...]) -> _Settings:
+    """The settings of a preset or file. chain: the files that name this one as their base."""
     path = Path(source)
     if source in preset_names():
         path = PRESETS / f"{source}.yaml"
@@ -133,22 +146,36 @@ def _read(source: str, chain: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in chain:
         names = " -> ".join(file.name for file in (*chain[chain.index(path.resolve()) :], path))
         raise UserError(f"A config file must not be its own base, but {names}; take one `{BASE}:` out.")
-    return _on_its_base(read_yaml(str(path)), str(path), path.parent, (*chain, path.resolve()))
+    return _on_its_base(read_document(str(path)), chain, is_preset=source in preset_names())
 
 
-def _on_its_base(written: Mapping[str, Any], name: str, folder: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    """Settings as they are written, sections or dotted paths, as changes to those of their base."""
-    base, own = written.get(BASE), _nested({key: value for key, value in written.items() if key != BASE}, name)
+def _on_its_base(document: Document, chain: tuple[Path, ...], *, is_preset: bool) -> _Settings:
+    """The settings of a file, which are written as sections or dotted paths, as changes to those of its base."""
+    path, written = Path(document.file), document.value
+    if not isinstance(written, dict):
+        raise UserError(
+            f"The config file {path} must hold settings such as 'grids:', but holds "
+            f"{'nothing' if written is None else repr(written)[:40]}; see `distmgcd config digits` for a whole one."
+        )
+    own = _nested({key: value for key, value in written.items() if key != BASE}, document.file)
+    lines = {".".join(map(str, place)): f"{path}, line {line}" for place, line in document.lines.items()}
+    lines = {} if is_preset else lines
     if BASE not in written:
-        return own
+        return _Settings(own, lines)
+    base = written[BASE]
     if not isinstance(base, str):
-        raise UserError(f"{name}: base must be a preset or a config file, but is {base!r}; write `base: digits`, say.")
+        raise document.error(
+            (BASE,), f"base must be a preset or a config file, but is {base!r}; write `base: digits`, say."
+        )
     try:
-        found = _read(find_base(base, folder), chain)
+        found = _read(find_base(base, path.parent), (*chain, path.resolve()))
     except UserError as error:
-        raise UserError(f"{name}, base: {error}") from None
-    both = {key for key in found.keys() & own.keys() if isinstance(found[key], dict) and isinstance(own[key], dict)}
-    return {**found, **own, **{key: {**found[key], **own[key]} for key in both}}
+        raise UserError(f"{path}, base: {error}") from None
+    both = {
+        key for key in found.nested.keys() & own if isinstance(found.nested[key], dict) and isinstance(own[key], dict)
+    }
+    merged = {**found.nested, **own, **{key: {**found.nested[key], **own[key]} for key in both}}
+    return _Settings(merged, {**found.lines, **lines})
 
 
 def _nested(written: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -165,15 +192,16 @@ def _nested(written: Mapping[str, Any], name: str) -> dict[str, Any]:
     return settings
 
 
-def _apply(settings: dict[str, Any], override: str) -> None:
+def _parsed(override: str) -> tuple[str, Any]:
+    """(dotted path, value) of "dotted.key=value". Raises UserError."""
     path, equals, text = override.partition("=")
     if not equals:
         raise UserError(
             f"A change must read dotted.key=value, but {override!r} has no '='. Example: langevin.num_steps=30."
         )
     if path not in set(setting_paths()):
-        raise UserError(unknown_key_sentence(path))
-    _put(settings, path, _value(path, text))
+        raise UserError(unknown_setting(path))
+    return path, _value(path, text)
 
 
 def _value(path: str, text: str) -> Any:
@@ -190,5 +218,6 @@ def _value(path: str, text: str) -> Any:
 def _put(settings: dict[str, Any], path: str, value: Any) -> None:
     try:
         put(settings, path, value)
-    except ValueError as section:
-        raise UserError(no_section_sentence(str(section), settings[str(section)])) from None
+    except ValueError as error:
+        section = str(error)
+        raise UserError(no_section(section, settings[section], list(sections()[section].model_fields))) from None

@@ -1,4 +1,4 @@
-"""What the folder of decoded images holds, and how entries that no process has open are deleted from it.
+"""The folder of decoded images: what it holds, its locks, and how entries that no process has open are deleted.
 
 An entry goes by its fingerprint. To it belongs what processes that were killed have left of it:
 
@@ -46,6 +46,30 @@ def default_cache_dir() -> Path:
             "Decoded images are kept in ~/.cache/distmgcd, but this user has no home folder (HOME is not set, and the "
             f"system has no entry for the user); set {VARIABLE} to a folder with room on a local disk."
         ) from None
+
+
+def read_description(entry: Path) -> dict[str, Any] | None:
+    """entry.json of a complete entry; None if it is absent or damaged (a file missing or of the wrong size).
+
+    None, too, for an entry without rows, such as earlier versions built: building it says what is wrong.
+    """
+    try:
+        description = json.loads((entry / DESCRIPTION).read_text())
+        sizes = {name: (entry / name).stat().st_size for name in description["num_bytes"]}
+        num_rows = description["num_rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return description if num_rows and sizes == description["num_bytes"] else None
+
+
+def read_array(file: Path) -> np.ndarray:
+    """A .npy file, read-only."""
+    values = np.load(file)
+    values.setflags(write=False)
+    return values
+
+
+_logger = logging.getLogger(__name__)
 
 
 def lock_of(entry: Path) -> Path:

@@ -1,10 +1,10 @@
-"""What a user is told as a training starts: its images, its cost, and what should be known of them."""
+"""The lines that a user sees as training starts: its images, its cost, and warnings about them."""
 
 from collections.abc import Iterator
 
 from distmgcd.config import Config
 from distmgcd.config.cost import cost_line
-from distmgcd.config.schema import Data
+from distmgcd.config.sections import Data
 from distmgcd.data import ImageSet, notes_of
 from distmgcd.data.sources.source import ALL_SPLITS
 from distmgcd.data.sources.splits import split_named

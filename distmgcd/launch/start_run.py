@@ -1,19 +1,17 @@
 """Start a run: on Ray, or in this process. Everything a user can get wrong is checked before Ray starts."""
 
-import os
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from distmgcd.config import Config
 from distmgcd.data import batch_indices, check_shares
 from distmgcd.environment import absolute, ray_address
 from distmgcd.errors import UserError
-from distmgcd.runs import learner_state, strict_json
-from distmgcd.runs.run_folder import METRICS_FILE, Run, StartFrom
+from distmgcd.runs import learner_state
+from distmgcd.runs.run_folder import Run, StartFrom
+from distmgcd.training.callbacks import Callback, ShowRecords
 from distmgcd.workers.num_workers import NumWorkers, bounds, check_workers
 
 if TYPE_CHECKING:
@@ -33,22 +31,28 @@ def train(
     cpus_per_worker: int | None = None,
     wait_for_resources: bool = False,
     start_from: StartFrom | str | None = None,
+    callbacks: Sequence[Callback] = (),
     show: Show | None = None,
     stop: Stop = lambda: False,
 ) -> dict[str, Any]:
     """Train on Ray Train, or go on where the run of this name stopped; returns what result.json holds.
 
-    num_workers: a number, or (least, most): the run goes on with fewer workers when nodes leave and with more when
+    num_workers: a number, or (least, most): the run continues with fewer workers when nodes leave and with more when
     they join. use_gpu: None takes GPUs where this machine has one. cpus_per_worker: None shares this machine's, or the
     cluster's smallest node's. wait_for_resources: on a cluster without room for the workers, wait until nodes join,
     even if nothing but a person can add them. start_from: another run, whose averaged weights a new run begins with.
-    show is called with {"start": ...} before anything is trained, with every record of the log, and with {"event": ...}
-    when workers fail. stop is asked all the time; once it is true the run saves and leaves.
-    A finished run gives its result at once; with more learning.num_updates it goes on from its last checkpoint.
+    callbacks: called in the process of the worker of rank 0, which gets a copy of them, see distmgcd.Callback.
+    show is called here, with {"start": ...} before anything is trained, with every record of the log, and with
+    {"event": ...} when workers fail. stop is asked all the time; once it is true the run saves and leaves.
+    A finished run gives its result at once; with more learning.num_updates it resumes from its last checkpoint.
     Raises UserError, RunFailed, distmgcd.training.divergence.Diverged and distmgcd.workers.stop.Stopped.
     """
     check_workers(num_workers)
     use_gpu = check_gpus(use_gpu, bounds(num_workers)[1])
+    if callbacks:
+        from distmgcd.on_ray.train.callbacks import pack_callbacks
+
+        pack_callbacks(callbacks)  # whether they can be sent, before anything is written
     how = {"storage_path": storage_path, "name": name, "start_from": StartFrom.of(start_from), "show": show}
     with claimed(config, num_workers=num_workers, **how) as run:
         if finished := run.result():
@@ -58,17 +62,17 @@ def train(
             show({"start": "Starting Ray ..."})
         from distmgcd.on_ray.train.driver import train_on_ray
 
-        with _following(run, show):
-            return train_on_ray(
-                run.config(),
-                run,
-                num_workers=num_workers,
-                use_gpu=use_gpu,
-                cpus_per_worker=cpus_per_worker,
-                wait_for_resources=wait_for_resources,
-                show=show,
-                stop=stop,
-            )
+        return train_on_ray(
+            run.config(),
+            run,
+            num_workers=num_workers,
+            use_gpu=use_gpu,
+            cpus_per_worker=cpus_per_worker,
+            wait_for_resources=wait_for_resources,
+            callbacks=callbacks,
+            show=show,
+            stop=stop,
+        )
 
 
 def debug(
@@ -79,6 +83,7 @@ def debug(
     use_gpu: bool | None = None,
     plain: bool = True,
     start_from: StartFrom | str | None = None,
+    callbacks: Sequence[Callback] = (),
     show: Show | None = None,
     stop: Stop = lambda: False,
 ) -> dict[str, Any]:
@@ -86,16 +91,21 @@ def debug(
 
     plain: take plain execution for speed.execution=auto, in the precision that auto has, so that breakpoints in
     core.langevin.langevin_step and in the energy's forward are hit; False leaves auto as it is, which is faster. The
-    run keeps the config as given: train and debug go on with each other's runs.
+    run keeps the config as given: train and debug resume each other's runs. callbacks and show: called here.
     """
     from distmgcd.training import loop
     from distmgcd.workers.collectives import LocalWorker, choose_device
+    from distmgcd.workers.control import Control
+    from distmgcd.workers.stop import Request
 
     device = choose_device(use_gpu)
     how = {"storage_path": storage_path, "name": name, "start_from": StartFrom.of(start_from), "show": show}
     with claimed(config, num_workers=1, **how) as run:
         config = _stepwise(run.config()) if plain else run.config()
-        return run.result() or loop.train(config, LocalWorker(device, show, stop), run)
+        if finished := run.result():
+            return finished
+        worker = LocalWorker(device, Control(lambda: Request.STOP if stop() else Request.CONTINUE))
+        return loop.train(config, worker, run, [*([ShowRecords(show)] if show else []), *callbacks])
 
 
 def _stepwise(config: Config) -> Config:
@@ -143,9 +153,11 @@ def claimed(
         finished = run.result()
         if not finished:
             origin.write_start(run, run.config(), images)
-        told = [] if finished else [{"start": line} for line in start_lines(run.config(), images, held_out)]
-        for record in (*told, *({"event": note} for note in notes)) if show is not None else ():
-            show(record)
+        if show is not None:
+            for line in () if finished else start_lines(run.config(), images, held_out):
+                show({"start": line})
+            for note in notes:
+                show({"event": note})
         yield run
 
 
@@ -166,10 +178,10 @@ def _open_images(config: Config, num_workers: NumWorkers, run: Run) -> "tuple[Im
     if config.evaluate.features:
         import torch
 
-        from distmgcd.evaluation.distances.feature_distance import frechet_distance_of
+        from distmgcd.evaluation.distances.measure import sample_distances
         from distmgcd.workers.collectives import LocalWorker
 
-        frechet_distance_of(config, held_out, LocalWorker(torch.device("cpu")))  # whether its network can be had
+        sample_distances(config, held_out, LocalWorker(torch.device("cpu")))  # whether its network can be had
     learning = config.learning
     batch_indices(0, num_images=len(images), global_batch_size=learning.global_batch_size, seed=config.seed)
     check_shares(learning.global_batch_size, *bounds(num_workers), block=learning.block_size or 1)
@@ -225,56 +237,3 @@ def check_gpus(use_gpu: bool | None, num_workers: int, *, option: str = "--worke
             f"{option}, or give --cpu."
         )
     return num_gpus >= num_workers if use_gpu is None else use_gpu
-
-
-class _following:
-    """Show the records of a local run's log as they are written, by whichever process writes them."""
-
-    def __init__(self, run: Run, show: Show | None):
-        self._show = show if run.store.is_local else None
-        self._path = Path(run.store.path(f"log/{METRICS_FILE}"))
-        self._file: BinaryIO | None = None  # stands after the last line that was shown
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> None:
-        if self._show is not None:
-            if self._path.exists():
-                self._file = self._path.open("rb")
-                self._file.seek(0, os.SEEK_END)
-            self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        if self._show is not None:
-            self._thread.join()
-            if self._file:
-                self._file.close()
-
-    def _follow(self) -> None:
-        while not self._done.wait(0.2):
-            self._show_new()
-        self._show_new()
-
-    def _show_new(self) -> None:
-        """Show whole new lines."""
-        if self._path.exists() and not (
-            self._file and os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
-        ):
-            self._turn_to(self._path.open("rb"))
-        while self._file and (line := self._file.readline()):
-            if not line.endswith(b"\n"):
-                self._file.seek(-len(line), os.SEEK_CUR)  # it is being written
-                return
-            self._show(strict_json.loads(line))
-
-    def _turn_to(self, file: BinaryIO) -> None:
-        """A restart has put another file in place, cut back to its checkpoint; what is left was shown before."""
-        if self._file:
-            shown, position = self._file.tell(), 0
-            self._file.seek(0)
-            while position < shown and (line := file.readline()) and line == self._file.readline():
-                position += len(line)
-            file.seek(position)
-            self._file.close()
-        self._file = file

@@ -12,9 +12,11 @@ from distmgcd.launch.start_run import absolute_features, check_gpus, with_absolu
 from distmgcd.runs import lock
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
+from distmgcd.sweep import ranking
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.parallel_trials import TrialResources, resources_that_fit
 from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.read_trial import read_trials
 from distmgcd.sweep.search import proposer_of
 from distmgcd.sweep.space import grid_points, random_point
 from distmgcd.sweep.sweep_state import SweepState, SweepStopped
@@ -116,8 +118,8 @@ def _found_ended(store: Store, sweep: Sweep, show: Show | None) -> Any:
 
 def outcome(sweep: Sweep, folder: str) -> tuple[list[Trial], Trial | None]:
     """Every trial that a sweep's folder holds, and the best of them."""
-    sweep_state = SweepState(Store(folder), sweep)
-    return sweep_state.trials(), sweep_state.best()
+    trials = read_trials(Store(folder), sweep)
+    return trials, ranking.best(trials)
 
 
 def _trial_resources(
@@ -178,8 +180,9 @@ def _check_data(sweep: Sweep, show: Show | None) -> None:
         images, held_out = open_training_images(config), open_held_out_images(config)
         batch_indices(0, num_images=len(images), global_batch_size=batch, seed=config.seed)
         warnings |= dict.fromkeys(warnings_of(config, images, held_out))
-    for text in warnings if show else ():
-        show({"event": "warning", "text": text})
+    if show:
+        for text in warnings:
+            show({"event": "warning", "text": text})
     _check_features(next(iter(looked_at.values())), show)
 
 
@@ -196,12 +199,12 @@ def _check_features(config: Config, show: Show | None) -> None:
         return
     import torch
 
-    from distmgcd.evaluation.distances.feature_distance import frechet_distance_of
+    from distmgcd.evaluation.distances.measure import sample_distances
     from distmgcd.models.assemble import open_held_out_images
     from distmgcd.workers.collectives import LocalWorker
 
-    frechet = frechet_distance_of(config, open_held_out_images(config), LocalWorker(torch.device("cpu")))
-    if show and (text := frechet.warning()):
+    distances = sample_distances(config, open_held_out_images(config), LocalWorker(torch.device("cpu")))
+    if show and (text := distances.warning()):
         show({"event": "warning", "text": text})
 
 

@@ -8,8 +8,9 @@ import yaml
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.runs import checkpoint, lock, retention, strict_json
-from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.runs import checkpoint, lock, retention
+from distmgcd.runs.read_log import read_log
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 
 _LOG_END = 2**18  # bytes of the log that are looked at
@@ -93,13 +94,6 @@ def _any_readable(store: Store) -> bool:
 
 
 def _last_record(store: Store) -> dict[str, Any]:
-    if not store.exists(f"log/{METRICS_FILE}"):
-        return {}
-    for line in reversed(store.read_end(f"log/{METRICS_FILE}", _LOG_END).splitlines()):
-        try:
-            record = strict_json.loads(line)
-        except ValueError:  # it is being written, or its start was cut off
-            continue
-        if "checkpoint" not in record:  # that of a write, which may come late
-            return record
-    return {}
+    """That of a checkpoint may come late and is passed over."""
+    records = reversed(read_log(store, last_bytes=_LOG_END))
+    return next((record for record in records if "checkpoint" not in record), {})

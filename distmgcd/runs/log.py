@@ -11,10 +11,10 @@ from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import METRICS
 from distmgcd.errors import UserError
 from distmgcd.runs import strict_json
-from distmgcd.runs.pieces import Pieces
+from distmgcd.runs.log_files import AppendedFile, TensorBoardFile
+from distmgcd.runs.read_log import record_of
 from distmgcd.runs.run_folder import METRICS_FILE, Run
 from distmgcd.runs.store import Store
-from distmgcd.runs.tensorboard_file import TensorBoardFile
 
 
 def make_record(
@@ -34,7 +34,7 @@ def make_record(
     """
     grids = {}
     for size, settings, values in zip(sizes, langevin, metrics.unbind(1), strict=True):
-        columns = dict(zip(METRICS, values.unbind(-1), strict=True))
+        columns: dict[str, Tensor] = dict(zip(METRICS, values.unbind(-1), strict=True))
         gap = columns["energy_observed"] - columns["energy_synthesised"]
         columns["drift"] = columns.pop("drift_squared").sqrt()
         mean = {name: float(column.mean()) for name, column in columns.items()}
@@ -53,8 +53,8 @@ def make_record(
     }
 
 
-def going_on(update: int, log: "Log", *, num_workers: int) -> str:
-    """What a run says that goes on from the checkpoint of an update, or from its start if that is 0."""
+def resumed_sentence(update: int, log: "Log", *, num_workers: int) -> str:
+    """The sentence of a run that resumes from the checkpoint of an update, or from its start if that is 0."""
     where = f"Going on from the checkpoint of update {update}" if update else "Starting again"
     workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
     changed = f" with {workers} (had {log.had_workers})" if log.had_workers not in (None, num_workers) else ""
@@ -70,7 +70,7 @@ class Log:
     """
 
     def __init__(self, folder: Path, *, after_update: int):
-        """after_update: where the run goes on; records of later updates, of a run that was cut, are dropped.
+        """after_update: where the run resumes; records of later updates, of a run that was cut, are dropped.
 
         Raises OSError.
         """
@@ -78,7 +78,7 @@ class Log:
         self._file = folder / METRICS_FILE
         self.reached, self.had_workers = _last_record(self._file)  # by the workers before these
         self._drop_records_after(after_update)
-        self._records = Pieces(self._file)
+        self._records = AppendedFile(self._file)
         self._tensorboard = TensorBoardFile(folder, purge_step=after_update + 1)
         self._changed = True  # since the last copy
 
@@ -95,7 +95,7 @@ class Log:
         return self._tensorboard.add_numbers(_numbers_of(record), record["update"]) or refused
 
     def roll_back(self, update: int) -> None:
-        """The run goes back to so many updates; TensorBoard forgets what is undone, metrics.jsonl keeps it."""
+        """The run is rolled back to so many updates; TensorBoard forgets what is undone, metrics.jsonl keeps it."""
         self._changed = True
         self._tensorboard.purge(update + 1)
 
@@ -116,7 +116,7 @@ class Log:
         if not self._file.exists():
             return
         lines = self._file.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if _update_of(line) <= update]
+        kept = [line for line in lines if (record := record_of(line)) and record["update"] <= update]
         if kept != lines:
             shorter = self._file.with_suffix(".unfinished")
             try:
@@ -128,7 +128,7 @@ class Log:
 
 
 def open_log(run: Run, *, after_update: int) -> Log:
-    """The log of a run, where it goes on. Raises UserError if the disk has no room for it."""
+    """The log of a run, cut back to where it resumes. Raises UserError if the disk has no room for it."""
     try:
         return Log(run.log_folder(), after_update=after_update)
     except OSError as error:
@@ -155,13 +155,6 @@ def _numbers_of(record: dict[str, Any]) -> dict[str, float]:
 def _last_record(file: Path) -> tuple[int, int | None]:
     """The update and the number of workers of the last record of updates in a log."""
     for line in reversed(file.read_text().splitlines() if file.exists() else []):
-        if _update_of(line) < float("inf") and "grids" in (record := strict_json.loads(line)):
+        if (record := record_of(line)) and "grids" in record:
             return record["update"], record.get("num_workers")
     return 0, None
-
-
-def _update_of(line: str) -> float:
-    try:
-        return strict_json.loads(line)["update"]
-    except (ValueError, KeyError):  # the last line of a process that was killed
-        return float("inf")

@@ -1,7 +1,9 @@
-"""Checkpoints while training goes on: copied at once, written in the background, told when that is done."""
+"""Checkpoints while training goes on: copied at once, written in the background, reported when that is done."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -11,11 +13,57 @@ from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
 from distmgcd.runs import checkpoint, learner_state, retention
-from distmgcd.runs.background import Background
 from distmgcd.runs.checkpoint import Measured, Progress
 from distmgcd.runs.learner_state import Snapshot
 from distmgcd.runs.log import Log
 from distmgcd.runs.store import Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    seconds: float
+    error: OSError | None
+
+
+class Background:
+    """Whoever gives a job takes its outcome before giving the next; so at most one is under way, and none is lost.
+
+    The thread is no daemon: a process that ends waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._seconds = 0.0
+        self._error: BaseException | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        if self._thread:
+            raise RuntimeError("the outcome of the job before has not been taken")
+        self._thread = threading.Thread(target=self._run, args=(job,), name="checkpoint")
+        self._thread.start()
+
+    def take(self, *, wait: bool) -> Outcome | None:
+        """The outcome of the job; None if there was none, or if it is under way and we do not wait.
+
+        Raises what the job raised if that was no OSError.
+        """
+        if not self._thread or (not wait and self._thread.is_alive()):
+            return None
+        self._thread.join()
+        self._thread, error, self._error = None, self._error, None
+        if error and not isinstance(error, OSError):
+            raise error
+        return Outcome(self._seconds, error)
+
+    def _run(self, job: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        try:
+            job()
+        except BaseException as error:  # raised by take, on the thread that gave the job
+            self._error = error
+        self._seconds = time.perf_counter() - start
 
 
 class NotSaved(UserError):
@@ -25,12 +73,12 @@ class NotSaved(UserError):
 class Saver:
     """Writes the checkpoints of a run; rank 0 has one. One write at a time: the next waits for it."""
 
-    def __init__(self, store: Store, settings: Checkpointing, log: Log, tell: Callable[[dict[str, Any]], None]):
-        """tell: called with a record for the log and the user, on the thread that calls save and settle."""
+    def __init__(self, store: Store, settings: Checkpointing, log: Log, emit: Callable[[dict[str, Any]], None]):
+        """emit: called with a record for the log and the user, on the thread that calls save and settle."""
         self._store = store
         self._settings = settings
         self._log = log
-        self._tell = tell
+        self._emit = emit
         self._background = Background()
         self._update = 0  # of the checkpoint that is being written
         self._pause_s = 0.0
@@ -60,25 +108,25 @@ class Saver:
         self._pause_s = time.perf_counter() - start
 
     def settle(self, *, wait: bool = True) -> OSError | None:
-        """Tell how the last write went, if it has ended and was not told yet; returns what made it fail."""
+        """Emit how the last write went, once it has ended; returns what made it fail."""
         outcome = self._background.take(wait=wait)
         if outcome is None:
             return None
         self.error = outcome.error
         if outcome.error:
-            self._tell({"update": self._update, "event": self._failure(outcome.error)})
+            self._emit({"update": self._update, "event": self._failure(outcome.error)})
         elif self._stays:
             text = (
                 f"The checkpoint of update {self._update} stays as it was before the run went back: it is the best, or "
                 "that of an earlier end. The next one saves the run as it is now."
             )
-            self._tell({"event": text})
+            self._emit({"event": text})
         else:
             times = {"pause_s": self._pause_s, "write_s": outcome.seconds}
-            self._tell({"update": self._update, "checkpoint": times})
+            self._emit({"update": self._update, "checkpoint": times})
         if self._afterwards:
             reason, self._afterwards = reason_of(self._afterwards), None
-            self._tell({"event": f"Old checkpoints could not be deleted, or the log not copied ({reason})."})
+            self._emit({"event": f"Old checkpoints could not be deleted, or the log not copied ({reason})."})
         return outcome.error
 
     def _write(self, snapshot: Snapshot) -> None:

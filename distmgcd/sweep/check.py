@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from distmgcd.config.marked_yaml import Marked, Place
+from distmgcd.config.document import Document, Place
 from distmgcd.errors import UserError
 from distmgcd.sweep.domains import Choice, Domain, PerGrid
 from distmgcd.sweep.plan import Sweep
@@ -19,55 +19,55 @@ _MANY = 10_000  # points of a grid that is thought to be meant
 _LOOKED_AT = 200  # random points that are tried out where the search will choose its own
 
 
-def check(sweep: Sweep, marked: Marked) -> None:
+def check(sweep: Sweep, document: Document) -> None:
     """Raises UserError for a search or scheduler that does not suit the space, and for a point that makes no config."""
     if sweep.search == "grid":
-        _check_grid(sweep, marked)
+        _check_grid(sweep, document)
     if sweep.scheduler.kind == "asha" and sweep.budget.evaluations <= sweep.scheduler.grace:
-        raise marked.error(
+        raise document.error(
             ("budget", "evaluations"),
             "asha stops trials at their evaluations, so there must be more than the grace of "
             f"{sweep.scheduler.grace}, but evaluations is {sweep.budget.evaluations}.",
         )
     if sweep.scheduler.kind == "pbt":
-        _check_population(sweep, marked)
+        _check_population(sweep, document)
     finest: set[int] = set()
     for parameters, place in _points(sweep):
         try:
             finest.add(sweep.config_of(parameters).image_size)
         except UserError as error:
-            raise marked.error(place or _blamed(str(error), sweep), error) from None
+            raise document.error(place or _blamed(str(error), sweep), error) from None
     if sweep.objective == "fd" and len(finest) > 1:
-        raise marked.error(
+        raise document.error(
             ("objective",),
             "fd compares pictures of the finest grid, so all schedules must end with the same one, but they end with "
             f"{' and '.join(map(str, sorted(finest)))}; leave some of them out, or take swd at sizes that all have.",
         )
 
 
-def _check_grid(sweep: Sweep, marked: Marked) -> None:
+def _check_grid(sweep: Sweep, document: Document) -> None:
     if endless := endless_domains(sweep.space):
-        raise marked.error(
+        raise document.error(
             ("space", endless[0]),
             f"search: grid tries every value, but {endless[0]} has no end of them; write {{grid: [...]}}, or "
             "search: random.",
         )
     if len(list(islice(grid_points(sweep.space), _MANY + 1))) > _MANY:
-        raise marked.error(("space",), f"search: grid would try more than {_MANY} points; take fewer values.")
+        raise document.error(("space",), f"search: grid would try more than {_MANY} points; take fewer values.")
 
 
-def _check_population(sweep: Sweep, marked: Marked) -> None:
+def _check_population(sweep: Sweep, document: Document) -> None:
     if sweep.space.one_of:
-        raise marked.error(("space", ONE_OF), "pbt changes trials that run, so it knows no one_of.")
+        raise document.error(("space", ONE_OF), "pbt changes trials that run, so it knows no one_of.")
     if fixed := [path for path in sweep.space.common if path not in MUTABLE]:
-        raise marked.error(
+        raise document.error(
             ("space", fixed[0]),
             f"pbt changes trials that run, and {fixed[0]} cannot change; take {', '.join(MUTABLE)}.",
         )
     if sweep.search != "random":
-        raise marked.error(("search",), f"pbt draws its population by search: random, but search is {sweep.search}.")
+        raise document.error(("search",), f"pbt draws its population by search: random, but search is {sweep.search}.")
     if sweep.budget.evaluations <= sweep.scheduler.every:
-        raise marked.error(
+        raise document.error(
             ("budget", "evaluations"),
             f"pbt looks at its population every {sweep.scheduler.every} evaluations, so there must be more than "
             f"{sweep.scheduler.every}, but evaluations is {sweep.budget.evaluations}.",

@@ -8,7 +8,9 @@ from typing import Any
 
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import Axis, is_number, make_axis, spans_decades
+from distmgcd.sweep.domains import Domain, Interval, IntRange, PerGrid
 from distmgcd.sweep.objective import factor_of
+from distmgcd.sweep.space import inner
 from distmgcd.sweep.sweep_results import SweepResults
 from distmgcd.sweep.trial import Trial
 
@@ -37,7 +39,7 @@ def parameter_axes(results: SweepResults) -> list[ParameterAxis]:
 
 def paths_of(results: SweepResults) -> list[str]:
     """The parameters of the space, then what else trials have."""
-    return list(dict.fromkeys([*results.sweep.space, *(path for trial in results.trials for path in trial.parameters)]))
+    return list(dict.fromkeys([*results.space, *(path for trial in results.trials for path in trial.parameters)]))
 
 
 def objective_of(trial: Trial, objective: str) -> float | str:
@@ -69,10 +71,15 @@ def _split(results: SweepResults, path: str) -> Iterator[tuple[str, dict[int, An
         return
     grids: dict[str, dict[int, Any]] = {}
     for rank, value in values.items():
-        for size, part in _by_grid(value, results.sizes_of(results.trials[rank])):
+        for size, part in _by_grid(value, _sizes_of(results.trials[rank])):
             grids.setdefault(size, {})[rank] = part
     for size in sorted(grids, key=lambda text: int(re.sub(r"\D", "", text) or 0)):
         yield f"{size}x{size}" if size.isdecimal() else size, grids[size]
+
+
+def _sizes_of(trial: Trial) -> list[str]:
+    """The grids of a trial, coarse to fine, as text."""
+    return [str(size) for size in trial.config.grids.sizes] if trial.config else sorted(trial.swd, key=float)
 
 
 def _by_grid(value: Any, sizes: list[str]) -> list[tuple[str, Any]]:
@@ -85,8 +92,9 @@ def _by_grid(value: Any, sizes: list[str]) -> list[tuple[str, Any]]:
 
 
 def _is_log(results: SweepResults, path: str, values: Mapping[int, Any]) -> bool:
-    """As the space says in words, log-uniform or a range; choices go by how far apart they are."""
-    words = results.sweep.space.get(path, "").lower()
-    if re.search(r"\blog", words):
+    """As the space has it, by logarithms or not; choices go by how far apart they are."""
+    written = [branch[path] for branch in results.sweep.space.branches() if path in branch]
+    domains = [inner(domain) for domain in written if isinstance(domain, Domain | PerGrid)]
+    if any(isinstance(domain, Interval) and domain.log for domain in domains):
         return all(value > 0 for value in values.values() if is_number(value))
-    return not re.search(r"uniform|\d to -?\d", words) and spans_decades(values.values())
+    return not any(isinstance(domain, Interval | IntRange) for domain in domains) and spans_decades(values.values())

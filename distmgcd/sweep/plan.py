@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field, model_validator
 
 from distmgcd.config import Config, flatten, make_config
+from distmgcd.config.document import Strict, unknown_key
+from distmgcd.config.kinds import Fraction, NonNegativeInt, Number, PositiveInt, Rule
 from distmgcd.sweep.space import Parameters, Space, grid_points, random_point
 
 SchedulerKind = Literal["asha", "pbt", "none"]
@@ -29,15 +32,32 @@ SET_BY_SWEEP = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
+_KEYS_OF = {"asha": ("grace", "reduction"), "pbt": ("every", "quantile", "resample"), "none": ()}
+
+
+def keys_of(kind: str) -> Sequence[str]:
+    """The keys of a scheduler beside its kind."""
+    return _KEYS_OF[kind]
+
+
+class Budget(Strict):
     """What every trial may spend, and how it is looked at on its way."""
 
-    updates: int
-    warmup: int | None = None  # updates over which the learning rate rises from 0; None: as many as the base's
-    evaluations: int = 1  # on the way and at the end, equally far apart; a checkpoint with each
-    samples: int  # fresh samples of an evaluation
-    draws: int = 1  # sets of so many
+    updates: PositiveInt
+    warmup: NonNegativeInt | None = None  # updates over which the learning rate rises; None: as many as the base's
+    evaluations: PositiveInt = 1  # on the way and at the end, equally far apart; a checkpoint with each
+    samples: Annotated[int, Number, Field(ge=2), Rule("a whole number from 2 up")]  # fresh ones, of an evaluation
+    draws: PositiveInt = 1  # sets of so many
+
+    @model_validator(mode="after")
+    def _evaluations_divide_the_updates(self) -> "Budget":
+        if self.updates % self.evaluations:
+            divisor = max(n for n in range(1, self.evaluations) if self.updates % n == 0)
+            raise ValueError(
+                f"budget.evaluations must divide updates, but {self.evaluations} does not divide {self.updates}; try "
+                f"{divisor}."
+            )
+        return self
 
     @property
     def every(self) -> int:
@@ -45,14 +65,21 @@ class Budget:
         return self.updates // self.evaluations
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scheduler:
+class Scheduler(Strict):
     kind: SchedulerKind = "none"
-    grace: int = 1  # asha: evaluations that every trial may have
-    reduction: int = 3  # asha: one in so many goes on from each rung
-    every: int = 1  # pbt: evaluations between two looks at the population
-    quantile: float = 0.25  # pbt: this part of the population, the worst, goes on from this part, the best
-    resample: float = 0.25  # pbt: how often a value is drawn anew in place of moved
+    grace: PositiveInt = 1  # asha: evaluations that every trial may have
+    reduction: Annotated[int, Number, Field(ge=2), Rule("a whole number from 2 up")] = 3  # asha: one in so many goes on
+    every: PositiveInt = 1  # pbt: evaluations between two looks at the population
+    # pbt: this part of the population, the worst, goes on from this part, the best
+    quantile: Annotated[float, Number, Field(ge=0, le=0.5), Rule("a number from 0 to 0.5")] = 0.25
+    resample: Fraction = 0.25  # pbt: how often a value is drawn anew in place of moved
+
+    @model_validator(mode="after")
+    def _has_the_keys_of_its_kind(self) -> "Scheduler":
+        known = ["kind", *keys_of(self.kind)]
+        if others := sorted(self.model_fields_set - set(known)):
+            raise ValueError(unknown_key(f"scheduler.{others[0]}", known))
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,16 +187,8 @@ def to_yaml(sweep: Sweep) -> str:
     )
 
 
-_KEYS_OF = {"asha": ("grace", "reduction"), "pbt": ("every", "quantile", "resample"), "none": ()}
-
-
 def _of_kind(scheduler: Scheduler) -> dict[str, Any]:
     return {"kind": scheduler.kind, **{key: getattr(scheduler, key) for key in keys_of(scheduler.kind)}}
-
-
-def keys_of(kind: str) -> Sequence[str]:
-    """The keys of a scheduler beside its kind."""
-    return _KEYS_OF[kind]
 
 
 def flat_of(config: Config) -> dict[str, Any]:

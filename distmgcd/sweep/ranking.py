@@ -4,14 +4,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from distmgcd.sweep.objective import factor_of, family_of, measured_of
 from distmgcd.sweep.trial import State, Trial
 
 STATES: tuple[State, ...] = ("finished", "pruned", "running", "stopped", "waiting", "diverged", "failed")
 WITHOUT_RESULT: tuple[State, ...] = ("diverged", "failed", "waiting")
-_STOPPED = "The sweep was stopped or killed; this trial goes on with --resume."
 
 
 def result(trial: Trial) -> float | None:
@@ -19,11 +17,6 @@ def result(trial: Trial) -> float | None:
     if trial.state in WITHOUT_RESULT or trial.objective is None or not math.isfinite(trial.objective):
         return None
     return trial.objective
-
-
-def as_stopped(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials of a sweep that does not run: none of them does."""
-    return [replace(t, state="stopped", reason=_STOPPED) if t.state == "running" else t for t in trials]
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
@@ -37,8 +30,13 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
     return sorted(trials, key=rank)
 
 
-def best(trials: Iterable[Trial], num: int = 1) -> list[Trial]:
-    """At most so many trials that have a result; of those that were cut short only if none came to its end."""
+def best(trials: Iterable[Trial]) -> Trial | None:
+    """The best trial of a sweep, everywhere: of those that came to their end, or, where none did, of the others."""
+    return next(iter(the_best(trials, 1)), None)
+
+
+def the_best(trials: Iterable[Trial], num: int) -> list[Trial]:
+    """At most so many trials that have a result, best first; of those that were cut short only if none ended."""
     found = [trial for trial in ranked(trials) if result(trial) is not None]
     ended = [trial for trial in found if trial.state == "finished"]
     return (ended or found)[:num]

@@ -1,20 +1,43 @@
 """What is known of a trial, read from the folder of its run: config.yaml, log/metrics.jsonl and result.json."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
 from distmgcd.runs import lock, strict_json
-from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.runs.read_log import Record, read_log
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.objective import value_of
-from distmgcd.sweep.trial import State, Trial
+from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.trial import State, Trial, TrialState
+from distmgcd.sweep.trial_files import location_of, read_trial_states
 
-Record = dict[str, Any]
-
+_STOPPED = "The sweep was stopped or killed; this trial goes on with --resume."
 _MEASURED = ("swd", "swd_spread", "fd", "fd_spread")  # fields of Trial, keys of records and of result.json
+
+
+def read_trials(store: Store, sweep: Sweep) -> list[Trial]:
+    """Every trial of a sweep that has begun, by name, from its folder: results and reports are made of these."""
+    return [read_trial(store, sweep, trial) for trial in read_trial_states(store, sweep.space)]
+
+
+def read_trial(store: Store, sweep: Sweep, known: TrialState) -> Trial:
+    """One of them. A trial whose trial.json is lost is what its run says, and one that has not ended is running."""
+    state = None if known.is_lost else known.state
+    run, objective = location_of(store, known), sweep.objective
+    found = trial_of(run, parameters=known.parameters, objective=objective, state=state, reason=known.reason)
+    if known.is_lost and found.state == "failed" and found.config:
+        found = replace(found, state="running", reason="")
+    return replace(found, name=known.name, failures=tuple(known.failures))
+
+
+def as_stopped(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials of a sweep that does not run: none of them does."""
+    return [replace(t, state="stopped", reason=_STOPPED) if t.state == "running" else t for t in trials]
 
 
 def trial_of(
@@ -34,32 +57,22 @@ def trial_of(
         "parameters": {k: _plain(v) for k, v in parameters.items()},
     }
     if not store.exists("config.yaml"):
-        return Trial(**known, state=state or "waiting", reason=reason)
+        if state in ("finished", "pruned"):
+            return Trial(**known, state="failed", reason=f"Its run is gone: {run} has no config.yaml.", is_lost=True)
+        return Trial(**known, state=state or "waiting", reason=reason, is_lost=state == "diverged")
     try:
-        config, records = Run.open(run).config(), records_of(store)
+        config, records = Run.open(run).config(), read_log(store)
         result = strict_json.loads(store.read("result.json")) if store.exists("result.json") else None
     except (UserError, OSError, ValueError) as error:
-        return Trial(**known, state=state or "failed", reason=reason or f"Its run cannot be read: {error}")
+        return Trial(**known, state="failed", reason=f"Its run cannot be read: {error}", is_lost=True)
     found, why = _state(store, config, records, result)
     return Trial(
         **known,
+        config=config,
         state=state or found,
         reason=reason or (why if state in (None, found) else ""),
         **_measured(config, records, result, objective),
     )
-
-
-def records_of(store: Store) -> list[Record]:
-    """Every whole record of a run's log. Raises OSError."""
-    if not store.exists(f"log/{METRICS_FILE}"):
-        return []
-    records = []
-    for line in store.read(f"log/{METRICS_FILE}").splitlines():
-        try:
-            records.append(strict_json.loads(line))
-        except ValueError:  # the last line of a process that was killed, or that is at it
-            continue
-    return [record for record in records if isinstance(record, dict) and "update" in record]
 
 
 def _state(store: Store, config: Config, records: Sequence[Record], result: Record | None) -> tuple[State, str]:

@@ -1,21 +1,18 @@
-"""results.parquet: one row a trial. Every parameter is a column of its own, for whoever reads it with other tools.
+"""results.parquet: one row per trial, for whoever reads it with other tools. Every parameter has a column of its own.
 
-What only this package needs, to read trials back as they were, is JSON: the parameters of a trial, which tell a setting
-that is null from one that the trial does not have, and its whole config.
+The columns knobs and config hold the parameters and the whole config of a trial as JSON.
 """
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distmgcd.errors import UserError
+import distmgcd
 from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
+from distmgcd.sweep.sweep_results import SweepResults
 from distmgcd.sweep.trial import Trial
 
 FILE = "results.parquet"
@@ -36,10 +33,21 @@ _TYPES = {
 _MEASURED = ("swd", "swd_spread", "fd", "fd_spread")  # a column for each grid, or name, of each of these
 
 
-def write_table(
-    store: Store, trials: Sequence[Trial], *, facts: Mapping[str, str], configs: Mapping[str, dict[str, Any]]
-) -> None:
-    """facts: of the sweep, into the metadata. configs: {name of a trial: its whole config}. Raises OSError."""
+def write_table(store: Store, results: SweepResults) -> None:
+    """Raises OSError."""
+    sweep, trials = results.sweep, sorted(results.trials, key=lambda trial: trial.name)
+    facts = {
+        "name": sweep.name,
+        "base": sweep.base_name,
+        "objective": sweep.objective,
+        "space": results.space,
+        "num_updates": sweep.budget.updates,
+    }
+    metadata = {
+        "distmgcd.sweep": strict_json.dumps(facts),
+        "distmgcd.protocol": strict_json.dumps(results.protocol),
+        "distmgcd.version": distmgcd.__version__,
+    }
     columns, schema = {}, []
     for name, kind in _TYPES.items():
         columns[name] = [_cell(trial, name, store) for trial in trials]
@@ -52,50 +60,12 @@ def write_table(
         kind, columns[f"knob.{path}"] = _column([trial.parameters.get(path) for trial in trials])
         schema.append(pa.field(f"knob.{path}", kind or pa.string(), metadata=None if kind else {"encoding": "json"}))
     columns["knobs"] = [strict_json.dumps(trial.parameters) for trial in trials]
-    columns["config"] = [strict_json.dumps(configs[t.name]) if t.name in configs else None for t in trials]
+    columns["config"] = [strict_json.dumps(t.config.model_dump()) if t.config else None for t in trials]
     schema += [pa.field(name, pa.string(), metadata={"encoding": "json"}) for name in ("knobs", "config")]
-    table = pa.table(columns, schema=pa.schema(schema, metadata=dict(facts)))
+    table = pa.table(columns, schema=pa.schema(schema, metadata=metadata))
     content = io.BytesIO()
     pq.write_table(table, content)
     store.write(FILE, content.getvalue())
-
-
-def read_table(store: Store) -> tuple[list[Trial], dict[str, str], dict[str, dict[str, Any]]]:
-    """The trials, the facts and the configs, as they were written. Raises UserError if there are none."""
-    if not store.exists(FILE):
-        near = f"sweeps/{Path(store.location).name}"
-        meant = f" (did you mean {near}?)" if store.is_local and Path(near, FILE).is_file() else ""
-        raise UserError(
-            f"There is no sweep at {store.location}{meant}: it has no {FILE}; `distmgcd tune` prints the folder it "
-            "wrote to."
-        )
-    try:
-        table = pq.read_table(io.BytesIO(store.read(FILE)))
-        rows, metadata = table.to_pylist(), table.schema.metadata or {}
-        trials = [_trial_of(row, store) for row in rows]
-        configs = {row["name"]: strict_json.loads(row["config"]) for row in rows if row["config"]}
-    except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"The results {store.path(FILE)} are damaged ({' '.join(str(error).split())}); `distmgcd tune` with "
-            "--resume writes them anew."
-        ) from None
-    return trials, {k.decode(): v.decode() for k, v in metadata.items() if not k.startswith(b"ARROW:")}, configs
-
-
-def _trial_of(row: dict[str, Any], store: Store) -> Trial:
-    plain = {field.name: row[field.name] for field in fields(Trial) if field.name in _TYPES and field.name in row}
-    plain["failures"] = tuple(row.get("failures") or ())  # which the first version did not write
-    measured = {
-        name: {
-            key.removeprefix(f"{name}."): value
-            for key, value in row.items()
-            if key.startswith(f"{name}.") and value is not None
-        }
-        for name in _MEASURED
-    }
-    history = tuple((entry["updates"], entry["objective"]) for entry in row["history"])
-    trial = Trial(**plain | measured | {"history": history, "parameters": strict_json.loads(row["knobs"])})
-    return replace(trial, run=store.path(trial.run[2:])) if trial.run.startswith("./") else trial
 
 
 def _cell(trial: Trial, name: str, store: Store) -> Any:

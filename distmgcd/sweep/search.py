@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from distmgcd.errors import UserError
 from distmgcd.sweep.plan import Sweep, number_of
 from distmgcd.sweep.space import Parameters, draw
-from distmgcd.sweep.trial_files import TrialState
+from distmgcd.sweep.trial import TrialState
 
 _APART = 1_000_003  # seeds of sweeps that users number from 0 stay apart from those of their later starts
 _TRIES = 100  # to draw a point that makes a config

@@ -1,20 +1,22 @@
-"""Everything that is told of a sweep, gathered from its trials and their folders before anything is written."""
+"""All that results and reports say of a sweep, gathered from its trials before anything is written."""
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
-from distmgcd.config import Config, make_config
+from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.sample_distance import evaluation_seeds
+from distmgcd.evaluation.distances.draws import evaluation_seeds
 from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.objective import label_of
+from distmgcd.sweep.plan import Sweep
+from distmgcd.sweep.space import words
 from distmgcd.sweep.trial import Trial
 
 NUM_SHEETS = 4  # of the best trials
@@ -31,29 +33,10 @@ _PROTOCOL = (
 )
 
 
-class Sweep(Protocol):
-    """What results need to know of a sweep."""
-
-    name: str
-    base: str  # a preset or a file
-    objective: str  # "swd", "swd/16" or "fd"
-    space: dict[str, str]  # {dotted path: what was searched, in words}
-    num_updates: int  # of a trial that comes to its end
-
-    def config_of(self, trial: Trial) -> Config:
-        """The whole config of a trial. Raises UserError where its settings do not fit together."""
-        ...
-
-    def preset_of(self, trial: Trial) -> Config:
-        """The same without what the sweep sets for its trials alone, such as how often they are evaluated."""
-        ...
-
-
 @dataclass(frozen=True)
 class SweepResults:
     sweep: Sweep
     trials: Sequence[Trial]  # best first, those without result last
-    configs: Mapping[str, Config]  # of the trials whose settings fit together
     best: Trial | None
     result: Mapping[str, Any] | None  # result.json of the best trial's run, if it has one
     sheets: Mapping[str, bytes]  # {name: PNG of samples} of the best trials, best first
@@ -62,54 +45,37 @@ class SweepResults:
 
     @cached_property
     def label(self) -> str:
-        """The objective where there is little room."""
+        """The objective in few letters."""
         return label_of(self.sweep.objective, self.trials)
 
-    def sizes_of(self, trial: Trial) -> list[str]:
-        """The grids of a trial, coarse to fine, as text."""
-        config = self.configs.get(trial.name)
-        return [str(size) for size in config.grids.sizes] if config else sorted(trial.swd, key=float)
+    @cached_property
+    def space(self) -> dict[str, str]:
+        """{dotted path: what was searched, in words}."""
+        return words(self.sweep.space)
 
 
-def find(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> SweepResults:
-    """Look through the trials of a sweep. A folder that is gone or damaged takes its sheet along, nothing else."""
-    ranked, (configs, unread) = ranking.ranked(trials), _configs(sweep, trials)
-    best = ranking.best(ranked, NUM_SHEETS)
-    sheets = {trial.name: _read(store, trial, "samples.png") for trial in best}
-    result = _result(store, best[0]) if best else None
+def gather(sweep: Sweep, trials: Sequence[Trial]) -> SweepResults:
+    """Look through the trials of a sweep. A sheet that is gone or damaged is left out."""
+    ranked, best = ranking.ranked(trials), ranking.best(trials)
+    sheets = {trial.name: _read(trial, "samples.png") for trial in ranking.the_best(ranked, NUM_SHEETS)}
+    result = _result(best) if best else None
     return SweepResults(
         sweep=sweep,
         trials=ranked,
-        configs=configs,
-        best=best[0] if best else None,
+        best=best,
         result=result,
         sheets={name: sheet for name, sheet in sheets.items() if sheet and _is_picture(sheet)},
-        protocol=_protocol(configs.get(best[0].name), result) if best else {},
-        warnings=[*_about_unread(unread), *_warnings(sweep, ranked, configs)],
+        protocol=_protocol(best.config, result) if best else {},
+        warnings=_warnings(sweep, ranked),
     )
 
 
-def _configs(sweep: Sweep, trials: Sequence[Trial]) -> tuple[dict[str, Config], list[str]]:
-    """The configs by name, and why those of trials with a result are none for this version."""
-    configs, why = {}, []
-    for trial in trials:
-        try:
-            configs[trial.name] = sweep.config_of(trial)
-        except UserError as error:
-            if ranking.result(trial) is not None:  # else the settings did not fit, and its reason says so
-                why.append(str(error))
-    return configs, why
-
-
-def _read(store: Store, trial: Trial, file: str) -> bytes | None:
-    """A file of a trial's run, wherever the sweep's folder has been moved to."""
-    inside = (store.path(f"trials/{trial.name}"), store.path(trial.name))
-    for folder in (trial.run, *inside) if trial.run else inside:
-        try:
-            return Store(folder).read(file)
-        except (OSError, UserError):
-            continue
-    return None
+def _read(trial: Trial, file: str) -> bytes | None:
+    """A file of a trial's run."""
+    try:
+        return Store(trial.run).read(file)
+    except (OSError, UserError):
+        return None
 
 
 def _is_picture(content: bytes) -> bool:
@@ -120,8 +86,8 @@ def _is_picture(content: bytes) -> bool:
     return True
 
 
-def _result(store: Store, trial: Trial) -> dict[str, Any] | None:
-    content = _read(store, trial, "result.json")
+def _result(trial: Trial) -> dict[str, Any] | None:
+    content = _read(trial, "result.json")
     try:
         result = strict_json.loads(content) if content else None
         return result if result and {"samples", "data"} <= set(result["swd"]) else None
@@ -154,17 +120,11 @@ def _draws_in_words(seeds: range) -> str:
     return f"1, from seed {seeds[0]}, the same for every trial; what another draw would change is not measured"
 
 
-def _about_unread(why: Sequence[str]) -> list[str]:
-    if not why:
-        return []
-    return [f"{len(why)} trials were made by another version of distmgcd and best.yaml is as it left it: {why[0]}"]
-
-
-def _warnings(sweep: Sweep, trials: Sequence[Trial], configs: Mapping[str, Config]) -> Sequence[str]:
-    found = []
+def _warnings(sweep: Sweep, trials: Sequence[Trial]) -> Sequence[str]:
+    found, configs = [], [trial.config for trial in trials if trial.config]
     for path in _PROTOCOL:
         section, key = path.split(".")
-        values = {str(getattr(getattr(config, section), key)) for config in configs.values()}
+        values = {str(getattr(getattr(config, section), key)) for config in configs}
         if len(values) > 1:
             found.append(f"Trials differ in {path} ({', '.join(sorted(values))}), so their distances do not compare.")
     measured = {f"[{', '.join(sorted(trial.swd, key=float))}]" for trial in trials if trial.swd}
@@ -177,15 +137,3 @@ def _warnings(sweep: Sweep, trials: Sequence[Trial], configs: Mapping[str, Confi
     if len(unequal) > 1:
         found.append(f"Finished trials have done different numbers of updates, {min(unequal)} to {max(unequal)}.")
     return found
-
-
-def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The config with these settings, {dotted path: value}. Raises UserError."""
-    settings = config.model_dump()
-    for path, value in changes.items():
-        *sections, key = path.split(".")
-        part = settings
-        for section in sections:
-            part = part[section]
-        part[key] = value
-    return make_config(settings)

@@ -1,14 +1,33 @@
-"""What is known of one trial of a sweep: the one thing that the search writes and that results and reports read."""
+"""What is known of one trial of a sweep."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from distmgcd.config import Config
+
 State = Literal["waiting", "running", "stopped", "finished", "pruned", "diverged", "failed"]
+
+ENDED: tuple[State, ...] = ("finished", "pruned", "diverged")  # a sweep that goes on leaves these as they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialState:
+    """trial.json: what the run of a trial does not say of itself."""
+
+    name: str
+    state: State
+    reason: str = ""
+    failures: list[str] = field(default_factory=list)  # after which it went on, a sentence each
+    parameters: dict[str, Any] = field(default_factory=dict)
+    draws: dict[str, Any] = field(default_factory=dict)  # from which the search made the parameters, if it needs them
+    run: str = ""  # the folder of its run in trials/: its name, or trial_0007.2 once it went on from another trial
+    start: dict[str, Any] = field(default_factory=dict)  # {"run": the other trial's, "update": of its checkpoint}
+    is_lost: bool = False  # trial.json is lost or damaged, and this is what can be seen from the run; never on disk
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A trial is a run of its own, with these settings in place of the base preset's."""
+    """A trial as its run folder and its trial.json have it: a run, with these settings in place of the base's."""
 
     name: str  # of its run, e.g. "trial_0007"
     state: State
@@ -26,3 +45,5 @@ class Trial:
     seconds: float = 0.0  # of training
     history: tuple[tuple[int, float], ...] = ()  # (updates done, objective) at every evaluation
     run: str = ""  # the path of its run folder
+    config: Config | None = field(default=None, compare=False, repr=False)  # of its run, once there is one
+    is_lost: bool = False  # it had a run, which is deleted or damaged now

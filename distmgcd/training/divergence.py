@@ -1,4 +1,4 @@
-"""When a run has diverged: told by name, never masked.
+"""When a run has diverged: which grid, when and how; it is never masked.
 
 Two kinds of bounds. The absolute ones of the config (check_health) hold at every update. The relative ones
 (check_growth) compare a grid with its own healthy past, and so notice a grid that runs away before it leaves the
@@ -55,7 +55,7 @@ class Past:
         self._rows.extend((update, row) for update, row in numbered if update > self._warmup)
 
     def forget_after(self, update: int) -> None:
-        """The run goes back to so many updates."""
+        """The run is rolled back to so many updates."""
         kept = [entry for entry in self._rows if entry[0] <= update]
         self._rows.clear()
         self._rows.extend(kept)
@@ -98,7 +98,7 @@ def check_health(
 def check_growth(past: Past, *, update: int, sizes: Sequence[int], watch: Watch, frozen: Sequence[int] = ()) -> None:
     """Raise Diverged if a grid runs away by its own past. update: the last one of it.
 
-    Not where a run may not go back: then nothing is gained by noticing it early. Nor a frozen grid, which cannot.
+    Not where a run may not roll back: then noticing it early gains nothing. Nor a frozen grid, which cannot.
     """
     if not (watch.by_history and watch.max_retries) or (rows := past.rows()) is None:
         return

@@ -1,4 +1,4 @@
-"""A run that starts from the weights of another one: its first checkpoint, and where it is from.
+"""A run that starts from another one: from its weights, or (a trial) as a copy of one of its checkpoints.
 
     RUN/origin.json                  the other run, its checkpoint, which weights of it, and their SHA-256
     RUN/checkpoints/update_000000    model and averaged weights are those weights; optimiser and chains are new
@@ -21,6 +21,7 @@ from distmgcd.models.trained_model import WEIGHT_FILES, Weights
 from distmgcd.runs import checkpoint, learner_state, retention, strict_json
 from distmgcd.runs.checkpoint import Checkpoint, Progress
 from distmgcd.runs.identity import differences, settings_of
+from distmgcd.runs.read_log import LOG, record_of
 from distmgcd.runs.run_folder import Run, StartFrom
 from distmgcd.runs.store import Store
 from distmgcd.workers.collectives import LocalWorker
@@ -118,7 +119,7 @@ def write_start(run: Run, config: Config, images: ImageSet) -> None:
         raise UserError(
             _no_start(run, origin, why=f", nor can it be written anew ({str(error).rstrip('.')})")
         ) from None
-    if _sha256(found, origin.weights) != origin.sha256:
+    if found is None or _sha256(found, origin.weights) != origin.sha256:
         raise UserError(
             f"The weights that the run {run.store.location} was to start from, {origin}, are no longer the same; "
             "choose another --name to start anew."
@@ -151,3 +152,13 @@ def _no_start(run: Run, origin: Origin, *, why: str = "") -> str:
 
 def _sha256(found: Checkpoint, weights: Weights) -> str:
     return hashlib.sha256(found.files[WEIGHT_FILES[weights]]).hexdigest()
+
+
+def fork_from(run: Run, donor: Run, update: int) -> None:
+    """Copy the donor's checkpoint of this update into a run that has none. Raises DamagedCheckpoint and OSError."""
+    found = checkpoint.read(donor.store, checkpoint.name_of(update))
+    if donor.store.exists(LOG):
+        lines = donor.store.read(LOG).splitlines(keepends=True)
+        kept = [line for line in lines if (record := record_of(line)) and record["update"] <= update]
+        run.store.write(LOG, b"".join(kept))
+    checkpoint.put(run.store, found.name, found.files.items())  # last: a run with a checkpoint is complete

@@ -1,4 +1,4 @@
-"""What a run is worth: distances of fresh samples, sheets of them, and the result at the end."""
+"""Evaluating a run: distances of fresh samples, sheets of them, and the result at the end."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,8 @@ from torch import Tensor
 from distmgcd.config import Config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.persistent import bank
-from distmgcd.evaluation.distances.sample_distance import (
-    Distances,
-    distances,
-    draws_of_bank,
-    draws_of_data,
-    evaluation_seeds,
-    protocol,
-)
+from distmgcd.evaluation.distances.draws import draws_of_bank, draws_of_data, evaluation_seeds, protocol
+from distmgcd.evaluation.distances.measure import Distances, SampleDistances
 from distmgcd.evaluation.pictures.sheet import save_pyramid_sheet, save_sheet
 from distmgcd.models.assemble import make_model
 from distmgcd.models.sampling import fresh_samples
@@ -28,8 +22,8 @@ from distmgcd.runs.checkpoint import DamagedCheckpoint
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.origin import origin_in_result
-from distmgcd.training.state import Training, announce, save, tell
-from distmgcd.workers.stop import Stopped
+from distmgcd.training.state import Training, emit, save
+from distmgcd.workers.stop import Request, Stopped
 
 Measured = dict[str, Distances]  # "swd" per grid, and "fd" if evaluate.features is set
 
@@ -42,20 +36,21 @@ def evaluate(training: Training, *, best: bool = False) -> Measured | None:
 
     best: of the weights of an earlier update, which are no part of the log.
     """
-    training.worker.busy("an evaluation")
-    announce(training, _what_is_measured(training))
+    training.worker.control.busy("an evaluation")
+    emit(training, {"doing": _what_is_measured(training)})
     draws = sample(training, training.learner.ema)
     found = _measure(_finest(draws), training) if draws is not None else None
-    if found is None:
+    if found is None or draws is None:
         return None
     if not best:
-        tell(training, _record_of(found))
+        emit(training, _record_of(found))
     try:
         sheet = write_sheets(training.run, draws[0])
-        if not best:
-            training.log.write_picture(sheet, training.progress.update)
     except OSError as error:
-        tell(training, {"event": f"samples.png and pyramid.png could not be written ({reason_of(error)})."})
+        emit(training, {"event": f"samples.png and pyramid.png could not be written ({reason_of(error)})."})
+        return found
+    if not best:
+        training.callbacks.on_samples(sheet, training.progress.update)
     return found
 
 
@@ -63,10 +58,15 @@ def sample(training: Training, model: MultiGridEnergy) -> list[list[Tensor]] | N
     """Every draw of fresh samples, at every grid; None if the run is asked to leave meanwhile."""
     config, worker, draws = training.config, training.worker, []
     for seed in evaluation_seeds(config):
-        if worker.leaving():
+        if is_leaving(training):
             return None
         draws.append(fresh_samples(model, training.starts, config.evaluate.num_samples, config, worker, seed=seed))
     return draws
+
+
+def is_leaving(training: Training) -> bool:
+    """Whether all workers are to leave; called by all of them."""
+    return training.worker.control.leaving(Request.STOP if training.callbacks.should_stop() else Request.CONTINUE)
 
 
 def write_sheets(run: Run, levels: list[Tensor]) -> np.ndarray:
@@ -91,19 +91,18 @@ def finish(training: Training) -> dict[str, Any]:
     newest, best = found, take_best(training)
     if best:
         found = evaluate(training, best=True)
-    worker.busy("an evaluation of what samples are seen beside")
-    announce(training, _what_is_beside(config))
+    worker.control.busy("an evaluation of what samples are seen beside")
+    emit(training, {"doing": _what_is_beside(config)})
     untrained = sample(training, make_model(config).to(worker.device)) if config.evaluate.untrained else None
-    if worker.leaving():
+    if is_leaving(training):
         raise Stopped(training.progress.update)
     chains = training.chains and training.chains.state()
-    if worker.rank != 0 and not training.frechet:
-        return {}
     others = _others(training, chains, untrained)
     measured = {"newest": newest} if best else {}
     measured |= {name: _measure(sets, training) for name, sets in others}
     if worker.rank != 0:
         return {}
+    assert found is not None  # as this is rank 0, and not asked to leave
     records = {name: _record_of(one) for name, one in {"samples": found, **measured}.items()}
     result = {
         "update": training.progress.update,
@@ -114,7 +113,7 @@ def finish(training: Training) -> dict[str, Any]:
         "speed": training.speed,
         **{key: {name: record[key] for name, record in records.items()} for key in records["samples"]},
         "protocol": protocol(config, training.images, training.held_out)
-        | ({"fd": training.frechet.protocol()} if training.frechet else {})
+        | _distances_of(training).protocol()
         | ({"chosen": _how_chosen(training, best)} if best else {}),
     }
     conclude(training, result)
@@ -135,15 +134,15 @@ def take_best(training: Training) -> str | None:
     try:
         found = checkpoint.read(store, name) if name else None
     except DamagedCheckpoint as error:
-        announce(training, f"The best checkpoint, {name}, is damaged ({error}); the run ends with the newest.")
+        emit(training, {"doing": f"The best checkpoint, {name}, is damaged ({error}); the run ends with the newest."})
         return None
-    if found is None:
+    if name is None or found is None:
         return None
     learner_state.load_weights(training.learner.ema, found, "ema.safetensors")
     if training.chains:
         training.chains.load(found.chains())
-    if training.log:
-        tell(training, {"event": _best_in_words(training, name)})
+    if training.worker.rank == 0:
+        emit(training, {"event": _best_in_words(training, name)})
     return name
 
 
@@ -181,11 +180,12 @@ def _what_is_beside(config: Config) -> str:
 
 def _measure(sets: Sequence[Tensor], training: Training) -> Measured | None:
     """Distances of sets of pictures to the held-out images; all workers call it, None but in the first."""
-    fd = training.frechet(sets) if training.frechet else None
-    if training.worker.rank != 0:
-        return None
-    swd = distances(sets, training.held_out, training.config)
-    return {"swd": swd} if fd is None else {"swd": swd, "fd": fd}
+    return _distances_of(training)(sets)
+
+
+def _distances_of(training: Training) -> SampleDistances:
+    assert training.distances is not None  # state.begin has made them
+    return training.distances
 
 
 def _record_of(found: Measured) -> dict[str, dict[str, float]]:
@@ -213,6 +213,7 @@ def _others(
 def conclude(training: Training, result: dict[str, Any]) -> None:
     """Write result.json, after the last checkpoint: a run that has it is finished. Raises NotSaved."""
     store = training.run.store
+    assert training.saver and training.log  # rank 0 has both
     training.saver.settle()
     if error := training.saver.error:
         raise not_saved("has come to its end", "its last checkpoint", error, store) from error

@@ -4,7 +4,7 @@ Only for that grid: grids share no weights and each has its own optimiser, so th
 lowering it would cost the other one what it has left to learn.
 
 If the trouble comes again, that checkpoint was ill already, for a grid may take hundreds of updates to run away. So
-each time in a row goes back to an earlier one. If that does not help either, the grid is frozen: it keeps the averaged
+each time in a row rolls back to an earlier one. If that does not help either, the grid is frozen: it keeps the averaged
 weights that it had there, which cannot run away, and the other grids learn on.
 """
 
@@ -19,7 +19,7 @@ from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale, scale_in_w
 from distmgcd.runs.store import Store
 from distmgcd.training.divergence import Diverged
 from distmgcd.training.origin import check_untrained
-from distmgcd.training.state import Training, tell
+from distmgcd.training.state import Training, emit
 
 _LEAST_LEFT = 0.5  # of the updates of a checkpoint that proved to be ill: going further back costs more than it mends
 _CHECKPOINTS = 4  # a divergence before the last one was left so many checkpoints behind is the same trouble again
@@ -57,12 +57,8 @@ def roll_back(training: Training, event: Diverged) -> None:
     )
     training.method = make_method(config, rate_scale=training.progress.rate_scale)
     training.past.forget_after(training.progress.update)
-    if training.log:
-        training.log.roll_back(training.progress.update)
-        tell(
-            training,
-            {"event": _in_words(training, event, found, before=before), "rate_scale": training.progress.rate_scale},
-        )
+    text = _in_words(training, event, found, before=before)
+    emit(training, {"event": text, "rate_scale": training.progress.rate_scale})
 
 
 def is_again(progress: Progress, update: int, *, every: int) -> bool:
@@ -124,17 +120,17 @@ def _in_words(training: Training, event: Diverged, found: Checkpoint | None, *, 
 
 
 def _given_up(training: Training, event: Diverged, in_a_row: int) -> Diverged:
-    """The end of a run that smaller rates do not help; told in the log, too."""
+    """The end of a run that smaller rates do not help; also an event of the log."""
     config, store = training.config, training.run.store
     text = (
         f"{event} It has done so {in_a_row} times in a row, the last with learning rates scaled by "
         f"{scale_in_words(training.progress.rate_scale)}; lower langevin.step_size or learning.learning_rate, or raise "
         "data.noise."
     )
-    if training.log:
+    if training.saver:
         training.saver.settle()
         if found := retention.scores(store, config.checkpoint.metric):
             best = checkpoint.update_of(min(found, key=found.__getitem__))
             text += f" Its best model, of update {best}, is kept: --checkpoint best shows it."
-        tell(training, {"diverged": text})
+        emit(training, {"diverged": text})
     return Diverged(text)

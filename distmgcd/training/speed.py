@@ -1,10 +1,9 @@
-"""How a run executes its chains on this machine: decided as the loop begins, told, and kept in checkpoints.
+"""How a run executes its chains on this machine: decided as the loop begins, logged, and kept in checkpoints.
 
 {"device": "cpu", "execution": "traced", "precision": "bf16", "threads": 1, "workers": 2}
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from distmgcd.config import Config
 from distmgcd.models.assemble import speed_of
 from distmgcd.runs import checkpoint
 from distmgcd.runs.checkpoint import Checkpoint
-from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.runs.read_log import read_log
+from distmgcd.runs.run_folder import Run
 from distmgcd.workers.collectives import Worker
 
 SpeedInUse = Mapping[str, Any]
@@ -53,19 +53,19 @@ def change_of_speed(found: Checkpoint, now: SpeedInUse, run: Run) -> str | None:
 
 
 def with_speed_of_run(
-    config: Config, run: Run, *, update: int, device: torch.device, tell: Callable[[str], None]
+    config: Config, run: Run, *, update: int, device: torch.device, report: Callable[[str], None]
 ) -> Config:
-    """The config with the execution and precision that the run walked the chains of an update with (from 1).
+    """The config with the execution and precision with which the run executed the chains of an update (from 1).
 
     Its log says so, or else its newest checkpoint. An older version wrote neither: then as the config has it on this
-    device, and if that is a matter of the device, it is told.
+    device, and if that depends on the device, report is called with a sentence that says so.
     """
     used = speed_at(run, update)
     if not used and config.speed.precision == "auto":
         here = speed_of(config).on(device).precision
-        tell(
-            f"The run does not say in which precision it walked its chains, as an older version made it; they are "
-            f"walked in {here}, which is auto here."
+        report(
+            f"The run does not say in which precision it ran its chains, as an older version made it; they are "
+            f"run in {here}, which is auto here."
         )
     speed = {key: used[key] for key in ("execution", "precision") if key in used}
     return config.model_copy(update={"speed": config.speed.model_copy(update=speed)})
@@ -73,7 +73,7 @@ def with_speed_of_run(
 
 def speed_at(run: Run, update: int) -> SpeedInUse:
     """What the run used at an update, from 1; {} if it does not say."""
-    logged = list(_logged(run))
+    logged = [(record["update"], record["speed"]) for record in read_log(run.store) if "speed" in record]
     if before := [speed for done, speed in logged if done < update]:
         return before[-1]
     newest = checkpoint.newest(run.store, warn=lambda _: None)
@@ -81,20 +81,6 @@ def speed_at(run: Run, update: int) -> SpeedInUse:
         return {}
     # A log that says it only of later updates is of a run that an older version began and this one went on with.
     return (None if logged else newest.speed) or _of_older_version(run)
-
-
-def _logged(run: Run) -> Iterator[tuple[int, SpeedInUse]]:
-    """(updates done, what the run used from there on)."""
-    if not run.store.exists(f"log/{METRICS_FILE}"):
-        return
-    for line in run.store.read(f"log/{METRICS_FILE}").decode(errors="replace").splitlines():
-        if '"speed"' not in line:
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError:  # the last line of a process that was killed
-            continue
-        yield entry["update"], entry["speed"]
 
 
 def _of_older_version(run: Run) -> SpeedInUse:

@@ -1,7 +1,7 @@
 """A run under way on one worker: what it holds, how it begins, and what it leaves on disk."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,9 +13,8 @@ from distmgcd.core.learning import Learner, Method
 from distmgcd.core.parallel.blocks import Blocks
 from distmgcd.core.persistent import Chains
 from distmgcd.core.synthesis import StartDistribution
-from distmgcd.data import ImageSet
-from distmgcd.evaluation.distances.feature_distance import FrechetDistance, frechet_distance_of
-from distmgcd.evaluation.distances.sample_distance import Distances
+from distmgcd.data import ImageSet, shard
+from distmgcd.evaluation.distances.measure import Distances, SampleDistances, sample_distances
 from distmgcd.models.assemble import (
     freeze,
     make_blocks,
@@ -29,9 +28,10 @@ from distmgcd.models.sampling import start_distribution
 from distmgcd.runs import checkpoint, learner_state
 from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale
 from distmgcd.runs.identity import data_record, read_data_record, write_data_record
-from distmgcd.runs.log import Log, going_on, open_log
+from distmgcd.runs.log import Log, open_log, resumed_sentence
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.saving import Saver, reason_of
+from distmgcd.training.callbacks import Callback, Callbacks, LogWriter, RunEnd, RunStart
 from distmgcd.training.divergence import Past
 from distmgcd.training.feed import Feed
 from distmgcd.training.origin import check_untrained, read_origin
@@ -62,19 +62,38 @@ class Training:
     blocks: Blocks | None
     chains: Chains | None  # the persistent ones that this worker keeps
     speed: SpeedInUse  # how chains are executed here
-    frechet: FrechetDistance | None = None  # if evaluate.features asks for it
+    distances: SampleDistances | None = None  # what the run measures; None in a replay
     log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
+    callbacks: Callbacks = field(default_factory=lambda: Callbacks([]))
     past: Past = field(default_factory=lambda: Past(warmup=0))  # of its metrics, since this process began
-    log_refused: bool = False  # the user was told that the disk takes no more of the log
     # The metrics [G, M] of every update since the last record, on the device.
     pending: list[Tensor] = field(default_factory=list)
     pace: Pace = field(default_factory=Pace)
-    saved: Progress | None = None  # the state that a restart would go on from
+    saved: Progress | None = None  # the state that a restart would resume from
+
+    def __post_init__(self) -> None:
+        size, block, world_size = self.batch_size, self.config.learning.block_size or 1, self.worker.world_size
+        self.shares = [shard(size, rank, world_size, block=block) for rank in range(world_size)]
+
+    @property
+    def batch_size(self) -> int:
+        """Of all workers."""
+        return self.config.learning.global_batch_size
+
+    @property
+    def share(self) -> slice:
+        """This worker's part of the batch."""
+        return self.shares[self.worker.rank]
+
+    @property
+    def share_size(self) -> int:
+        """Images of it."""
+        return self.share.stop - self.share.start
 
 
-def begin(config: Config, worker: Worker, run: Run) -> Training:
-    """The run at its newest good checkpoint, or at its start, with its log open."""
+def begin(config: Config, worker: Worker, run: Run) -> tuple[Training, list[str]]:
+    """The run at its newest good checkpoint, or at its start; and what its log is to say of how it was restored."""
     images, events = open_training_images(config), []
     found = checkpoint.to_resume_from(run.store, warn=events.append)
     training = at(
@@ -86,13 +105,10 @@ def begin(config: Config, worker: Worker, run: Run) -> Training:
         held_out=open_held_out_images(config),
         starts=found.starts() if found else start_distribution(images),
     )
-    training.frechet = frechet_distance_of(config, training.held_out, worker)
+    training.distances = sample_distances(config, training.held_out, worker)
     if found and found.progress.update and (changed := change_of_speed(found, training.speed, run)):
         events.append(changed)
-    if worker.rank == 0:
-        note_images(training)
-        open_log_and_saver(training, events)
-    return training
+    return training, events
 
 
 def at(
@@ -147,48 +163,54 @@ def note_images(training: Training) -> None:
             write_data_record(training.run.store, data_record(training.images, training.held_out))
 
 
-def open_log_and_saver(training: Training, events: Sequence[str]) -> None:
-    """The log and who saves, on rank 0; the log says how chains are executed, these events, and whether it goes on."""
-    update, worker = training.progress.update, training.worker
-    training.log = open_log(training.run, after_update=update)
-    training.saver = Saver(training.run.store, training.config.checkpoint, training.log, partial(tell, training))
-    tell(training, {"event": first_line(training.speed), "speed": training.speed})
+def open_log_and_saver(training: Training) -> LogWriter:
+    """Rank 0 has both."""
+    training.log = open_log(training.run, after_update=training.progress.update)
+    training.saver = Saver(training.run.store, training.config.checkpoint, training.log, partial(emit, training))
+    return LogWriter(training.log, partial(_log_refused, training))
+
+
+def start(
+    training: Training, callbacks: Sequence[Callback], events: Sequence[str], worker_failures: Sequence[str]
+) -> None:
+    """Open the log, then call it and the callbacks with how the run begins or resumes."""
+    worker, update, config = training.worker, training.progress.update, training.config
+    if worker.rank == 0:
+        note_images(training)
+        callbacks = [open_log_and_saver(training), *callbacks]
+    training.callbacks = Callbacks(callbacks)
+    share = training.share_size / training.batch_size
+    training.callbacks.on_start(
+        RunStart(config, training.run.store.location, update, worker.rank, worker.world_size, share)
+    )
+    emit(training, {"event": first_line(training.speed), "speed": training.speed})
     for event in events:
-        tell(training, {"event": event})
+        emit(training, {"event": event})
     if not update and (origin := read_origin(training.run)):
-        tell(training, {"event": f"Starting from {origin}."})
-    if not update and training.config.network.norm == "batch" and training.blocks is None:
-        tell(training, {"event": BATCH_NORM})
-    if not update and training.frechet and (warning := training.frechet.warning()):
-        tell(training, {"event": warning})
-    if update or training.log.reached or worker.worker_failures:
-        event = going_on(update, training.log, num_workers=worker.world_size)
-        after = {"after": list(worker.worker_failures)} if worker.worker_failures else {}
-        tell(training, {"event": event, **after, "rate_scale": training.progress.rate_scale})
+        emit(training, {"event": f"Starting from {origin}."})
+    if not update and config.network.norm == "batch" and training.blocks is None:
+        emit(training, {"event": BATCH_NORM})
+    if not update and training.distances and (warning := training.distances.warning()):
+        emit(training, {"event": warning})
+    if training.log and (update or training.log.reached or worker_failures):
+        event = resumed_sentence(update, training.log, num_workers=worker.world_size)
+        after = {"after": list(worker_failures)} if worker_failures else {}
+        emit(training, {"event": event, **after, "rate_scale": training.progress.rate_scale})
 
 
-def tell(training: Training, record: dict[str, Any]) -> None:
-    """Into the log and before the user's eyes; rank 0 only."""
-    record = {"update": training.progress.update, **record}
-    refused = training.log.write(record)
-    training.worker.show(record)
-    if refused and not training.log_refused:
-        training.log_refused = True
-        tell(training, {"event": f"The log cannot be written ({reason_of(refused)}); its records wait in memory."})
+def emit(training: Training, record: Mapping[str, Any]) -> None:
+    """Give a record to the log and the callbacks. In workers other than rank 0 only those of updates."""
+    if training.worker.rank == 0 or "grids" in record:
+        training.callbacks.on_record({"update": training.progress.update, **record})
 
 
-def announce(training: Training, what: str) -> None:
-    """Say what takes a while before it is done; all workers may call it.
-
-    Through the log, for whoever started workers on Ray follows that.
-    """
-    if training.log:
-        tell(training, {"doing": what})
+def _log_refused(training: Training, error: OSError) -> None:
+    emit(training, {"event": f"The log cannot be written ({reason_of(error)}); its records wait in memory."})
 
 
 def save(training: Training, found: Mapping[str, Distances] | None = None) -> None:
     """Write a checkpoint, scored if there was an evaluation; rank 0 does, the others hold the same state."""
-    training.worker.busy("saving")
+    training.worker.control.busy("saving")
     training.saved = training.progress
     chains = training.chains and training.chains.state()
     if training.saver:
@@ -196,11 +218,21 @@ def save(training: Training, found: Mapping[str, Distances] | None = None) -> No
         measured |= {f"{family}_spread": distances.spread for family, distances in (found or {}).items()}
         how = {"measured": measured, "chains": chains, "speed": training.speed}
         training.saver.save(training.learner, training.starts, training.progress, **how)
+        if training.callbacks.wait_for_checkpoints:
+            training.saver.settle()
 
 
-def leave(training: Training) -> None:
+def leave(training: Training, result: dict[str, Any] | None, error: BaseException | None) -> None:
     """However a run ends: see that what is being written is whole, and that the log is where it belongs."""
-    training.saver.settle()
+    with ExitStack() as last_first:
+        if training.log and training.saver:
+            last_first.callback(training.run.drop_log_folder, training.log.folder)
+            last_first.callback(_copy_log, training.log, training.run)
+        last_first.callback(training.callbacks.on_end, RunEnd(training.progress.update, result, error))
+        if training.saver:
+            last_first.callback(training.saver.settle)
+
+
+def _copy_log(log: Log, run: Run) -> None:
     with suppress(OSError):
-        training.log.copy_to(training.run.store)
-    training.run.drop_log_folder(training.log.folder)
+        log.copy_to(run.store)

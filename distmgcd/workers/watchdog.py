@@ -48,7 +48,7 @@ class Heartbeat:
 
 
 class Activity:
-    """What this worker is doing: told by its training thread, read by its watchdog."""
+    """What this worker is doing: written by its training thread, read by its watchdog."""
 
     def __init__(self) -> None:
         self.steps, self.doing, self.waits, self.in_update = 0, "its start", False, False

@@ -74,8 +74,15 @@ def test_a_sweep_by_fd_tells_that_and_its_features():
     assert lines_of_result([good], good, "sweeps/try")[2].strip() == "FD-Random 7.5 ± 0.25"
 
 
-def test_where_no_trial_came_to_its_end_there_is_no_best():
-    assert lines_of_result([BAD], None, "sweeps/try")[1].startswith("No trial came to its end")
+def test_a_best_trial_that_was_cut_short_is_said_to_be():
+    pruned = replace(GOOD, state="pruned")
+    lines = lines_of_result([pruned, BAD], pruned, "sweeps/try")
+    assert lines[1] == "No trial came to its end; the best one below was pruned."
+    assert lines[-1] == "train it       distmgcd train sweeps/try/best.yaml"
+
+
+def test_where_no_trial_has_a_result_there_is_no_best():
+    assert lines_of_result([BAD], None, "sweeps/try")[1].startswith("No trial has a result, so none is the best")
 
 
 def test_parameters_are_told_by_their_last_names():

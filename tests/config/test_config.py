@@ -42,9 +42,9 @@ def test_an_unknown_key_on_the_command_line_is_met_with_a_suggestion():
     assert "langevin.num_stps" in text and "did you mean 'langevin.num_steps'?" in text and "langevin.clamp" in text
 
 
-def test_an_unknown_key_in_a_file_is_met_with_the_same_sentence(tmp_path: Path):
+def test_an_unknown_key_in_a_file_is_met_with_the_same_sentence_and_its_line(tmp_path: Path):
     file = file_with(tmp_path, yaml.safe_dump(MINIMAL | {"langevin": {"num_stps": 3}}))
-    assert sentence(source=file) == sentence("langevin.num_stps=3")
+    assert sentence(source=file) == f"{file}, line 9: {sentence('langevin.num_stps=3')}"
 
 
 def test_an_unknown_section_names_the_sections():

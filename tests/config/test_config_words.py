@@ -160,8 +160,14 @@ def test_a_base_is_looked_for_beside_the_file_and_may_have_a_base_itself(tmp_pat
         ("base: digits\nlangevin: 3\n", "langevin must hold settings, but is 3"),
         ("base: digits\nlangevin: {num_steps: 3}\nlangevin.num_steps: 4\n", "langevin.num_steps stands there twice"),
         ("base: digits\nlearning.lr: 4\n", "did you mean 'learning.learning_rate'?"),
-        ("base: digits\nseed: 1\nseed: 2\n", "'seed' stands in line 2 and in line 3; keep one"),
-        ("base: digits\nlearning: {ema: 0.5,\n  ema: 0.6}\n", "'ema' stands in line 2 and in line 3; keep one"),
+        (
+            "base: digits\nseed: 1\nseed: 2\n",
+            "my.yaml, line 3: 'seed' stands here for the second time (first in line 2); keep one",
+        ),
+        (
+            "base: digits\nlearning: {ema: 0.5,\n  ema: 0.6}\n",
+            "my.yaml, line 3: 'ema' stands here for the second time (first in line 2); keep one",
+        ),
     ],
 )
 def test_a_mistake_about_a_base_is_one_sentence(tmp_path: Path, monkeypatch, text: str, said: str):

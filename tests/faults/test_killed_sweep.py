@@ -1,5 +1,6 @@
 """The command of a sweep is killed in the middle, and the same command with --resume ends it."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,8 +11,7 @@ from sweep_runs import HEAD, finish_sweep, is_same_bit_for_bit, start_sweep, tra
 from tiny_runs import records_of
 
 from distmgcd.runs.store import Store
-from distmgcd.sweep.collect_killed import write_report
-from distmgcd.sweep.trial_files import read_notes
+from distmgcd.sweep.write_results import write_report
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,8 @@ def test_a_sweep_whose_command_is_killed_is_ended_by_the_same_command_with_resum
         os.kill(first.pid, signal.SIGKILL)
         first.communicate()
     assert left_of(first, but="Agent") == {}
-    assert [note.state for note in read_notes(Store(str(folder)))] == ["finished", "running"]
+    files = [folder / "trials" / name / "trial.json" for name in ("trial_0001", "trial_0002")]
+    assert [json.loads(file.read_text())["state"] for file in files] == ["finished", "running"]
     reported = {trial.name: (trial.state, trial.updates) for trial in write_report(Store(str(folder))).trials}
     assert reported["trial_0001"] == ("finished", 60)
     assert reported["trial_0002"][0] == "stopped" and reported["trial_0002"][1] >= 20

@@ -2,36 +2,45 @@
 
 import math
 import random
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distmgcd.config import Config, load_config
-from distmgcd.errors import UserError
+from distmgcd.sweep.domains import Interval
+from distmgcd.sweep.plan import Budget, Sweep
+from distmgcd.sweep.space import Parameters, Space
 from distmgcd.sweep.trial import Trial
 
 
-@dataclass
-class MadeSweep:
+@dataclass(frozen=True, kw_only=True)
+class MadeSweep(Sweep):
+    """A sweep of digits, some settings of which no config knows."""
+
     name: str = "made"
-    base: str = "digits"
-    objective: str = "swd"
-    space: dict[str, str] = field(default_factory=lambda: {"langevin.step_size": "loguniform from 0.1 to 8"})
-    num_updates: int = 500
+    base_name: str = "digits"
+    base: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, ...] = (2, 4, 8)
+    budget: Budget = Budget(updates=500, samples=1000)
+    num_trials: int = 10
+    space: Space = field(default_factory=lambda: Space({"langevin.step_size": Interval(0.1, 8, True)}), repr=False)
+    of_trials: tuple[str, ...] = ()  # changes to the configs of its trials
 
-    def config_of(self, trial: Trial) -> Config:
-        """Of the settings that a config knows."""
-        if trial.name == "impossible":
-            raise UserError("Its settings do not fit together.")
-        return self._config(trial, "data.validation=0.25", "watch.max_retries=0")
+    def config_of(self, parameters: Parameters) -> Config:
+        return self._config(parameters, "data.validation=0.25", "watch.max_retries=0", *self.of_trials)
 
-    def preset_of(self, trial: Trial) -> Config:
-        return self._config(trial)
+    def preset_of(self, parameters: Parameters) -> Config:
+        return self._config(parameters)
 
-    def _config(self, trial: Trial, *of_trials: str) -> Config:
-        known = ("langevin.", "learning.", "grids.", "evaluate.")
-        changes = [f"{path}={value}" for path, value in trial.parameters.items() if path.startswith(known)]
+    def _config(self, parameters: Parameters, *of_trials: str) -> Config:
+        known = ("langevin.", "learning.", "grids.", "evaluate.", "data.validation")
+        changes = [f"{path}={value}" for path, value in parameters.items() if path.startswith(known)]
         network = ["network.channels=[8]", "network.kernels=3", "network.strides=2"]
         return load_config("digits", [*of_trials, *network, *changes])
+
+    def with_configs(self, trials: Iterable[Trial]) -> list[Trial]:
+        """The trials as if they had runs; one that is named impossible has none."""
+        return [t if t.name == "impossible" else replace(t, config=self.config_of(t.parameters)) for t in trials]
 
 
 def finished(name: str, objective: float, **more: Any) -> Trial:

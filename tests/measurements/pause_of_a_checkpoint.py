@@ -16,8 +16,8 @@ from distmgcd.core.learning import Learner
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.models.assemble import make_learner
 from distmgcd.runs import learner_state
-from distmgcd.runs.background import Background
 from distmgcd.runs.checkpoint import Progress
+from distmgcd.runs.saving import Background
 from distmgcd.runs.store import Store
 from distmgcd.workers.collectives import LocalWorker
 

@@ -7,8 +7,8 @@ import pytest
 from tiny_runs import Stopped, debug, records_of, state_of, stop_after
 
 from distmgcd.runs import checkpoint, learner_state
-from distmgcd.runs.background import Background
 from distmgcd.runs.run_folder import Run
+from distmgcd.runs.saving import Background
 from distmgcd.training import loop
 
 _BOUND = 20.0  # seconds that nothing here takes

@@ -8,9 +8,9 @@ import pytest
 from tiny_runs import debug
 
 from distmgcd.runs import strict_json
+from distmgcd.runs.read_log import read_log
 from distmgcd.runs.run_folder import METRICS_FILE
 from distmgcd.runs.store import Store
-from distmgcd.sweep.read_trial import records_of
 from distmgcd.training.divergence import Diverged
 
 
@@ -43,6 +43,6 @@ def test_the_log_of_a_diverged_run_is_json_line_by_line(tmp_path: Path):
     records = [strictly(line) for line in (tmp_path / "run" / "log" / METRICS_FILE).read_text().splitlines()]
     words = {value for record in records for grid in record.get("grids", {}).values() for value in grid.values()}
     assert words & {"NaN", "Infinity", "-Infinity"}, "the run shows what is tested"
-    read = records_of(Store(str(tmp_path / "run")))
+    read = read_log(Store(str(tmp_path / "run")))
     gaps = [grid["gap"] for record in read for grid in record.get("grids", {}).values()]
     assert gaps and all(isinstance(gap, float) for gap in gaps)

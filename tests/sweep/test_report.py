@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from made_trials import MadeSweep, by_fd, diverged, finished, many
 
-from distmgcd.runs.store import Store
 from distmgcd.sweep.axes import make_axis, number_text, text_of
+from distmgcd.sweep.domains import Choice, Interval, IntRange, PerGrid
 from distmgcd.sweep.page import page as page_module
 from distmgcd.sweep.page.markup import Markup, element
 from distmgcd.sweep.page.page import page
 from distmgcd.sweep.parameter_axes import objective_axis, parameter_axes
-from distmgcd.sweep.sweep_results import find
+from distmgcd.sweep.space import Space
+from distmgcd.sweep.sweep_results import gather
 from distmgcd.sweep.trial import Trial
 
 VOID = {"meta", "img", "br"}
@@ -61,7 +62,8 @@ class Page(HTMLParser):
 
 
 def findings_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None):
-    return find(Store(str(folder)), sweep or MadeSweep(), trials)
+    sweep = sweep or MadeSweep()
+    return gather(sweep, sweep.with_configs(trials))
 
 
 def page_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None) -> Page:
@@ -104,7 +106,8 @@ def test_text_of_a_sweep_is_never_markup(tmp_path: Path):
         finished("b", 0.2, parameters={evil: [evil, 1]}),
         diverged("c", reason=evil, parameters={evil: None}, run=evil),
     ]
-    found = page_of(tmp_path, trials, MadeSweep(name=evil, base=evil, objective=evil, space={evil: evil}))
+    space = Space({evil: Choice((evil,), False)})
+    found = page_of(tmp_path, trials, MadeSweep(name=evil, base_name=evil, objective=evil, space=space))
     assert [tag for tag, _ in found.tags].count("script") == 1
     assert not [tag for tag, _ in found.tags if tag == "img"]
     assert not [a for _, a in found.tags if any(key.startswith("on") for key in a)]
@@ -187,14 +190,14 @@ def test_an_axis_is_logarithmic_where_the_space_is(tmp_path: Path):
     trials = [
         finished(f"t{n}", 0.1, parameters={"learning.learning_rate": rate}) for n, rate in enumerate((0.1, 1.0, 50.0))
     ]
-    for words, is_log in (
-        ("log-uniform from 0.1 to 50", True),
-        ("for every grid 0.1 to 50, by its logarithm", True),
-        ("uniform from 0.1 to 50", False),
-        ("0.1 to 50", False),
-        ("one of 0.1, 1, 50", True),
+    for domain, is_log in (
+        (Interval(0.1, 50, True), True),
+        (PerGrid(Interval(0.1, 50, True)), True),
+        (Interval(0.1, 50, False), False),
+        (IntRange(0, 50, 1), False),
+        (Choice((0.1, 1.0, 50.0), False), True),
     ):
-        sweep = MadeSweep(space={"learning.learning_rate": words})
+        sweep = MadeSweep(space=Space({"learning.learning_rate": domain}))
         assert parameter_axes(findings_of(tmp_path, trials, sweep))[0].axis.is_log == is_log
 
 

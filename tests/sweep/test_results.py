@@ -1,6 +1,7 @@
-"""What a sweep leaves behind as data: results.parquet, best.yaml, best_samples.png, and how they are made anew."""
+"""What a sweep leaves behind as data: results.parquet, best.yaml, best_samples.png."""
 
 import io
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,27 +11,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_trials import MadeSweep, by_fd, diverged, finished, many
-from PIL import Image
 from rich.console import Console
-from tiny_runs import debug
 
 import distmgcd
-from distmgcd.config import load_config, make_config
-from distmgcd.errors import UserError
-from distmgcd.runs import lock
-from distmgcd.runs.run_folder import Run
+from distmgcd.cli.terminal.sweep_display import table_of
+from distmgcd.config import load_config
+from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
-from distmgcd.sweep.read_trial import trial_of
-from distmgcd.sweep.results import RecordedSweep, read_results, read_sweep, write_report, write_results
-from distmgcd.sweep.sweep_results import changed
-from distmgcd.sweep.table import table_of
+from distmgcd.sweep.plan import Budget
 from distmgcd.sweep.trial import Trial
+from distmgcd.sweep.write_results import write_results
 
 
 def written(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None) -> Store:
     store = Store(str(folder))
-    write_results(store, sweep or MadeSweep(), trials)
+    sweep = sweep or MadeSweep()
+    write_results(store, sweep, sweep.with_configs(trials))
     return store
 
 
@@ -39,8 +36,12 @@ def column_type(store: Store, name: str) -> pa.DataType:
 
 
 @pytest.mark.parametrize("trials", [[], [Trial(name="t", state="waiting")], many(60, num_parameters=12)], ids=len)
-def test_trials_are_read_back_as_they_were_written(tmp_path: Path, trials: list[Trial]):
-    assert read_results(written(tmp_path, trials)) == trials
+def test_every_trial_is_a_row(tmp_path: Path, trials: list[Trial]):
+    rows = pq.read_table(written(tmp_path, trials).path("results.parquet")).to_pylist()
+    assert [
+        (row["name"], row["state"], row["objective"], row["updates"], json.loads(row["knobs"])) for row in rows
+    ] == [(t.name, t.state, t.objective, t.updates, json.loads(strict_json.dumps(t.parameters))) for t in trials]
+    assert [[tuple(entry.values()) for entry in row["history"]] for row in rows] == [list(t.history) for t in trials]
 
 
 def test_every_parameter_is_a_column_of_its_own_in_the_type_of_its_values(tmp_path: Path):
@@ -64,14 +65,13 @@ def test_every_parameter_is_a_column_of_its_own_in_the_type_of_its_values(tmp_pa
 
 
 def test_the_file_says_of_which_sweep_it_is_and_what_was_measured(tmp_path: Path):
-    sweep = MadeSweep(name="two", objective="swd/8")
-    store = written(tmp_path, [finished("t", 0.1)], sweep)
+    store = written(tmp_path, [finished("t", 0.1)], MadeSweep(name="two", objective="swd/8"))
     metadata = pq.read_schema(store.path("results.parquet")).metadata
     assert metadata[b"distmgcd.version"].decode() == distmgcd.__version__
     assert b"1000 fresh chains" in metadata[b"distmgcd.protocol"]
-    recorded, [trial] = read_sweep(store)
-    assert (recorded.name, recorded.objective, recorded.space) == ("two", "swd/8", sweep.space)
-    assert recorded.config_of(trial) == sweep.config_of(trial)
+    facts = json.loads(metadata[b"distmgcd.sweep"])
+    assert (facts["name"], facts["base"], facts["objective"]) == ("two", "digits", "swd/8")
+    assert facts["space"] == {"langevin.step_size": "0.1 to 8, by its logarithm"} and facts["num_updates"] == 500
 
 
 BY_FD = [by_fd("bad", 12.345, swd=0.01), by_fd("good", 7.5, swd=0.02), diverged("worse")]
@@ -83,7 +83,6 @@ def test_a_sweep_by_fd_is_ranked_by_it_and_says_in_which_features(tmp_path: Path
     assert [trial.name for trial in ranking.ranked(BY_FD)] == ["good", "bad", "worse"]
     assert ranking.spread_of(BY_FD[0], "fd") == 0.25 and ranking.with_spread(BY_FD[0], "fd") == "12.35 ± 0.25"
     assert [trial.name for trial in ranking.pareto_front(BY_FD, ranking.gradient_evaluations)] == ["good"]
-    assert read_results(store) == BY_FD
     table = pq.read_table(store.path("results.parquet"))
     assert table["fd.FD-Random"].to_pylist() == [12.345, 7.5, None] and table["objective"].to_pylist()[1] == 7.5
     header = store.read("best.yaml").decode().splitlines()
@@ -98,25 +97,6 @@ def test_a_sweep_by_fd_is_ranked_by_it_and_says_in_which_features(tmp_path: Path
     assert text.index("│ good ") < text.index("│ bad ") and "7.5 ± 0.25" in text and "FID" not in text
 
 
-def test_trials_of_a_sweep_that_was_killed_are_stopped_and_those_of_one_that_runs_are_running(tmp_path: Path):
-    trials = [finished("a", 0.1), replace(finished("b", 0.2), state="running"), Trial(name="c", state="running")]
-    store = written(tmp_path, trials)
-    with lock.locked(store):
-        assert {trial.state for trial in write_report(store).trials} == {"finished", "running"}
-    found = {trial.name: (trial.state, trial.reason) for trial in write_report(store).trials}
-    words = "The sweep was stopped or killed; this trial goes on with --resume."
-    assert found == {"a": ("finished", ""), "b": ("stopped", words), "c": ("stopped", words)}
-    text = store.read("report.html").decode()
-    assert "3 trials: 1 finished, 2 stopped." in text and words in text and 'href="#m-stopped"' in text
-
-
-def test_a_sweep_that_was_moved_finds_its_runs(tmp_path: Path):
-    store = written(tmp_path / "old", [finished("t", 0.1, run=str(tmp_path / "old" / "trials" / "t"))])
-    assert read_results(store)[0].run == str(tmp_path / "old" / "trials" / "t")
-    (tmp_path / "old").rename(tmp_path / "new")
-    assert read_results(Store(str(tmp_path / "new")))[0].run == str(tmp_path / "new" / "trials" / "t")
-
-
 def test_best_yaml_trains_with_the_best_settings_on_all_training_images(tmp_path: Path):
     best = finished("good", 0.02, parameters={"langevin.step_size": [0.5, 2.0, 1.0], "langevin.num_steps": 7})
     written(tmp_path, [finished("bad", 0.03), best, diverged("worse", objective=0.001)])
@@ -129,13 +109,9 @@ def test_best_yaml_trains_with_the_best_settings_on_all_training_images(tmp_path
 
 
 def test_best_yaml_trains_as_long_as_its_base_and_says_how_long_the_trial_did(tmp_path: Path):
-    short = {"learning.num_updates": 60, "learning.warmup": 10}
-
-    class Short(MadeSweep):
-        def config_of(self, trial: Trial):
-            return changed(super().config_of(trial), short)
-
-    written(tmp_path, [replace(finished("t", 0.02), updates=60)], Short(num_updates=60))
+    short = ("learning.num_updates=60", "learning.warmup=10")
+    sweep = MadeSweep(budget=Budget(updates=60, samples=1000), of_trials=short)
+    written(tmp_path, [replace(finished("t", 0.02), updates=60)], sweep)
     config, text = load_config(str(tmp_path / "best.yaml")), (tmp_path / "best.yaml").read_text()
     assert (config.learning.num_updates, config.learning.warmup) == (500, 50)
     assert (
@@ -156,21 +132,14 @@ def test_the_last_settings_of_a_population_are_said_to_be_the_last(tmp_path: Pat
 def test_failures_that_trials_went_on_after_are_counted_in_the_report(tmp_path: Path):
     trials = [finished(f"t{n}", 0.1, failures=(f"Its process {n} died.",) * n) for n in range(3)]
     store = written(tmp_path, trials)
-    assert read_results(store) == trials
+    assert pq.read_table(store.path("results.parquet"))["failures"].to_pylist()[1] == ["Its process 1 died."]
     text = store.read("report.html").decode()
     assert "Failures that trials went on after" in text and "Its process 1 died." in text and "t1, t2" in text
     assert ranking.failures(trials) == [("Its process 1 died.", 3, ["t1", "t2"])]
 
 
-def test_results_of_a_version_that_counted_no_failures_are_read(tmp_path: Path):
-    store = written(tmp_path, [finished("t", 0.1)])
-    table = pq.read_table(store.path("results.parquet")).drop_columns(["failures"])
-    pq.write_table(table, store.path("results.parquet"))
-    assert read_results(store) == [finished("t", 0.1)]
-
-
 def test_a_comment_of_best_yaml_stays_one_whatever_the_sweep_is_called(tmp_path: Path):
-    written(tmp_path, [finished("t", 0.02)], MadeSweep(name="two\nlines: [", base="digits\r\nx"))
+    written(tmp_path, [finished("t", 0.02)], MadeSweep(name="two\nlines: [", base_name="digits\r\nx"))
     assert load_config(str(tmp_path / "best.yaml")).learning.num_updates == 500
 
 
@@ -182,51 +151,9 @@ def test_there_is_no_best_of_trials_without_result(tmp_path: Path):
 
 def test_a_pruned_trial_is_the_best_only_if_none_came_to_its_end(tmp_path: Path):
     pruned = replace(finished("pruned", 0.01), state="pruned")
-    assert [trial.name for trial in ranking.best([finished("t", 0.5), pruned], 2)] == ["t"]
+    assert [trial.name for trial in ranking.the_best([finished("t", 0.5), pruned], 2)] == ["t"]
     written(tmp_path, [pruned, diverged("d")])
     assert "No trial came to its end; this one was pruned." in (tmp_path / "best.yaml").read_text()
-
-
-def test_everything_is_made_anew_from_the_parquet_file_and_the_folders_of_the_trials(tmp_path: Path):
-    debug(tmp_path / "trials", "evaluate.every=3", name="a")
-    debug(tmp_path / "trials", "langevin.num_steps=1", name="b")
-    runs = {name: str(tmp_path / "trials" / name) for name in "ab"}
-
-    class Tiny(MadeSweep):
-        def config_of(self, trial: Trial):
-            return Run.open(runs[trial.name]).config()
-
-        def preset_of(self, trial: Trial):
-            return changed(self.config_of(trial), {"evaluate.every": 0, "watch.max_retries": 1})
-
-    trials = [trial_of(run, parameters={"langevin.num_steps": 2 - n}) for n, run in enumerate(runs.values())]
-    store = written(tmp_path, trials, Tiny(num_updates=6))
-    names = ("best.yaml", "best_samples.png", "report.html")
-    before = {name: store.read(name) for name in names}
-    sheets = Image.open(io.BytesIO(before["best_samples.png"]))
-    assert load_config(str(tmp_path / "best.yaml")).watch.max_retries == 1
-    assert sheets.width > 2 * 400 and b"data against itself" in before["report.html"]
-    for name in names:
-        store.delete(name)
-    write_report(store)
-    assert {name: store.read(name) for name in names} == before
-
-
-def test_what_another_version_wrote_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    store = written(tmp_path, [finished("t", 0.1)])
-    before = store.read("best.yaml")
-    monkeypatch.setattr(RecordedSweep, "config_of", lambda *_: make_config({"made": {"up": 1}}))
-    write_report(store)
-    assert store.read("best.yaml") == before
-    assert b"made by another version of distmgcd" in store.read("report.html")
-
-
-@pytest.mark.parametrize("run", ["", "/where/it/was/before/trials/t"])
-def test_a_trial_that_does_not_say_where_its_run_is_has_it_beside_the_results(tmp_path: Path, run: str):
-    (tmp_path / "trials" / "t").mkdir(parents=True)
-    Image.new("L", (64, 64)).save(tmp_path / "trials" / "t" / "samples.png")
-    store = written(tmp_path, [finished("t", 0.1, run=run)])
-    assert store.exists("best_samples.png") and b"<img" in store.read("report.html")
 
 
 def test_a_damaged_sheet_is_left_out(tmp_path: Path):
@@ -236,32 +163,6 @@ def test_a_damaged_sheet_is_left_out(tmp_path: Path):
     (run / "result.json").write_text('{"swd": ')
     store = written(tmp_path, [finished("t", 0.1, run=str(run))])
     assert not store.exists("best_samples.png") and b"<img" not in store.read("report.html")
-
-
-def test_a_sweep_that_is_named_without_its_folder_is_found_beside(tmp_path: Path, command, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sweeps" / "smoke").mkdir(parents=True)
-    written(tmp_path / "sweeps" / "smoke", [finished("good", 0.02)])
-    assert "(did you mean sweeps/smoke?)" in command("report", "smoke")[2]
-
-
-def test_the_report_command_prints_the_best_and_says_what_is_no_sweep(tmp_path: Path, command):
-    written(tmp_path, [finished("good", 0.02), diverged("worse")])
-    (tmp_path / "report.html").unlink()
-    status, out, _ = command("report", tmp_path)
-    assert status == 0 and "good" in out and "20.0 ± 1.5" in out and f"distmgcd train {tmp_path}/best.yaml" in out
-    assert (tmp_path / "report.html").exists()
-    status, _, err = command("report", tmp_path / "nowhere")
-    assert status == 2 and f"There is no sweep at {tmp_path}/nowhere" in err
-
-
-def test_a_damaged_file_is_a_sentence(tmp_path: Path):
-    (tmp_path / "results.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(UserError, match="are damaged"):
-        read_results(Store(str(tmp_path)))
-    pq.write_table(pa.table({"x": [1]}), tmp_path / "results.parquet")
-    with pytest.raises(UserError, match="are damaged"):
-        read_results(Store(str(tmp_path)))
 
 
 def test_the_front_is_what_no_other_trial_beats():

@@ -173,6 +173,11 @@ def test_there_are_sweeps_for_every_parameter():
         (STEP + "search: grid\n", 5, "langevin.step_size has no end of them"),
         (STEP + "scheduler: hyperband\n", 6, "scheduler must be one of asha, pbt, none"),
         (STEP + "scheduler: {kind: asha, gracious: 2}\n", 6, "(did you mean 'grace'?)"),
+        (
+            STEP + "scheduler: {kind: asha, every: 2}\n",
+            6,
+            "no setting 'scheduler.every'; scheduler has kind, g",
+        ),
         (STEP + "scheduler: {kind: asha, grace: 3}\n", 2, "more than the grace of 3"),
         (STEP + "scheduler: {kind: pbt, quantile: 0.7}\n", 6, "quantile must be a number from 0 to 0.5"),
         (STEP + "scheduler: {kind: pbt, every: 3}\n", 2, "more than 3"),
@@ -180,12 +185,20 @@ def test_there_are_sweeps_for_every_parameter():
         ("scheduler: pbt\nspace:\n  network.norm: {choice: [none, layer]}\n", 6, "network.norm cannot change"),
         ("scheduler: pbt\nspace:\n  one_of: [{seed: 1}]\n", 6, "knows no one_of"),
         (STEP + "objective: fid\n", 6, "objective must be one of swd, swd/2, swd/8, fd, but is 'fid'"),
-        (STEP + "objective: {metric: swd, size: [2]}\n", 6, "objective has metric, sizes and features"),
+        (
+            STEP + "objective: {metric: swd, size: [2]}\n",
+            6,
+            "(did you mean 'sizes'?); objective has metric, sizes, features",
+        ),
         (STEP + "objective: {metric: swd, sizes: [3]}\n", 5, "evaluate.sizes must divide the finest grid"),
         (STEP + "objective: {metric: swd, sizes: []}\n", 6, "sizes must be a list of sizes"),
         (STEP + "objective:\n  metric: fd\n  features: 3\n", 8, "features must be one of efficientnet-lite0, incep"),
         (STEP + "objective: {metric: fd, features: null}\n", 6, "or a weight file, but is None"),
-        (STEP + "objective: {metric: fd, feature: random}\n", 6, "sizes and features, but no 'feature'"),
+        (
+            STEP + "objective: {metric: fd, feature: random}\n",
+            6,
+            "(did you mean 'features'?)",
+        ),
         ("space:\n  evaluate.features: {choice: [random, pixels]}\n", 5, "the sweep sets it by objective.features"),
         (
             "objective:\n  metric: fd\n  sizes: [8]\nspace:\n  grids.sizes: {choice: [[2, 8], [16]]}\n",
@@ -193,7 +206,7 @@ def test_there_are_sweeps_for_every_parameter():
             "all schedules must end with the same one, but they end with 8 and 16",
         ),
         (STEP + "seed: -1\n", 6, "seed must be a whole number from 0 up, but is -1"),
-        (STEP + "validation: 2\n", 6, "validation must be a number from 0 to 1"),
+        (STEP + "validation: 2\n", 6, "validation must be a fraction from 0 to 1"),
         (STEP + "settings: {learning.emma: 1}\n", 6, "(did you mean 'learning.ema'?)"),
         (STEP + "settings: {learning.ema: 7}\n", 6, "learning.ema must be a fraction from 0 to 1, but is 7"),
         (STEP + "seed: 1\nseed: 2\n", 7, "'seed' stands here for the second time (first in line 6)"),
@@ -234,10 +247,10 @@ def test_schedules_are_only_compared_at_sizes_that_are_named(tmp_path: Path):
     ("head", "line", "said"),
     [
         ("budget: {updates: 10, evaluations: 4, samples: 8}", 2, "evaluations must divide updates"),
-        ("budget: {updates: 10}", 2, "samples must be a whole number from 2 up, but is None"),
+        ("budget: {updates: 10}", 2, "budget.samples is missing"),
         ("budget: {updates: ten, samples: 8}", 2, "updates must be a whole number from 1 up, but is 'ten'"),
         ("budget: {update: 10}", 2, "(did you mean 'updates'?)"),
-        ("budget: 5", 2, "budget must hold updates, warmup, evaluations, samples, draws"),
+        ("budget: 5", 2, "budget must hold settings, but is 5; it has budget.updates, budget.warmup"),
     ],
 )
 def test_a_mistake_in_the_budget_is_told_by_its_line(tmp_path: Path, head: str, line: int, said: str):

@@ -1,10 +1,10 @@
 """What is kept of a sweep in its folder, and what is read from there when it goes on."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from tiny_runs import TINY
 
@@ -12,11 +12,11 @@ from distmgcd.config import load_config
 from distmgcd.errors import UserError
 from distmgcd.launch import start_run
 from distmgcd.runs.store import Store
+from distmgcd.sweep import ranking
 from distmgcd.sweep import sweep_state as state_module
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.plan import Sweep
-from distmgcd.sweep.results import read_results
-from distmgcd.sweep.sweep_state import SweepState, reason_of_pruning
+from distmgcd.sweep.sweep_state import SweepState, reason_of_pruning, seconds_left
 from distmgcd.sweep.trial_files import claim, read_trial_states
 
 TEXT = f"""\
@@ -77,7 +77,8 @@ def test_ended_trials_are_kept_and_begun_ones_go_on(store: Store, sweep: Sweep):
     assert [trial_state.name for trial_state in again.kept()] == ["trial_0001"]
     assert [trial_state.name for trial_state in again.begun()] == ["trial_0002", "trial_0003"]
     assert [trial.state for trial in again.trials()] == ["finished", "failed", "running"]
-    assert again.best().name == "trial_0001" and again.best().swd == result["swd"]["samples"]
+    best = ranking.best(again.trials())
+    assert best and best.name == "trial_0001" and best.swd == result["swd"]["samples"]
     assert again.trials()[0].parameters == sweep.point(1)
     assert [event["event"] for event in told] == ["started", "started", "started", "finished", "failed"]
     assert told[3]["left_s"] >= 0 and told[3]["best"].name == "trial_0001"
@@ -89,15 +90,11 @@ def test_a_sweep_that_has_left_has_no_running_trials_in_its_results(store: Store
         sweep_state.started(number, sweep.point(number), {})
     train(store, sweep, 1)
     sweep_state.ended(1, "finished", "")
-    assert [trial.state for trial in read_results(store)] == ["finished", "running"]
+    assert pq.read_table(store.path("results.parquet"))["state"].to_pylist() == ["finished", "running"]
     SweepState(store, sweep).write_results(stopped=True)
-    assert [(trial.state, "--resume" in trial.reason) for trial in read_results(store)] == [
-        ("finished", False),
-        ("stopped", True),
-    ]
-    assert [trial_state.state for trial_state in SweepState(store, sweep).begun()] == [
-        "running"
-    ]  # what goes on is as it was
+    table = pq.read_table(store.path("results.parquet"))
+    assert table["state"].to_pylist() == ["finished", "stopped"] and "--resume" in table["reason"].to_pylist()[1]
+    assert [trial.state for trial in SweepState(store, sweep).begun()] == ["running"]  # what goes on is as it was
 
 
 def test_by_fd_the_best_is_the_best_by_fd(store: Store, sweep: Sweep):
@@ -110,9 +107,8 @@ def test_by_fd_the_best_is_the_best_by_fd(store: Store, sweep: Sweep):
         found[f"trial_{number:04d}"] = train(store, sweep, number)["fd"]["samples"]["FD-Pixels"]
         sweep_state.ended(number, "finished", "")
     best = min(found, key=found.__getitem__)
-    assert (sweep_state.best().name, sweep_state.best().objective) == (best, found[best]) and told[-1][
-        "best"
-    ].name == best
+    shown = told[-1]["best"]
+    assert (shown.name, shown.objective) == (best, found[best]) and shown == ranking.best(sweep_state.trials())
     assert load_config(store.path("best.yaml")).checkpoint.metric == "fd"
     reason = reason_of_pruning(sweep, sweep_state.trials(), {"updates": 3, "objective": 12.3456})
     assert f"at FD-Pixels = 12.35; the best so far ended at {found[best]:.4g}." in reason
@@ -128,16 +124,18 @@ def test_what_is_said_again_of_a_kept_trial_changes_nothing(store: Store, sweep:
     again.evaluated(1, {"updates": 3})
     again.ended(1, "pruned", "")
     assert told == [] and again.trials()[0].state == "diverged"
-    assert read_trial_states(store)[0].reason == "Grid 8x8 diverged."
+    assert read_trial_states(store, sweep.space)[0].reason == "Grid 8x8 diverged."
 
 
-def test_a_trial_that_is_cut_short_is_never_the_best(store: Store, sweep: Sweep):
-    sweep_state = SweepState(store, sweep)
-    for number in (1, 2):
+def test_a_trial_that_was_cut_short_is_the_best_only_until_one_has_ended(store: Store, sweep: Sweep):
+    told: list[dict[str, Any]] = []
+    sweep_state = SweepState(store, sweep, show=told.append)
+    for number, state in ((1, "pruned"), (2, "diverged"), (3, "finished")):
         sweep_state.started(number, sweep.point(number), {})
         train(store, sweep, number)
-        sweep_state.ended(number, "pruned" if number == 1 else "diverged", "")
-    assert sweep_state.trials()[0].objective is not None and sweep_state.best() is None
+        sweep_state.ended(number, state, "")
+        assert f"{told[-1]['best'].name}, the best of {number} trials" in store.read("best.yaml").decode()
+    assert [event["best"].name for event in told if "best" in event] == ["trial_0001", "trial_0001", "trial_0003"]
 
 
 DAMAGED = [
@@ -150,16 +148,16 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("trial_state", DAMAGED)
-def test_a_note_that_was_cut_short_is_that_of_a_trial_that_has_not_begun(
+def test_a_trial_without_a_readable_file_and_without_a_run_has_not_begun(
     store: Store, sweep: Sweep, trial_state: bytes
 ):
     SweepState(store, sweep).started(1, {}, {})
     store.write("trials/trial_0001/trial.json", trial_state)
-    assert read_trial_states(store) == [] == SweepState(store, sweep).begun()
+    assert SweepState(store, sweep).begun() == []
 
 
 @pytest.mark.parametrize("trial_state", [None, b'{"name": '])
-def test_a_trial_whose_note_is_lost_goes_on_with_the_parameters_of_its_run(
+def test_a_trial_whose_file_is_lost_goes_on_with_the_parameters_of_its_run(
     store: Store, sweep: Sweep, trial_state: bytes | None
 ):
     sweep_state = SweepState(store, sweep)
@@ -177,14 +175,14 @@ def test_a_trial_whose_note_is_lost_goes_on_with_the_parameters_of_its_run(
     assert (lost.name, lost.parameters, lost.run) == ("trial_0002", sweep.point(2), "trial_0002")
     assert [event["event"] for event in told] == ["kept", "warning"]
     assert told[1]["text"] == (
-        f"The note of trial_0002, {store.path('trials/trial_0002/trial.json')}, is lost or damaged; the trial goes on "
-        "from its newest checkpoint."
+        f"The file {store.path('trials/trial_0002/trial.json')} is lost or damaged; trial_0002 goes on from its newest "
+        "checkpoint."
     )
     again.write_results()
     assert not again.all_ended()
 
 
-def test_of_a_lost_note_of_a_population_the_last_stretch_is_known(store: Store, sweep: Sweep):
+def test_of_a_lost_file_of_a_population_the_last_stretch_is_known(store: Store, sweep: Sweep):
     train(store, sweep, 1)
     other = sweep.config_of({"langevin.step_size": 1.25})
     start_run.debug(other, storage_path=store.path("trials"), name="trial_0001.2", use_gpu=False)
@@ -218,7 +216,7 @@ def test_a_trial_that_goes_on_from_another_is_another_run(store: Store, sweep: S
     sweep_state.started(1, {"langevin.step_size": 1.0}, {})
     start = {"run": "trial_0002", "update": 3}
     sweep_state.moved(1, parameters={"langevin.step_size": 1.25}, run="trial_0001.2", start=start)
-    (trial_state,) = read_trial_states(store)
+    (trial_state,) = read_trial_states(store, sweep.space)
     assert (trial_state.parameters, trial_state.run, trial_state.start) == (
         {"langevin.step_size": 1.25},
         "trial_0001.2",
@@ -241,7 +239,17 @@ def test_results_that_cannot_be_written_do_not_end_the_search(store: Store, swee
         sweep_state.write_results()
 
 
-def test_a_note_holds_nothing_but_json(store: Store, sweep: Sweep):
-    SweepState(store, sweep).started(1, sweep.point(1), {"langevin.step_size": 1.0})
-    trial_state = json.loads(store.read("trials/trial_0001/trial.json"))
-    assert trial_state["knobs"] == sweep.point(1) and trial_state["draws"] == {"langevin.step_size": 1.0}
+@pytest.mark.parametrize(
+    ("took", "running", "num_waiting", "concurrent", "left"),
+    [
+        ([], [5.0], 9, 2, None),
+        ([100.0, 20.0], [], 0, 2, 0.0),
+        ([100.0], [], 6, 2, 300.0),
+        ([100.0, 20.0], [], 6, 2, 180.0),  # pruned trials are part of what is to be expected
+        ([100.0], [40.0], 0, 4, 60.0),  # one trial, on one of four places
+        ([100.0], [40.0, 250.0], 0, 2, 60.0),  # the second one takes longer than usual
+        ([100.0], [90.0, 90.0], 1, 2, 100.0),
+    ],
+)
+def test_running_trials_take_what_is_left_of_them(took, running, num_waiting: int, concurrent: int, left):
+    assert seconds_left(took, running, num_waiting=num_waiting, concurrent=concurrent) == left

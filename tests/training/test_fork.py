@@ -8,7 +8,7 @@ from tiny_runs import debug, records_of, state_of
 
 from distmgcd.runs.checkpoint import DamagedCheckpoint, names
 from distmgcd.runs.run_folder import Run
-from distmgcd.training.fork import fork_from
+from distmgcd.training.origin import fork_from
 from distmgcd.training.verify import verify
 
 

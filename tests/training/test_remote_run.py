@@ -15,6 +15,7 @@ from distmgcd.runs import run_folder as run_module
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.training import loop
+from distmgcd.training.callbacks import ShowRecords
 from distmgcd.training.replay.replay_update import replay
 from distmgcd.workers.collectives import LocalWorker
 
@@ -39,7 +40,7 @@ def train(storage_path: str, name: str, show: Callable | None = None) -> Run:
     run = Run.at(storage_path, name)
     run.claim(tiny_config())
     assert not run.store.is_local
-    loop.train(run.config(), LocalWorker(torch.device("cpu"), show), run)
+    loop.train(run.config(), LocalWorker(torch.device("cpu")), run, [ShowRecords(show)] if show else [])
     return run
 
 

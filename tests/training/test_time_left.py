@@ -11,8 +11,7 @@ from tiny_runs import Stopped, debug, log_of, stop_after, tiny_config
 from distmgcd.config.cost import evaluation_cost, num_evaluations, run_cost, update_cost
 from distmgcd.training import loop
 from distmgcd.training.divergence import Diverged
-from distmgcd.training.pace import Pace
-from distmgcd.training.time_left import announcement, seconds_left
+from distmgcd.training.pace import Pace, announcement, seconds_left
 
 BARE = ("learning.num_updates=1000", "evaluate.num_samples=1", "evaluate.num_draws=1", "evaluate.untrained=false")
 

@@ -13,7 +13,7 @@ from tiny_runs import TINY, debug, records_of, state_of, tiny_config
 from distmgcd.launch import start_run
 from distmgcd.models import sampling
 from distmgcd.training import results
-from distmgcd.workers.collectives import LocalWorker
+from distmgcd.workers.control import Control
 from distmgcd.workers.stop import Request, Stopped, StopSignals
 
 CHANGES = ("learning.num_updates=9", "checkpoint.every=4", "log.every=3")
@@ -87,7 +87,7 @@ def test_a_run_that_is_stopped_in_an_evaluation_on_its_way_saves_and_leaves(
 
 def test_a_request_to_save_is_handled_once_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        LocalWorker, "before_update", lambda _, update: Request.SAVE if update == 5 else Request.CONTINUE
+        Control, "before_update", lambda _, update, wish: Request.SAVE if update == 5 else Request.CONTINUE
     )
     assert debug(tmp_path, *CHANGES)["update"] == 9
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distmgcd.data.cache_folder import Entry
     from distmgcd.runs.listing import Summary
 
-_NO_WARNING = {"speed", "rate"}  # keys of events that say how a run goes on
+_NO_WARNING = {"speed", "rate"}  # keys of events that are no warnings
 _SECONDS_BETWEEN_LINES = 10.0  # where nobody watches a terminal
 
 
@@ -90,7 +90,7 @@ def print_text(console: Console, text: str, *, style: str = "") -> None:
 def line_of(record: dict[str, Any], *, width: int | None = None) -> str:
     """One record: time left, update, speed, each grid's energy gap and drift against noise.
 
-    width: of a terminal, in characters; what does not fit goes on in further lines. None: one line of any length.
+    width: of a terminal, in characters; what does not fit is put in further lines. None: one line of any length.
     """
     grids = record["grids"]
     gaps = [f"{size}x{size} {values['gap']:+.3f}" for size, values in grids.items()]

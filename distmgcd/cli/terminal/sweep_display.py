@@ -1,15 +1,23 @@
-"""What a user sees of a sweep: a line an event, and at the end the best trial and the command that trains it."""
+"""What a user sees of a sweep: a line per event, and at the end the best trial and the command that trains it."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from distmgcd.cli.terminal.run_display import distances_in_words, frechet_in_words, print_text
-from distmgcd.sweep.best import moved
+from distmgcd.runs.store import Store
+from distmgcd.sweep import ranking
+from distmgcd.sweep.axes import number_text, text_of
+from distmgcd.sweep.best_files import BEST_FILE, SHEETS_FILE, moved
+from distmgcd.sweep.objective import label_of, objective_in_words
+from distmgcd.sweep.parameter_axes import names_of
 from distmgcd.sweep.ranking import in_words
+from distmgcd.sweep.results_parquet import FILE
 from distmgcd.sweep.trial import Trial
 from distmgcd.terminal import time_in_words
 
@@ -70,13 +78,13 @@ def parameters_in_words(parameters: Mapping[str, Any]) -> str:
 
 def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> list[str]:
     """What is said at the end of a sweep."""
-    counts = {state: sum(trial.state == state for trial in trials) for state in _STATES}
-    said = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    lines = [f"{len(trials)} trials: {said}.", *lines_of_failures(trials)]
+    lines = [f"{len(trials)} trials: {_counts(trials)}.", *lines_of_failures(trials)]
     if best is None:
-        return [*lines, f"No trial came to its end, so none is the best; {folder}/results.parquet says why of each."]
+        return [*lines, f"No trial has a result, so none is the best; {folder}/results.parquet says why of each."]
+    unfinished = [f"No trial came to its end; the best one below was {best.state}."]
     return [
         *lines,
+        *([] if best.state == "finished" else unfinished),
         f"best           {best.name}  {parameters_in_words(best.parameters)}",
         *([f"               {frechet_in_words(best.fd, best.fd_spread)}"] if best.fd else []),
         f"               1000 x sliced Wasserstein distance  {distances_in_words(best.swd, best.swd_spread)}",
@@ -97,10 +105,60 @@ def lines_of_failures(trials: list[Trial]) -> list[str]:
 
 
 _MOVED = " (its settings changed on the way; above and in best.yaml are the last)"
-_STATES = ("finished", "pruned", "diverged", "failed", "running", "waiting")
+
+
+def _counts(trials: Sequence[Trial]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in ranking.counts(trials).items())
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_short, value))}]"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+_ROW_STYLES = {"diverged": "red", "failed": "magenta", "pruned": "yellow", "stopped": "yellow"}
+
+
+def table_of(trials: Sequence[Trial], *, objective: str = "swd", num: int = 10) -> Table:
+    """The best so many trials, best first, with the settings in which trials differ."""
+    ranked = ranking.ranked(trials)
+    counted = _counts(ranked)
+    title = f"{objective_in_words(objective, ranked)}: the best of {len(ranked)} trials ({counted or 'none yet'})"
+    table = Table(title=Text(title), title_justify="left")
+    for name in ("trial", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in (label_of(objective, ranked), "steps", "images/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("settings", overflow="fold")
+    names = names_of(_differing(ranked))
+    for trial in ranked[:num]:
+        table.add_row(*(Text(cell) for cell in _cells(trial, names, objective)), style=_ROW_STYLES.get(trial.state))
+    return table
+
+
+def lines_of_files(store: Store) -> list[str]:
+    """Where the results lie, those that there are, and how to train with the best."""
+    files = {"report": "report.html", "best settings": BEST_FILE, "their samples": SHEETS_FILE, "all trials": FILE}
+    lines = [f"{title:<17}{store.path(file)}" for title, file in files.items() if store.exists(file)]
+    trained = (
+        [f"{'train with them':<17}distmgcd train {quote(store.path(BEST_FILE))}"] if store.exists(BEST_FILE) else []
+    )
+    return lines + trained
+
+
+def _differing(trials: Sequence[Trial]) -> list[str]:
+    """The parameters in which trials differ; all of them if there is but one trial."""
+    paths = dict.fromkeys(path for trial in trials for path in trial.parameters)
+    values = {path: {repr(trial.parameters[path]) for trial in trials if path in trial.parameters} for path in paths}
+    return [path for path in paths if len(values[path]) > 1 or len(trials) == 1]
+
+
+def _cells(trial: Trial, names: Mapping[str, str], objective: str) -> list[str]:
+    """steps: of a sample, all grids together."""
+    speed = "-" if trial.images_per_s is None else number_text(round(trial.images_per_s))
+    parameters = ", ".join(
+        f"{name} {text_of(trial.parameters[path])}" for path, name in names.items() if path in trial.parameters
+    )
+    steps = str(trial.gradient_evaluations or "-")
+    return [trial.name, trial.state, ranking.with_spread(trial, objective), steps, speed, parameters]

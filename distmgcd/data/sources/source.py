@@ -47,6 +47,16 @@ def check_corrupt_limit(skipped: Sequence[SkippedRow], *, num_rows: int, max_cor
     )
 
 
+def no_images(skipped: Sequence[SkippedRow], *, path: str) -> UserError:
+    """The error for a source of which no image is left."""
+    if not skipped:  # all were left out
+        return UserError(
+            f"All images of data.path {path!r} to train on are held out, too, so that data.leave_out_copies=true "
+            "leaves none; let data.split and data.held_out name different images."
+        )
+    return UserError(f"data.path {path!r} has no image that can be decoded: {skipped[0]}; point it at images.")
+
+
 def check_max_corrupt(max_corrupt: float) -> None:
     """Raise UserError unless the limit is a fraction."""
     if not 0 <= max_corrupt <= 1:

@@ -8,13 +8,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
+import grpc
 import ray
 
 from distmgcd.environment import ray_address
 from distmgcd.errors import UserError
-from distmgcd.on_ray.cluster.reach import check_head
-from distmgcd.on_ray.cluster.temporary_folder import short_temporary_folder
+from distmgcd.on_ray.internals import GLOBAL_GRPC_OPTIONS, get_default_ray_temp_dir, init_grpc_channel
 from distmgcd.on_ray.jobs.job_note import keep_package
 
 
@@ -142,3 +144,95 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+# Whether the head of a cluster answers: asked before Ray is, which would try for minutes.
+
+_SECONDS_TO_CONNECT = 5.0
+
+
+def check_head(address: str) -> None:
+    """Raise UserError if no head of a Ray cluster answers at HOST:PORT. What auto means, only Ray knows."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        connect(host.strip("[]"), int(port))
+    except OSError as error:
+        raise UserError(
+            f"No cluster answers at RAY_ADDRESS={address} ({in_short(error)}); give HOST:PORT of a head that runs, "
+            "such as 10.0.0.1:6379 (`ray start --head` prints it), or unset RAY_ADDRESS to run on this machine alone."
+        ) from None
+    channel: Any = init_grpc_channel(address, options=GLOBAL_GRPC_OPTIONS)
+    try:
+        grpc.channel_ready_future(channel).result(timeout=_SECONDS_TO_CONNECT)
+    except grpc.FutureTimeoutError:
+        raise UserError(
+            f"Something answers at RAY_ADDRESS={address}, but it is not the head of a Ray cluster; its port is 6379 "
+            "unless it was started with another, and 8265 is that of the dashboard, for `distmgcd submit --address`."
+        ) from None
+    finally:
+        channel.close()
+
+
+def connect(host: str, port: int) -> None:
+    """Raises OSError if nobody listens there."""
+    socket.create_connection((host, port), timeout=_SECONDS_TO_CONNECT).close()
+
+
+def in_short(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())[:200].rstrip(".")
+
+
+# Where a Ray of our own keeps its sockets: their paths must be short, and their folder must be ours to write.
+
+_LONGEST_SOCKET = 107  # bytes of a path that Linux takes for a socket
+_BELOW = "/session_2000-01-01_00-00-00_000000_9999999/sockets/plasma_store"
+_OTHER = "/tmp/ray"
+
+
+@contextmanager
+def short_temporary_folder(say: Callable[[str], None]) -> Iterator[str | None]:
+    """Inside, Ray can be started: with the folder that is given, None where its own choice is good (TMPDIR, /tmp).
+
+    Another folder than its own is said. TMPDIR changes meanwhile, too: the processes of Ray open sockets there.
+    Raises UserError if no folder does.
+    """
+    if (folder := _other_folder(say)) is None:
+        yield None
+        return
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(Path(folder).parent)
+    try:
+        yield folder
+    finally:
+        os.environ.pop("TMPDIR")
+        if before is not None:
+            os.environ["TMPDIR"] = before
+
+
+def _other_folder(say: Callable[[str], None]) -> str | None:
+    usual = get_default_ray_temp_dir()
+    if (why := _unfit(usual)) is None:
+        return None
+    for other in (_OTHER, f"{_OTHER}-{os.getuid()}"):
+        if other != usual and _unfit(other) is None:
+            say(f"Ray keeps its sockets and logs in {other}, for {usual} {why}.")
+            return other
+    raise UserError(
+        f"Ray cannot keep its sockets in {usual}, which {why}, nor in {_OTHER}; set RAY_TMPDIR to a folder with a "
+        "short path that you can write."
+    )
+
+
+def _unfit(folder: str) -> str | None:
+    """Why Ray cannot use a folder."""
+    length = len(os.fsencode(os.path.abspath(folder) + _BELOW))
+    if length > _LONGEST_SOCKET:
+        return f"is too long a path for them by {length - _LONGEST_SOCKET} bytes"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"cannot be made ({error.strerror or error})"
+    return None if os.access(folder, os.W_OK | os.X_OK) else "cannot be written"

@@ -3,9 +3,10 @@
 Each rank sets its own throughput and update; what is a mean over all ranks, rank 0 alone does.
 """
 
-from typing import Any
-
 from ray.util.metrics import Gauge
+
+from distmgcd.runs.read_log import UpdateRecord
+from distmgcd.training.callbacks import Callback, RunStart
 
 _OF_WORKER = {
     "distmgcd_images_per_second": "Images that this worker trains on a second, at its last record of the log.",
@@ -18,22 +19,23 @@ _OF_GRID = {  # name in the log, meaning
 }
 
 
-class Meter:
-    """Called with every record of updates."""
+class RayMetrics(Callback):
+    """In every worker of a run."""
 
-    def __init__(self, run: str, rank: int):
+    def __init__(self, run: str):
         """run: its name, by which a chart tells it from others."""
-        self.progress: str | None = None  # of the last record, for a person
-        tags = {"run": run, "rank": str(rank)}
-        self._of_worker = {name: _gauge(name, text, tags) for name, text in _OF_WORKER.items()}
-        self._of_grid = {key: _gauge(name, text, tags, "grid") for name, (key, text) in _OF_GRID.items() if rank == 0}
+        self._run = run
 
-    def __call__(self, record: dict[str, Any], images_per_s: float) -> None:
-        """images_per_s: this worker's own."""
-        self.progress = f"{record['update']}/{record['num_updates']}"
-        self._of_worker["distmgcd_images_per_second"].set(images_per_s)
+    def on_start(self, start: RunStart) -> None:
+        tags = {"run": self._run, "rank": str(start.rank)}
+        self._share, self._is_first = start.share, start.rank == 0
+        self._of_worker = {name: _gauge(name, text, tags) for name, text in _OF_WORKER.items()}
+        self._of_grid = {key: _gauge(name, text, tags, "grid") for name, (key, text) in _OF_GRID.items()}
+
+    def on_log(self, record: UpdateRecord) -> None:
+        self._of_worker["distmgcd_images_per_second"].set(record["images_per_s"] * self._share)
         self._of_worker["distmgcd_update"].set(record["update"])
-        for size, values in record["grids"].items():
+        for size, values in record["grids"].items() if self._is_first else ():
             for key, gauge in self._of_grid.items():
                 gauge.set(values[key], tags={"grid": size})
 

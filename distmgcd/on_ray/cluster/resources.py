@@ -1,16 +1,19 @@
-"""Whether a cluster has room for a group of workers, or ever can have; waiting for it where it has none now."""
+"""Whether a cluster can do a run: has room for its workers (or is waited for), and nodes that read and write."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 import ray
-from ray._private.state import state  # what an autoscaler may add is told nowhere else
-from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distmgcd.errors import UserError
+from distmgcd.on_ray.internals import cluster_state, get_cluster_status
+from distmgcd.runs.store import Store
 from distmgcd.workers.stop import Stopped
 
 _SECONDS_TO_FIRST_LINE = 10.0
@@ -69,7 +72,7 @@ def num_that_fit(each: Resources, nodes: Iterable[Resources]) -> int:
 
 def num_once_grown(each: Resources) -> float:
     """The same once an autoscaler has added all it may; 0 where there is none, infinite where it does not say."""
-    config = state.get_cluster_config()
+    config = cluster_state.get_cluster_config()
     groups = config.node_group_configs if config else ()
     if groups:
         return sum(
@@ -117,3 +120,62 @@ def _in_words(num_workers: int, each: Resources) -> str:
 
 def _count(number: float, what: str) -> str:
     return f"{number:g} {what}{'' if number == 1 else 's'}"
+
+
+_MARK = ".seen_by_"
+
+
+def check_nodes(store: Store, data_path: str) -> None:
+    """Raise UserError if a node that may hold workers cannot, and name it; before any worker starts."""
+    mark = f"{_MARK}{secrets.token_hex(4)}"
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    try:
+        store.write(mark, b"")
+    except OSError as error:
+        raise UserError(f"On the node of this command {_not_written(store.location, error)}") from None
+    try:
+        asked = {node["NodeID"]: _ask(node["NodeID"], store.location, mark, data_path) for node in nodes}
+        for node in nodes:
+            try:
+                mistake = ray.get(asked[node["NodeID"]])
+            except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):  # it has left meanwhile
+                continue
+            if mistake:
+                raise UserError(f"On node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): {mistake}")
+    finally:
+        store.delete(mark)
+
+
+def _ask(node: str, location: str, mark: str, data_path: str) -> ray.ObjectRef:
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    return _mistake_here.options(scheduling_strategy=there).remote(location, mark, f"{mark}_{node[:8]}", data_path)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _mistake_here(location: str, mark: str, own_mark: str, data_path: str) -> str | None:
+    """What this node cannot do, in a sentence."""
+    from distmgcd.data.sources.open_source import open_source
+
+    try:
+        store = Store(location)
+        if not store.exists(mark):
+            return (
+                f"--storage-path leads to another {location} than elsewhere; choose a folder that all nodes share, or "
+                "a URI such as s3://BUCKET/PATH."
+            )
+        store.write(own_mark, b"")
+        store.delete(own_mark)
+    except OSError as error:
+        return _not_written(location, error)
+    except UserError as mistake:
+        return str(mistake)
+    try:
+        open_source(data_path)
+    except UserError as mistake:
+        return str(mistake)
+    return None
+
+
+def _not_written(location: str, error: OSError) -> str:
+    reason = error.strerror or error
+    return f"the run {location} cannot be written ({reason}); choose a --storage-path that every node can write."

@@ -1,4 +1,4 @@
-"""What a job tells the cluster of itself: what it has got to, where `distmgcd jobs list` and the dashboard show it."""
+"""How far a job is, in the cluster's record of it: `distmgcd jobs list` and the dashboard show that."""
 
 import json
 import os
@@ -6,8 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from ray.experimental import internal_kv as store
-
+from distmgcd.on_ray.internals import kv_get, kv_put, pin_package
 from distmgcd.on_ray.train.mailbox import RayMailbox
 
 _NAMESPACE = b"job"  # of Ray, as is the key
@@ -16,15 +15,15 @@ _SECONDS_KEPT = 3600  # it lies in the memory of the cluster's head
 _KEY = "_ray_internal_job_info_{}"
 
 
-class Progress:
-    """Of a run, as its rank 0 puts it on the mailbox."""
+class JobNote:
+    """How far a run is, as its rank 0 posts it in the mailbox, for `distmgcd jobs list`."""
 
     def __init__(self, mailbox: RayMailbox):
         self._mailbox = mailbox
         self._noted: str | None = None
         self._looked = 0.0
 
-    def note(self) -> None:
+    def update(self) -> None:
         """Now and then, if it has changed."""
         if not _job() or time.monotonic() - self._looked < _SECONDS_BETWEEN:
             return
@@ -44,9 +43,9 @@ def note_update(text: str) -> None:
         return
     with suppress(Exception):  # it is for a person's eyes only
         key = _KEY.format(job).encode()
-        found = json.loads(store._internal_kv_get(key, namespace=_NAMESPACE))
+        found = json.loads(kv_get(key, namespace=_NAMESPACE) or b"")
         found["metadata"] = {**(found.get("metadata") or {}), "update": text}
-        store._internal_kv_put(key, json.dumps(found).encode(), overwrite=True, namespace=_NAMESPACE)
+        kv_put(key, json.dumps(found).encode(), namespace=_NAMESPACE)
 
 
 def keep_package() -> None:
@@ -57,7 +56,7 @@ def keep_package() -> None:
     package = _job_config().get("runtime_env", {}).get("working_dir", "")
     if package.startswith("gcs://"):
         with suppress(Exception):  # it is sent again then
-            store._pin_runtime_env_uri(package, expiration_s=_SECONDS_KEPT)
+            pin_package(package, seconds=_SECONDS_KEPT)
 
 
 def _job() -> str | None:
@@ -66,5 +65,5 @@ def _job() -> str | None:
 
 
 def _job_config() -> dict[str, Any]:
-    """What Ray tells the process of a job; empty in any other."""
+    """What Ray hands to the process of a job; empty in any other."""
     return json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))

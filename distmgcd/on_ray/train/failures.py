@@ -1,4 +1,4 @@
-"""What became of workers: told to the user, and given up on where starting them again does not help."""
+"""Failures of workers: reported to the user, and the end of the run where starting them again does not help."""
 
 import re
 import traceback
@@ -44,19 +44,19 @@ class Failures(UserCallback):
             what = f"{why} It has failed {self._num_failures} times without a new checkpoint."
             mailbox.put("failed", {"what": what, "traceback": "".join(tracebacks[:1])})
             return
-        mailbox.put(
-            f"event/{self._num_events}",
+        text = (
             f"{why} Starting the workers again (failure {self._num_failures} of at most {MAX_FAILURES} "
-            "without a new checkpoint).",
+            "without a new checkpoint)."
         )
+        mailbox.put(f"event/{self._num_events}", {"event": text, "failure": why})
         self._num_events += 1
 
 
 def why_of(exceptions: dict[int, Exception], verdicts: dict[int, str | None]) -> str:
     """What happened, in a sentence: the cause rather than what followed from it."""
     for rank in exceptions:
-        if verdicts.get(rank):
-            return verdicts[rank]
+        if verdict := verdicts.get(rank):
+            return verdict
     for rank, error in exceptions.items():
         name = type(error).__name__
         if name == "WorkerHealthCheckTimeoutError":

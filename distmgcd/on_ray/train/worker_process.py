@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -16,10 +15,13 @@ from ray.train.torch import get_device
 
 from distmgcd.config import make_config
 from distmgcd.errors import UserError
-from distmgcd.on_ray.cluster.metrics import Meter
+from distmgcd.on_ray.cluster.metrics import RayMetrics
+from distmgcd.on_ray.train.callbacks import unpack_callbacks
 from distmgcd.on_ray.train.mailbox import RayHeartbeats, RayMailbox
 from distmgcd.runs import strict_json
+from distmgcd.runs.read_log import UpdateRecord
 from distmgcd.runs.run_folder import Run
+from distmgcd.training.callbacks import Callback, ShowRecords, is_from_callback
 from distmgcd.training.divergence import Diverged
 from distmgcd.workers.stop import Request, Stopped
 
@@ -32,7 +34,7 @@ _training = threading.Event()
 
 
 def train_worker(settings: dict[str, Any]) -> str:
-    """Returns what happened as JSON, because Ray keeps the return value in its own books."""
+    """Returns what happened as JSON, because Ray keeps the return value in its own records."""
     _training.set()
     mailbox = RayMailbox(settings["mailbox"])
     try:
@@ -44,7 +46,11 @@ def train_worker(settings: dict[str, Any]) -> str:
     except UserError as error:  # perhaps of this rank alone, while the others wait: the driver ends them
         mailbox.put("mistake", str(error))
         return strict_json.dumps({})
-    except BaseException:
+    except BaseException as error:
+        if is_from_callback(error):  # it would only raise again: the driver ends the run
+            what = f"A callback has failed ({type(error).__name__})."
+            mailbox.put("failed", {"what": what, "traceback": traceback.format_exc()})
+            return strict_json.dumps({})
         mailbox.put(f"traceback/{os.environ['RANK']}", traceback.format_exc())
         raise
     finally:
@@ -54,19 +60,21 @@ def train_worker(settings: dict[str, Any]) -> str:
 def _train(settings: dict[str, Any], mailbox: RayMailbox) -> dict[str, Any]:
     from distmgcd.training.loop import train  # torch is imported in the worker, not while the driver plans
     from distmgcd.workers.collectives import ProcessGroupWorker
+    from distmgcd.workers.control import GroupControl
     from distmgcd.workers.watchdog import Watchdog
 
-    run, config = Run.open(settings["run"]), make_config(settings["config"])
-    meter = Meter(settings["label"], int(os.environ["RANK"]))
-    worker = ProcessGroupWorker(
-        get_device(),
-        show=None if run.store.is_local else _print,
-        requested=_requests(mailbox, settings["on_cluster"], meter),
-        worker_failures=mailbox.take("worker_failures") or () if os.environ["RANK"] == "0" else (),
-        meter=meter,
-    )
+    run, config, is_first = Run.open(settings["run"]), make_config(settings["config"]), os.environ["RANK"] == "0"
+    progress, callbacks, worker_failures = Progress(), [RayMetrics(settings["label"])], []
+    if is_first:
+        worker_failures = mailbox.take("worker_failures") or []
+        # Where the driver cannot read the log as it grows, Ray forwards what a worker prints.
+        printing = [] if run.store.is_local else [ShowRecords(_print)]
+        callbacks += [progress, *printing, *unpack_callbacks(settings["callbacks"])]
+    requests = Requests(mailbox, progress, on_cluster=settings["on_cluster"])
+    control = GroupControl(requests)
+    worker = ProcessGroupWorker(get_device(), control)
     watchdog = Watchdog(
-        worker.activity,
+        control.activity,
         RayHeartbeats(mailbox, f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"),
         rank=worker.rank,
         world_size=worker.world_size,
@@ -75,7 +83,7 @@ def _train(settings: dict[str, Any], mailbox: RayMailbox) -> dict[str, Any]:
     )
     watchdog.start()
     try:
-        return train(config, worker, run)
+        return train(config, worker, run, callbacks, worker_failures=worker_failures)
     finally:
         watchdog.end()
 
@@ -112,44 +120,51 @@ def ask_to_stop() -> None:
     _asked_to_stop.set()
 
 
-def _requests(mailbox: RayMailbox, on_cluster: bool, meter: Meter) -> Callable[[], Request]:
-    """What this worker is asked for, looked up now and then by a thread of its own; rank 0's says how far it is."""
-    found = {"stop": False, "save": False}
-    says_how_far, said = os.environ["RANK"] == "0", None
+class Progress(Callback):
+    """How far the run is, for a person: "120/2000" updates."""
 
-    def look() -> None:
-        nonlocal said
-        while not found["stop"]:
-            with suppress(Exception):  # the head of the cluster may be slow to answer now and then
-                found["stop"] = bool(mailbox.get("stop"))
-                if says_how_far and meter.progress != said:
-                    said = meter.progress
-                    mailbox.put("progress", said)
-            time.sleep(_LOOK_EVERY)
+    text: str | None = None
 
-    def look_for_preemption() -> None:  # a collective of Ray's own: every worker asks as often as the others
-        while ray.train.get_preemption_info() is None:
-            time.sleep(_PREEMPTION_EVERY)
-        found["save"] = True
+    def on_log(self, record: UpdateRecord) -> None:
+        self.text = f"{record['update']}/{record['num_updates']}"
 
-    for target in (look, look_for_preemption) if on_cluster else (look,):
-        threading.Thread(target=target, daemon=True, name=target.__name__).start()
 
-    def requested() -> Request:
-        if found["stop"] or _asked_to_stop.is_set():
+class Requests:
+    """What this worker is asked for, looked up now and then by threads of its own, which post its progress, too."""
+
+    def __init__(self, mailbox: RayMailbox, progress: Progress, *, on_cluster: bool):
+        """on_cluster: nodes may be taken away, with a notice."""
+        self._mailbox, self._progress, self._posted = mailbox, progress, None
+        self._stop, self._save = False, False
+        for target in (self._look, self._look_for_preemption) if on_cluster else (self._look,):
+            threading.Thread(target=target, daemon=True, name=target.__name__).start()
+
+    def __call__(self) -> Request:
+        if self._stop or _asked_to_stop.is_set():
             return Request.STOP
-        save, found["save"] = found["save"], False  # once
+        save, self._save = self._save, False  # once
         return Request.SAVE if save else Request.CONTINUE
 
-    return requested
+    def _look(self) -> None:
+        while not self._stop:
+            with suppress(Exception):  # the head of the cluster may be slow to answer now and then
+                self._stop = bool(self._mailbox.get("stop"))
+                if (text := self._progress.text) != self._posted:
+                    self._posted = text
+                    self._mailbox.put("progress", text)
+            time.sleep(_LOOK_EVERY)
+
+    def _look_for_preemption(self) -> None:  # a collective of Ray's own: every worker asks as often as the others
+        while ray.train.get_preemption_info() is None:
+            time.sleep(_PREEMPTION_EVERY)
+        self._save = True
 
 
 def _leave(mailbox: RayMailbox, rank: int, verdict: str) -> None:
-    """End this worker, so that Ray makes the group anew: no thread that waits for another worker can be told to."""
+    """End this worker, so that Ray makes the group anew: a thread that waits for others cannot be interrupted."""
     mailbox.put(f"verdict/{rank}", verdict)
     os._exit(1)
 
 
 def _print(record: dict[str, Any]) -> None:
-    """Where the driver cannot read the log as it grows, Ray forwards what a worker prints."""
     print(strict_json.dumps(record), flush=True)

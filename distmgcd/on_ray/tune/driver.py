@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.logger import JsonLoggerCallback
 
 from distmgcd.on_ray.cluster.connect import connected
-from distmgcd.on_ray.cluster.nodes import check_nodes
+from distmgcd.on_ray.cluster.resources import check_nodes
 from distmgcd.on_ray.train.failures import failure_of, ray_errors_as_run_failed
 from distmgcd.on_ray.train.mailbox import RayMailbox
 from distmgcd.on_ray.tune.schedulers import scheduler_of

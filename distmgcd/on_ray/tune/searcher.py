@@ -7,7 +7,7 @@ from ray.tune.search import Searcher
 from distmgcd.sweep.plan import Sweep, name_of, number_of
 from distmgcd.sweep.search import Proposer
 from distmgcd.sweep.sweep_state import SweepState
-from distmgcd.sweep.trial_files import TrialState
+from distmgcd.sweep.trial import TrialState
 
 
 class TrialSource(Searcher):

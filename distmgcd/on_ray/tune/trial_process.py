@@ -3,7 +3,7 @@
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,20 @@ from ray import tune
 
 from distmgcd.config import Config
 from distmgcd.errors import RunFailed, UserError
-from distmgcd.on_ray.cluster.metrics import Meter
+from distmgcd.on_ray.cluster.metrics import RayMetrics
 from distmgcd.on_ray.train.mailbox import RayMailbox
 from distmgcd.runs import checkpoint, lock
+from distmgcd.runs.read_log import CheckpointRecord, EvaluationRecord, Event, UpdateRecord, read_log
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.sweep.objective import value_of
 from distmgcd.sweep.parallel_trials import TrialResources
 from distmgcd.sweep.plan import Sweep
-from distmgcd.sweep.read_trial import history_of, records_of, trial_of
+from distmgcd.sweep.read_trial import history_of, trial_of
 from distmgcd.sweep.trial import State
+from distmgcd.training.callbacks import Callback
 from distmgcd.training.divergence import Diverged
-from distmgcd.training.fork import fork_from
+from distmgcd.training.origin import fork_from
 from distmgcd.workers.stop import Stopped
 
 # Reported of a trial that has no objective: worse than any, but finite, for ASHA takes percentiles of it.
@@ -36,8 +38,6 @@ _LOOK_EVERY_S = 0.5
 _PATIENCE_S = 60.0  # for the process of the trial's last start to be gone
 _CHECKPOINT_PATIENCE_S = 60.0  # for a checkpoint to be written
 
-Report = dict[str, Any]
-
 
 def run_trial(
     tune_config: dict[str, Any], *, sweep: Sweep, location: str, resources: TrialResources, mailbox: str
@@ -45,47 +45,77 @@ def run_trial(
     """What Tune calls, in a process of its own.
 
     tune_config["trial"]: {"number": of the trial, "parameters": {dotted path: value}, "kept": its state if it has ended
-    before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it goes on from, if
+    before, "reason": of that, "run": its folder, "start": the checkpoint of another trial that it starts from, if
     any}.
     location: the folder of all trials. mailbox: where the sweep posts that it is asked to stop.
     """
     settings = tune_config["trial"]
     run = Run.at(location, settings["run"])
+    report = _TuneReport(run, sweep, settings["parameters"])
     if settings["kept"]:
-        _say_again(run, sweep, settings)
+        report.report_again(settings["kept"], settings["reason"])
         return
-    trial = _Trial(run, sweep, settings["parameters"])
     try:
         config = sweep.config_of(settings["parameters"])
-        with _held(run.store), _listening(RayMailbox(mailbox)) as asked_to_stop:
+        with _locked(run.store), _listening(RayMailbox(mailbox)) as asked_to_stop:
             if asked_to_stop():
                 raise Stopped(None)
             run.claim(config)
             checkpoint.complete_left_overs(run.store)
             if (start := settings["start"]) and not checkpoint.names(run.store):
                 fork_from(run, Run.at(location, start["run"]), start["update"])
-            trial.say_history()
+            report.report_history()
             train = _train_here if resources.workers == 0 else _train_with_workers
-            train(config, run, trial, resources, asked_to_stop)
+            if not run.store.exists("result.json"):
+                train(config, run, report, resources, asked_to_stop)
     except Diverged as event:
-        trial.end("diverged", str(event).partition(" It has done so ")[0])  # a trial does not try again
+        report.report_end("diverged", str(event).partition(" It has done so ")[0])  # a trial does not try again
     except Stopped:
-        trial.say(trial.updates, None, state=STOPPED, done=True)
+        report.report(report.updates, None, state=STOPPED, done=True)
     except UserError as error:
-        trial.end("failed", str(error))
+        report.report_end("failed", str(error))
     else:
-        trial.end("finished")
+        report.report_end("finished")
 
 
-class _Trial:
-    """What Tune has been told of a trial."""
+class _TuneReport(Callback):
+    """Reports every evaluation of a trial to Tune, once the checkpoint that goes with it is there.
+
+    For a trial that the scheduler stops here can be resumed, or forked, from there. In the process of the trial:
+    called by its loop, or with the records of its log where it trains with workers of its own.
+    """
+
+    wait_for_checkpoints = True
 
     def __init__(self, run: Run, sweep: Sweep, parameters: dict[str, Any]):
         self.store, self.sweep, self.parameters = run.store, sweep, parameters
         self.updates = 0  # at the last report
         self.failures: list[str] = []  # of its workers, since the last report
+        self._evaluation: EvaluationRecord | None = None  # that has not been reported
 
-    def say_history(self) -> None:
+    def on_evaluation(self, record: EvaluationRecord) -> None:
+        is_new = self.updates < record["update"] < self.sweep.budget.updates  # the last one is of the final report
+        if is_new and value_of(record, self.sweep.objective) is not None:
+            self._evaluation = record
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        self._report_up_to(record["update"])
+
+    def on_log(self, record: UpdateRecord) -> None:
+        self._report_up_to(record["update"] - 1)  # where its checkpoint could not be written
+
+    def on_event(self, record: Event) -> None:
+        if failure := record.get("failure"):
+            self.failures.append(failure)
+
+    def _report_up_to(self, update: int) -> None:
+        found = self._evaluation
+        if found and found["update"] <= update:
+            self._evaluation = None
+            _wait_for(lambda: self.store.exists(f"{checkpoint.FOLDER}/{checkpoint.name_of(found['update'])}"))
+            self.report(found["update"], value_of(found, self.sweep.objective))
+
+    def report_history(self) -> None:
         """What it has been through before its newest checkpoint, for a scheduler that does not remember it.
 
         Population-based training looks at where trials stand now.
@@ -95,17 +125,11 @@ class _Trial:
         if self.sweep.scheduler.kind == "pbt":
             self.updates = newest  # the log up to there may be another trial's, and says nothing of this one
             return
-        for update, objective in history_of(records_of(self.store), self.sweep.objective):
+        for update, objective in history_of(read_log(self.store), self.sweep.objective):
             if update <= newest and update < self.sweep.budget.updates:
-                self.say(update, objective)
+                self.report(update, objective)
 
-    def evaluated(self, record: dict[str, Any]) -> None:
-        """Tell Tune, once the checkpoint that goes with it is there: who is stopped here can be taken up here."""
-        update = record["update"]
-        _wait_for(lambda: self.store.exists(f"{checkpoint.FOLDER}/{checkpoint.name_of(update)}"))
-        self.say(update, value_of(record, self.sweep.objective))
-
-    def say(self, update: int, objective: float | None, **more: Any) -> None:
+    def report(self, update: int, objective: float | None, **more: Any) -> None:
         """Tune may end the trial here, by SystemExit."""
         self.updates = update
         metrics = {
@@ -126,108 +150,66 @@ class _Trial:
             (Path(folder) / "update").write_text(str(update))
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
-    def end(self, state: State, reason: str = "") -> None:
-        _say_end(self.store, self.sweep, self.parameters, state, reason, self._new_failures())
+    def report_end(self, state: State, reason: str = "") -> None:
+        """done keeps a scheduler from having second thoughts about the trial."""
+        sweep = self.sweep
+        found = trial_of(
+            self.store.location, parameters=self.parameters, objective=sweep.objective, state=state, reason=reason
+        )
+        objective = WORST if state not in ("finished", "pruned") or found.objective is None else found.objective
+        evaluation = min(sweep.budget.evaluations, found.updates // sweep.budget.every + (state == "diverged"))
+        tune.report(
+            {
+                "evaluation": evaluation or 1,
+                "updates": found.updates,
+                "objective": min(WORST, objective),
+                **{f"swd/{size}": value for size, value in found.swd.items()},
+                **{f"fd/{name}": value for name, value in found.fd.items()},
+                "gradient_evaluations": found.gradient_evaluations,
+                "images_per_s": found.images_per_s,
+                "seconds": found.seconds,
+                "run": self.store.location,
+                "state": state,
+                "reason": reason,
+                "failures": self._new_failures(),
+                "done": True,
+            }
+        )
+
+    def report_again(self, state: State, reason: str) -> None:
+        """What a trial that has ended before reported: the scheduler and the search are new and have not heard it."""
+        for update, objective in history_of(read_log(self.store), self.sweep.objective):
+            if update < self.sweep.budget.updates:
+                self.report(update, objective, kept=True)
+        self.report_end(state, reason)
 
     def _new_failures(self) -> list[str]:
         new, self.failures = self.failures, []
         return new
 
 
-def _say_again(run: Run, sweep: Sweep, settings: dict[str, Any]) -> None:
-    """What a trial that has ended before would say: the scheduler and the search are new and have not heard it."""
-    trial = _Trial(run, sweep, settings["parameters"])
-    for update, objective in history_of(records_of(run.store), sweep.objective):
-        if update < sweep.budget.updates:
-            trial.say(update, objective, kept=True)
-    _say_end(run.store, sweep, settings["parameters"], settings["kept"], settings["reason"])
-
-
-def _say_end(
-    store: Store, sweep: Sweep, parameters: dict[str, Any], state: State, reason: str, failures: Sequence[str] = ()
-) -> None:
-    """The last report of a trial. done keeps a scheduler from having second thoughts about it."""
-    found = trial_of(store.location, parameters=parameters, objective=sweep.objective, state=state, reason=reason)
-    good = state in ("finished", "pruned") and found.objective is not None
-    tune.report(
-        {
-            "evaluation": min(sweep.budget.evaluations, found.updates // sweep.budget.every + (state == "diverged"))
-            or 1,
-            "updates": found.updates,
-            "objective": min(WORST, found.objective) if good else WORST,
-            **{f"swd/{size}": value for size, value in found.swd.items()},
-            **{f"fd/{name}": value for name, value in found.fd.items()},
-            "gradient_evaluations": found.gradient_evaluations,
-            "images_per_s": found.images_per_s,
-            "seconds": found.seconds,
-            "run": store.location,
-            "state": state,
-            "reason": reason,
-            "failures": list(failures),
-            "done": True,
-        }
-    )
-
-
 def _train_here(
-    config: Config, run: Run, trial: _Trial, resources: TrialResources, asked_to_stop: Callable[[], bool]
+    config: Config, run: Run, report: _TuneReport, resources: TrialResources, asked_to_stop: Callable[[], bool]
 ) -> None:
     """The loop of debug mode in this process."""
     import torch
 
     from distmgcd.training import loop
     from distmgcd.workers.collectives import LocalWorker, choose_device
+    from distmgcd.workers.control import Control
     from distmgcd.workers.stop import Request
 
-    class TrialWorker(LocalWorker):
-        """Reports what it was last shown of an evaluation when the loop has done with it."""
-
-        found: dict[str, Any] | None = None
-        metrics = Meter(_label(run), 0)
-
-        def meter(self, record: dict[str, Any], *, images_per_s: float) -> None:
-            self.metrics(record, images_per_s)
-
-        def show(self, record: dict[str, Any]) -> None:
-            if value_of(record, trial.sweep.objective) is not None:
-                self.found = record
-
-        def before_update(self, update: int) -> Request:
-            if self.found:
-                found, self.found = self.found, None
-                trial.evaluated(found)
-            return super().before_update(update)
-
     torch.set_num_threads(resources.threads)
-    if not run.store.exists("result.json"):
-        loop.train(config, TrialWorker(choose_device(resources.use_gpu), stop=asked_to_stop), run)
-
-
-def _label(run: Run) -> str:
-    """SWEEP/TRIAL, for trials of every sweep have the same names."""
-    *_, sweep, _, trial = run.store.location.rstrip("/").split("/")
-    return f"{sweep}/{trial}"
+    control = Control(lambda: Request.STOP if asked_to_stop() else Request.CONTINUE)
+    loop.train(config, LocalWorker(choose_device(resources.use_gpu), control), run, [RayMetrics(_label(run)), report])
 
 
 def _train_with_workers(
-    config: Config, run: Run, trial: _Trial, resources: TrialResources, asked_to_stop: Callable[[], bool]
+    config: Config, run: Run, report: _TuneReport, resources: TrialResources, asked_to_stop: Callable[[], bool]
 ) -> None:
-    """A Ray Train run of its own; what its log says of evaluations is passed on while it runs."""
+    """A Ray Train run of its own, whose log is followed while it runs."""
     from distmgcd.on_ray.train.driver import train_on_ray
 
-    def pass_on() -> bool:
-        for record in records_of(run.store):
-            new = trial.updates < record["update"] < config.learning.num_updates
-            if new and value_of(record, trial.sweep.objective) is not None:
-                trial.evaluated(record)
-        return asked_to_stop()
-
-    def note_failure(event: dict[str, Any]) -> None:
-        if not asked_to_stop():  # else it is told that it stops
-            trial.failures.append(event["event"].partition(" Starting the workers again")[0])
-
-    if run.store.exists("result.json"):
-        return
     try:
         train_on_ray(
             config,
@@ -237,15 +219,21 @@ def _train_with_workers(
             cpus_per_worker=resources.threads,
             is_trial=True,
             label=_label(run),
-            show=note_failure,
-            stop=pass_on,
+            followers=[report],
+            stop=asked_to_stop,
         )
     except RunFailed as failure:
         raise UserError(failure.reason) from failure
 
 
+def _label(run: Run) -> str:
+    """SWEEP/TRIAL, for trials of every sweep have the same names."""
+    *_, sweep, _, trial = run.store.location.rstrip("/").split("/")
+    return f"{sweep}/{trial}"
+
+
 @contextmanager
-def _held(store: Store) -> Iterator[None]:
+def _locked(store: Store) -> Iterator[None]:
     """The lock of a run, once a process that is being killed has let go of it. Raises UserError if none does."""
     _wait_for(lambda: not lock.is_locked(store), seconds=_PATIENCE_S)
     with lock.locked(store):

@@ -55,8 +55,7 @@ class TuneCallback(tune.Callback):
         self._note()
 
     def _note(self) -> None:
-        ended = sum(trial.state not in ("waiting", "running") for trial in self.sweep_state.trials())
-        note_update(f"{ended}/{self._sweep.num_trials} trials")
+        note_update(f"{self.sweep_state.num_ended()}/{self._sweep.num_trials} trials")
 
     def stop(self) -> None:
         """No trial starts from now on."""

@@ -110,7 +110,7 @@ def _over_updates(results: SweepResults) -> Markup | None:
     values = [*(value for way in ways for _, value in way.points), *(level[:1] if level else ())]
     frame = Frame(
         "",
-        make_axis([0, results.sweep.num_updates, *(updates for way in ways for updates, _ in way.points)]),
+        make_axis([0, results.sweep.budget.updates, *(updates for way in ways for updates, _ in way.points)]),
         make_axis(values, is_log=spans_decades(values), slots_last=True),
         "updates",
         results.label,

@@ -51,8 +51,8 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, numbers_fr
 def _in_a_sentence(results: SweepResults) -> Markup:
     sweep, best = results.sweep, results.best
     head = (
-        f"{sentence_of_counts(results.trials)}. Each is a run of {sweep.base} of up to "
-        f"{number_text(sweep.num_updates)} updates, with settings of its own. "
+        f"{sentence_of_counts(results.trials)}. Each is a run of {sweep.base_name} of up to "
+        f"{number_text(sweep.budget.updates)} updates, with settings of its own. "
     )
     if best is None:
         return join(head, "No trial has a result yet, so there is no best one.")
@@ -63,7 +63,7 @@ def _in_a_sentence(results: SweepResults) -> Markup:
 
 def _settings(results: SweepResults) -> Markup:
     """What was searched, and what the best trial has."""
-    best, space = results.best, results.sweep.space
+    best, space = results.best, results.space
     titles = ["setting", "searched", *(["best"] if best else [])]
     rows = []
     for path in paths_of(results):
@@ -79,9 +79,9 @@ def _settings(results: SweepResults) -> Markup:
 def _length(results: SweepResults) -> str:
     """How long best.yaml trains, where trials were shorter."""
     best = results.best
-    if best is None or best.name not in results.configs:
+    if best is None:
         return ""
-    num_updates = results.sweep.preset_of(best).learning.num_updates
+    num_updates = results.sweep.preset_of(best.parameters).learning.num_updates
     if num_updates == best.updates:
         return "."
     return f", {number_text(num_updates)} updates; the trial had {number_text(best.updates)}."

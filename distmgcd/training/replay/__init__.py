@@ -1,1 +1,1 @@
-"""One update of a run, walked again in this process for a person to look at."""
+"""One update of a run, computed again in this process for a person to look at."""

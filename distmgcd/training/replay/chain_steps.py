@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +84,7 @@ def record_chains(
     """Walk the chains of an update as learning does, and keep every step of some of them, on the CPU.
 
     pixels: uint8 [B, C, S, S]; indices: int64 [B]; update counts from 0, as in core.learning.learn. rows: int64 [n],
-    which of the B to keep. previous: where persistent chains go on. block_size: as core.parallel.blocks walks them;
+    which of the B to keep. previous: where persistent chains continue. block_size: as core.parallel.blocks runs them;
     blocks without any of the rows are left out.
     """
     if block_size is None:
@@ -109,7 +110,7 @@ def _of_batch(
     rows: Tensor,
     previous: PreviousEnds | None,
 ) -> list[GridChains]:
-    """These chains, walked all at once; as core.learning.sample_pairs does."""
+    """These chains, all at once; as core.learning.sample_pairs does."""
     observed, start_images, noise, start, fixed = prepare(pixels, indices, update, method, previous)
     how = {"sizes": method.sizes, "langevin": method.langevin, "executor": method.executor}
     with frozen(model):
@@ -133,7 +134,7 @@ def _of_grid(
     langevin: Langevin,
     rows: Tensor,
 ) -> GridChains:
-    pictures, energies, drifts = [], [], []
+    x, pictures, energies, drifts = observed, [], [], []  # x: of the last step
     for x, info in steps:
         pictures.append(x[rows])
         if info is not None:
@@ -157,7 +158,7 @@ def worst(grids: list[GridChains], num: int) -> Tensor:
     return last.amax(0).argsort(descending=True, stable=True)[:num]
 
 
-def rows_of(grids: list[GridChains], images: list[int]) -> Iterator[dict[str, object]]:
+def rows_of(grids: list[GridChains], images: list[int]) -> Iterator[dict[str, Any]]:
     """One record a picture: image by image, grid by grid, step by step. Step 0 has no drift and no noise."""
     for number, image in enumerate(images):
         for grid in grids:

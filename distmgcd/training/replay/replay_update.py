@@ -25,9 +25,10 @@ from distmgcd.errors import UserError
 from distmgcd.models.assemble import freeze, make_method
 from distmgcd.models.run_images import images_of, with_data
 from distmgcd.models.sampling import start_distribution
-from distmgcd.runs import checkpoint, strict_json
+from distmgcd.runs import checkpoint
 from distmgcd.runs.checkpoint import Progress, RateScale, scale_in_words
-from distmgcd.runs.run_folder import METRICS_FILE, Run
+from distmgcd.runs.read_log import read_log
+from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.terminal import time_in_words
 from distmgcd.training import loop, state
@@ -42,7 +43,7 @@ _NUM_LISTED = 100  # images of the batch that a message lists
 _SECONDS_BETWEEN_LINES = 10.0
 
 Images = Sequence[int] | Literal["all"] | None
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +73,12 @@ def replay(
     rate_scale: RateScale | None = None,
     data: str | None = None,
     device: torch.device | str | None = None,
-    show: Tell = lambda _: None,
+    show: Report = lambda _: None,
 ) -> Replay:
     """Walk chains of an update of the run at this path again. Nothing is written. Raises UserError.
 
     update: from 1, as the log and messages count; the chains are those of the weights before it. images: where they
-    stand in the training set; None takes those of the batch whose last step drifted most. alone: walk these chains
+    stand in the training set; None takes those of the batch whose last step drifted most. alone: run these chains
     only, not the whole batch: faster, and the same up to rounding, for a convolution may sum in another order.
     rate_scale: of the learning rates, of all grids or of each, where a run that diverged went over these updates more
     than once; None is the first time. data: where the run's images are on this machine, in place of its data.path.
@@ -86,7 +87,7 @@ def replay(
     """
     opened, notes = Run.open(run), []
 
-    def tell(note: str) -> None:
+    def report(note: str) -> None:
         notes.append(note)
         show(note)
 
@@ -101,14 +102,14 @@ def replay(
     if alone:
         _check_alone(images, config)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    config = with_speed_of_run(config, opened, update=update, device=device, tell=tell)
-    training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, tell=tell)
+    config = with_speed_of_run(config, opened, update=update, device=device, report=report)
+    training = _at_checkpoint(opened, config, update - 1, rate_scale=rate_scale, device=device, report=report)
     batch = loop.global_batch(training, update - 1)
     rows = _rows(images, batch, update).to(device)  # before anything that takes long: an image may not be in it
     pixels, indices = training.feed.read(batch)
 
     start = training.progress.update
-    _tell_what_follows(opened, config, training.progress, update - 1, rate_scale, tell)
+    _report_what_follows(opened, config, training.progress, update - 1, rate_scale, report)
     rates = _rates_after(start, opened.store) if rate_scale is None else {}
     _go_over(training, update - 1, rates, show)
     previous = training.chains and training.chains.recall(batch, slice(0, len(batch)), update - 1)
@@ -128,18 +129,18 @@ def replay(
     if images is None:
         chosen = worst(grids, NUM_WORST)
         grids, rows = [grid.of(chosen) for grid in grids], rows[chosen.to(device)]
-        tell(f"These are the {len(chosen)} chains of the batch whose last step drifted most, at whichever grid.")
+        report(f"These are the {len(chosen)} chains of the batch whose last step drifted most, at whichever grid.")
     return Replay(run, update, start, training.progress.rate_scale, indices[rows].tolist(), grids, notes)
 
 
 def _at_checkpoint(
-    run: Run, config: Config, update: int, *, rate_scale: RateScale | None, device: torch.device, tell: Tell
+    run: Run, config: Config, update: int, *, rate_scale: RateScale | None, device: torch.device, report: Report
 ) -> Training:
     """The run in this process at its newest whole checkpoint of at most so many updates, or at its start."""
-    found = checkpoint.newest(run.store, warn=tell, at_most=update)
+    found = checkpoint.newest(run.store, warn=report, at_most=update)
     images = images_of(run, config, "images")
     reference = found or checkpoint.newest(run.store, warn=lambda _: None)
-    starts = _check_images(images, reference.starts(), run, tell) if reference else start_distribution(images)
+    starts = _check_images(images, reference.starts(), run, report) if reference else start_distribution(images)
     return state.at(
         found,
         config,
@@ -152,12 +153,12 @@ def _at_checkpoint(
     )
 
 
-def _tell_what_follows(
-    run: Run, config: Config, progress: Progress, update: int, rate_scale: RateScale | None, tell: Tell
+def _report_what_follows(
+    run: Run, config: Config, progress: Progress, update: int, rate_scale: RateScale | None, report: Report
 ) -> None:
     first, block_size = progress.update + 1, config.learning.block_size
     if config.network.norm == "batch" and not block_size:
-        tell("network.norm=batch couples the chains of a worker's share of the batch, so these are one worker's.")
+        report("network.norm=batch couples the chains of a worker's share of the batch, so these are one worker's.")
     if first > update:
         return
     if progress.update:
@@ -168,20 +169,20 @@ def _tell_what_follows(
         where = f"No checkpoint before update {update + 1} is left (checkpoint.keep={config.checkpoint.keep})"
     which = f"update {first} is" if first == update else f"updates {first} to {update} are"
     exact = "any number of workers" if block_size else "one worker"
-    tell(
+    report(
         f"{where}, so {which} computed again. The result is exact if {exact} on a machine like this one trained the "
         "run; otherwise it is close, and less so with every update."
     )
     others = [scale for at, scale in _rates(run.store) if at == progress.update and scale != progress.rate_scale]
     if others and rate_scale is None:
-        tell(
+        report(
             f"The run diverged and went over these updates again with the learning rates scaled by "
             f"{' and '.join(map(scale_in_words, dict.fromkeys(others)))}; this is the first time, with "
             f"{scale_in_words(progress.rate_scale)}, and --rate-scale shows another."
         )
 
 
-def _go_over(training: Training, update: int, rates: dict[int, RateScale], show: Tell) -> None:
+def _go_over(training: Training, update: int, rates: dict[int, RateScale], show: Report) -> None:
     """Do the updates again until so many are done. rates: {updates done: what the learning rates are scaled by}."""
     shown = time.monotonic()
     training.pace.start()
@@ -201,18 +202,8 @@ def _go_over(training: Training, update: int, rates: dict[int, RateScale], show:
 
 def _rates(store: Store) -> list[tuple[int, RateScale]]:
     """(updates done, what the learning rates were scaled by from there on), in the order in which it was set."""
-    if not store.exists(f"log/{METRICS_FILE}"):
-        return []
-    found = []
-    for line in store.read(f"log/{METRICS_FILE}").decode(errors="replace").splitlines():
-        try:
-            entry = strict_json.loads(line)
-        except ValueError:  # the last line of a process that was killed
-            continue
-        if "rate_scale" in entry:
-            scale = entry["rate_scale"]
-            found.append((entry["update"], tuple(scale) if isinstance(scale, list) else scale))
-    return found
+    scales = [(record["update"], record["rate_scale"]) for record in read_log(store) if "rate_scale" in record]
+    return [(update, tuple(scale) if isinstance(scale, list) else scale) for update, scale in scales]
 
 
 def _rates_after(update: int, store: Store) -> dict[int, RateScale]:
@@ -232,7 +223,7 @@ def _check_rate_scale(scale: RateScale | None, config: Config) -> None:
 
 
 def _check_update(update: int, run: Run, config: Config) -> None:
-    """A run that has ended or was cut has walked at most the updates to its next checkpoint."""
+    """A run that has ended or was cut has run at most the updates to its next checkpoint."""
     newest = max(map(checkpoint.update_of, checkpoint.names(run.store)), default=0)
     last = min(config.learning.num_updates, newest + config.checkpoint.every)
     if not 1 <= update <= last:
@@ -243,7 +234,7 @@ def _check_update(update: int, run: Run, config: Config) -> None:
         )
 
 
-def _check_images(images: ImageSet, learned: StartDistribution, run: Run, tell: Tell) -> StartDistribution:
+def _check_images(images: ImageSet, learned: StartDistribution, run: Run, report: Report) -> StartDistribution:
     """See that these are the images that the run learns from, by how many have which mean colour; returns that.
 
     Of a run that does not say which images it is of: images_of has refused others of one that does.
@@ -256,7 +247,7 @@ def _check_images(images: ImageSet, learned: StartDistribution, run: Run, tell: 
         )
     now = start_distribution(images)
     if not (torch.equal(now.levels, learned.levels) and torch.equal(now.counts, learned.counts)):
-        tell(f"The images of {images.name} have changed since the run learned from them, so its chains differ, too.")
+        report(f"The images of {images.name} have changed since the run learned from them, so its chains differ, too.")
     return learned
 
 
@@ -279,8 +270,8 @@ def _rows(images: Images, indices: Tensor, update: int) -> Tensor:
 
 def _check_alone(images: Images, config: Config) -> None:
     if images is None:
-        raise UserError("--alone walks only the chains that --images names, but it names none; give --images 13,18.")
+        raise UserError("--alone runs only the chains that --images names, but it names none; give --images 13,18.")
     if config.network.norm == "batch":
         raise UserError(
-            "--alone walks single chains, but network.norm=batch couples those of a batch; leave --alone out."
+            "--alone runs single chains, but network.norm=batch couples those of a batch; leave --alone out."
         )

@@ -79,10 +79,10 @@ def get_stuck(worker: ProcessGroupWorker, folder: Path) -> None:
             return run_chain(energy, x, noise, langevin, fixed)
 
     watchdog = Watchdog(
-        worker.activity, Board(folder), rank=worker.rank, world_size=2, limit=1.5, on_stuck=verdict.write_text
+        worker.control.activity, Board(folder), rank=worker.rank, world_size=2, limit=1.5, on_stuck=verdict.write_text
     )
     pixels, indices = random_pixels(8, channels=3)
-    worker.activity.update(7)
+    worker.control.activity.update(7)
     watchdog.start()
     learn(learner_of(worker, "beside"), pixels, indices, 0, method(executor=Stuck))
     watchdog.end()

@@ -58,8 +58,8 @@ class Endless:
 
 
 def asked(worker) -> bool:
-    """Whether a worker is asked to save or stop, of one process or of several."""
-    return bool(worker._requested() if hasattr(worker, "_requested") else worker._stop())
+    """Whether a worker is asked to save or stop."""
+    return bool(worker.control._requested())
 
 
 def loop_errors():

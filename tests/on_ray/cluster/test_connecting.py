@@ -10,9 +10,8 @@ import pytest
 import ray
 
 from distmgcd.errors import UserError
-from distmgcd.on_ray.cluster import connect, reach, temporary_folder
-from distmgcd.on_ray.cluster.connect import connected
-from distmgcd.on_ray.cluster.temporary_folder import short_temporary_folder
+from distmgcd.on_ray.cluster import connect
+from distmgcd.on_ray.cluster.connect import connected, short_temporary_folder
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(monkeypatch: pytest.Monk
 
 
 def test_what_answers_but_is_no_head_is_told(monkeypatch: pytest.MonkeyPatch, deaf_port: int):
-    monkeypatch.setattr(reach, "_SECONDS_TO_CONNECT", 0.2)
+    monkeypatch.setattr(connect, "_SECONDS_TO_CONNECT", 0.2)
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{deaf_port}")
     assert "is not the head of a Ray cluster" in mistake_of_joining()
 
@@ -76,7 +75,7 @@ def test_a_folder_too_long_for_sockets_is_replaced_and_that_is_said(monkeypatch:
     long, said = tmp_path / ("x" * 80), []
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(long))
-    monkeypatch.setattr(temporary_folder, "_OTHER", "/tmp/distmgcd-test")
+    monkeypatch.setattr(connect, "_OTHER", "/tmp/distmgcd-test")
     assert chosen_folder(said) == ("/tmp/distmgcd-test", "/tmp") and os.environ["TMPDIR"] == str(long)
     Path("/tmp/distmgcd-test").rmdir()
     assert len(said) == 1 and f"{long}/ray is too long a path" in said[0]
@@ -84,13 +83,13 @@ def test_a_folder_too_long_for_sockets_is_replaced_and_that_is_said(monkeypatch:
 
 def test_a_folder_that_cannot_be_made_is_replaced_and_a_good_one_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     said: list[str] = []
-    monkeypatch.setattr(temporary_folder, "_BELOW", "")
-    monkeypatch.setattr(temporary_folder, "_OTHER", str(tmp_path / "other"))
+    monkeypatch.setattr(connect, "_BELOW", "")
+    monkeypatch.setattr(connect, "_OTHER", str(tmp_path / "other"))
     monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
     assert chosen_folder(said)[0] == str(tmp_path / "other") and "cannot be made" in said[0]
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     assert chosen_folder(said)[0] is None and len(said) == 1
     monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
-    monkeypatch.setattr(temporary_folder, "_OTHER", "/proc/nowhere/else")
+    monkeypatch.setattr(connect, "_OTHER", "/proc/nowhere/else")
     with pytest.raises(UserError, match="set RAY_TMPDIR"):
         chosen_folder(said)

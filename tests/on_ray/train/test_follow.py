@@ -17,6 +17,7 @@ from distmgcd.on_ray.train.driver import _follow
 from distmgcd.on_ray.train.failures import ray_errors_as_run_failed
 from distmgcd.on_ray.tune.driver import _fit as fit_sweep
 from distmgcd.runs.run_folder import Run
+from distmgcd.training.callbacks import Callbacks
 
 
 class EmptyMailbox:
@@ -32,7 +33,7 @@ def trainer(fit) -> SimpleNamespace:
 
 def test_what_fit_returns_is_handed_on():
     fits = trainer(lambda: SimpleNamespace(return_value="the end"))
-    assert _follow(fits, EmptyMailbox(), None, lambda: False) == "the end"
+    assert _follow(fits, EmptyMailbox(), Callbacks([]), lambda: False) == "the end"
 
 
 def failure_of(error: Exception) -> RunFailed:
@@ -40,7 +41,7 @@ def failure_of(error: Exception) -> RunFailed:
         raise error
 
     with pytest.raises(RunFailed) as failure:
-        _follow(trainer(fit), EmptyMailbox(), None, lambda: False)
+        _follow(trainer(fit), EmptyMailbox(), Callbacks([]), lambda: False)
     return failure.value
 
 
@@ -91,7 +92,7 @@ def test_a_mistake_of_the_user_stays_one():
         raise UserError("the disk is full")
 
     with pytest.raises(UserError, match="the disk is full"):
-        _follow(trainer(fit), EmptyMailbox(), None, lambda: False)
+        _follow(trainer(fit), EmptyMailbox(), Callbacks([]), lambda: False)
 
 
 def test_of_a_sweep_too_whatever_fit_raises_is_told():
@@ -107,7 +108,7 @@ def test_of_a_sweep_too_whatever_fit_raises_is_told():
 def test_workers_that_failed_for_good_are_told_with_their_traceback_last():
     mailbox = SimpleNamespace(get={"failed": {"what": "Rank 0 failed.", "traceback": "File\nValueError: x"}}.get)
     with pytest.raises(RunFailed) as failure:
-        _follow(trainer(lambda: time.sleep(0.5)), mailbox, None, lambda: False)
+        _follow(trainer(lambda: time.sleep(0.5)), mailbox, Callbacks([]), lambda: False)
     first, *_, last = str(failure.value).splitlines()
     assert first.endswith(WAY_ON) and last == failure.value.reason == "ValueError: x"
 

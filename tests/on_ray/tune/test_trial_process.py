@@ -12,9 +12,11 @@ from distmgcd.on_ray.train import driver as train_module
 from distmgcd.on_ray.train.mailbox import RayMailbox
 from distmgcd.on_ray.tune import trial_process
 from distmgcd.on_ray.tune.trial_process import run_trial
+from distmgcd.runs.read_log import read_log
 from distmgcd.sweep.file import read_sweep
 from distmgcd.sweep.parallel_trials import TrialResources
 from distmgcd.sweep.plan import Scheduler, Sweep
+from distmgcd.training.callbacks import Callbacks
 
 TEXT = f"""\
 base: {TINY}
@@ -54,13 +56,13 @@ def test_what_another_trial_went_through_is_not_told_again(
     config = sweep.config_of(sweep.point(1))
     start_run.debug(config, storage_path=str(tmp_path), name="trial_0001", use_gpu=False)
 
-    def train_on_ray(config, run, *, stop, **_):
-        assert not stop()
+    def train_on_ray(config, run, *, followers, **_):
         assert reports == []
         start_run.debug(config, storage_path=str(tmp_path / "trained"), name="run", use_gpu=False)
         run.store.write("log/metrics.jsonl", (tmp_path / "trained/run/log/metrics.jsonl").read_bytes())
         run.store.write("checkpoints/update_000006/x", b"")
-        stop()
+        for record in read_log(run.store):
+            Callbacks(followers).on_record(record)
 
     monkeypatch.setattr(train_module, "train_on_ray", train_on_ray)
     monkeypatch.setattr(trial_process, "_wait_for", lambda condition, **_: condition() or pytest.fail("waits"))
@@ -72,8 +74,9 @@ def test_what_another_trial_went_through_is_not_told_again(
 def test_workers_that_were_lost_are_told_with_the_next_report(
     tmp_path: Path, sweep: Sweep, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ):
-    def train_on_ray(config, run, *, show, **_):
-        show({"event": "Rank 1 died (host h, process 3). Starting the workers again (failure 1 of at most 3)."})
+    def train_on_ray(config, run, *, followers, **_):
+        why = "Rank 1 died (host h, process 3)."
+        followers[0].on_event({"event": f"{why} Starting the workers again.", "failure": why})
 
     monkeypatch.setattr(train_module, "train_on_ray", train_on_ray)
     run_trial(settings_of(sweep, 1), sweep=sweep, location=str(tmp_path), resources=TWO_WORKERS, mailbox="b")

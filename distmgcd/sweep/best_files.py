@@ -10,7 +10,7 @@ from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text
 from distmgcd.sweep.objective import objective_in_words
-from distmgcd.sweep.sweep_results import SweepResults, changed
+from distmgcd.sweep.sweep_results import SweepResults
 from distmgcd.sweep.trial import Trial
 
 BEST_FILE, SHEETS_FILE = "best.yaml", "best_samples.png"
@@ -32,22 +32,21 @@ def write_best(store: Store, results: SweepResults) -> None:
     if best is None:
         store.delete(BEST_FILE)
         return
-    if best.name not in results.configs:  # written by another version: what it wrote stays, and results warn
-        return
-    config = changed(results.sweep.preset_of(best), {"data.validation": 0.0})
+    config = results.sweep.preset_of({**best.parameters, "data.validation": 0.0})
     store.write(BEST_FILE, (_header(results, best, config) + to_yaml(config)).encode("utf-8", "replace"))
 
 
 def _header(results: SweepResults, best: Trial, config: Config) -> str:
     sweep, counted = results.sweep, ranking.counts(results.trials)
     tried = ", ".join(f"{number} {state}" for state, number in counted.items())
-    validation = results.configs[best.name].data.validation
+    validation = best.config.data.validation
     lines = [
-        f"{best.name}, the best of {len(results.trials)} trials ({tried}) of the sweep {sweep.name} of {sweep.base}.",
+        f"{best.name}, the best of {len(results.trials)} trials ({tried}) of the sweep {sweep.name} of "
+        f"{sweep.base_name}.",
         f"{objective_in_words(sweep.objective, results.trials)}: {ranking.with_spread(best, sweep.objective)}"
         + (" (deviation over draws of samples)." if ranking.spread_of(best, sweep.objective) else "."),
         *([] if best.state == "finished" else [f"No trial came to its end; this one was {best.state}."]),
-        length_in_words(best, results.configs[best.name], config),
+        length_in_words(best, best.config, config),
         *(["Its settings changed while it trained; these are the last of them."] if moved(best) else []),
         *(f"{title}: {text}." for title, text in results.protocol.items()),
         "It was chosen by this very number: on other images expect it to be a little worse.",
