@@ -9,15 +9,15 @@ noise; none of them records anything meanwhile.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor
 
 from distmgcd.bench import timing
-from distmgcd.bench.machine import eager_precision, matrix_product
+from distmgcd.bench.machine import Machine, eager_precision, matrix_product
 from distmgcd.bench.peers import drive
-from distmgcd.bench.timing import Contender
+from distmgcd.bench.timing import Contender, Rate
 from distmgcd.config import Config
 from distmgcd.config.cost import multiply_adds
 from distmgcd.core.energy import ConvEnergy, frozen
@@ -41,6 +41,29 @@ EXECUTIONS = {
 }
 
 
+class ContenderFigures(TypedDict):
+    """The figures of one contender at one grid. Ratios: medians over rounds."""
+
+    kind: str  # ours, textbook or peer
+    precision: str
+    chain_steps_per_s: Rate
+    of_textbook: float  # rate over that of the textbook's loop on frozen weights
+    of_fp32_textbook: float
+    fraction_of_peak: dict[str, float]  # {precision of the matrix product: fraction}
+    first_call_s: float  # with what it compiles or captures
+
+
+class GridFigures(TypedDict):
+    """The figures of the chains of one grid."""
+
+    batch: int
+    num_steps: int
+    num_rounds: int
+    flop_per_chain_step: float
+    contenders: dict[str, ContenderFigures]
+    of_peers: dict[str, dict[str, float]]  # {our execution: {peer: rate over that of the peer}}
+
+
 def executions(device: torch.device) -> dict[str, tuple[ChainExecutor, str]]:
     """{name: (executor, precision of its network)} of those that this device can run."""
     runnable = {name: speed for name, speed in EXECUTIONS.items() if name != "captured" or device.type == "cuda"}
@@ -48,8 +71,8 @@ def executions(device: torch.device) -> dict[str, tuple[ChainExecutor, str]]:
 
 
 def bench_chains(
-    config: Config, device: torch.device, machine: dict[str, Any], *, with_peers: bool = False
-) -> tuple[dict[str, Any], list[str]]:
+    config: Config, device: torch.device, machine: Machine, *, with_peers: bool = False
+) -> tuple[dict[str, GridFigures], list[str]]:
     """{size of the grid: figures}, and a sentence for every library that could not be run."""
     batch = config.learning.global_batch_size
     if with_peers and device.type == "cpu":
@@ -105,9 +128,7 @@ class Product(NamedTuple):
     flop: float
 
 
-def products_beside(
-    contenders: dict[str, Contender], device: torch.device, machine: dict[str, Any]
-) -> dict[str, Product]:
+def products_beside(contenders: dict[str, Contender], device: torch.device, machine: Machine) -> dict[str, Product]:
     """{precision: a matrix product} for every precision in use, and for the one that is fastest here."""
     rates, sizes = machine["matrix_product_flop_per_s"], machine["matrix_product_size"]
     used = {contender.precision for contender in contenders.values()} | {fastest_precision(rates)}
@@ -130,13 +151,13 @@ def compare(
     batch: int,
     settings: Langevin,
     flop: float,
-) -> dict[str, Any]:
+) -> GridFigures:
     """The figures of one grid. flop: of one chain-step."""
     first_calls = {name: timing.seconds(contender.task, device) for name, contender in contenders.items()}
     times = timing.in_turn({name: one.task for name, one in (contenders | products).items()}, device)
     chain_steps = batch * settings.num_steps
     in_fp32 = "textbook, fp32" if "textbook, fp32" in times else "textbook, frozen"
-    rows = {}
+    rows: dict[str, ContenderFigures] = {}
     for name, contender in contenders.items():
         rate = timing.rates(chain_steps, times[name])
         rows[name] = {
@@ -149,7 +170,7 @@ def compare(
                 precision: flop * chain_steps / product.flop * timing.times_as_fast(times[name], times[precision])
                 for precision, product in products.items()
             },
-            "first_call_s": first_calls[name],  # with what it compiles or captures
+            "first_call_s": first_calls[name],
         }
     ours = [name for name, contender in contenders.items() if contender.kind == "ours"]
     peers = [name for name, contender in contenders.items() if contender.kind == "peer"]

@@ -4,7 +4,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import torch
 
@@ -19,7 +19,33 @@ _LONGEST_PRODUCT = 0.2  # seconds; where a product takes longer, a larger one is
 _NUM_PRODUCTS = 9
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+class Machine(TypedDict):
+    """The machine, the versions, and how busy it was."""
+
+    device: str
+    instructions: str  # the largest set of vector instructions that torch uses
+    cores: int
+    threads: int
+    load: float  # processes that run or wait to run, in the last minute
+    platform: str
+    versions: dict[str, str]
+    matrix_product_flop_per_s: dict[str, float]  # of every precision
+    matrix_product_size: dict[str, int]
+    eager_precision: str
+
+
+class Protocol(TypedDict):
+    """How everything is timed."""
+
+    order: str
+    most_rounds: int
+    seconds_of_each_in_a_round: float
+    figure: str
+    clock: str
+    rounds: NotRequired[int]
+
+
+def describe(device: torch.device) -> Machine:
     """The machine, the versions, and how busy it is now."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "distmgcd": distmgcd.__version__}
     versions |= {name: found for name in PEER_PACKAGES if (found := version_of(name))}
@@ -38,7 +64,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
-def protocol() -> dict[str, Any]:
+def protocol() -> Protocol:
     """How everything is timed."""
     return {
         "order": "every contender in every round, the next round beginning with the next contender",

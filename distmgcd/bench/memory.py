@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import torch
 
@@ -19,8 +20,17 @@ from distmgcd.models.assemble import make_learner, make_method
 from distmgcd.workers.collectives import LocalWorker
 
 
-def bench_memory(config: Config, device: torch.device) -> dict[str, int]:
-    """Bytes before there is a model, the most during two updates, and on CUDA the peaks of the device's allocator."""
+class MemoryFigures(TypedDict):
+    """Bytes."""
+
+    imports_bytes: int  # before there is a model
+    peak_resident_bytes: int  # during two updates
+    peak_device_bytes: NotRequired[int]  # on CUDA
+    peak_device_reserved_bytes: NotRequired[int]  # by the device's allocator
+
+
+def bench_memory(config: Config, device: torch.device) -> MemoryFigures:
+    """The memory of a process that does two updates."""
     done = subprocess.run(
         [sys.executable, "-m", "distmgcd.bench.memory", str(device)],
         input=to_yaml(config),
@@ -32,14 +42,14 @@ def bench_memory(config: Config, device: torch.device) -> dict[str, int]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def of_two_updates(config: Config, device: torch.device) -> dict[str, int]:
+def of_two_updates(config: Config, device: torch.device) -> MemoryFigures:
     """The figures of bench_memory, of this process."""
     before = most_resident()
     batch = Batch(config, training_pixels(config)[0], device)
     learner, method = make_learner(config, LocalWorker(device)), make_method(config)
     for update in range(2):  # the optimiser's state comes with the first
         learn(learner, batch.pixels, batch.indices, update, method)
-    figures = {"imports_bytes": before, "peak_resident_bytes": most_resident()}
+    figures: MemoryFigures = {"imports_bytes": before, "peak_resident_bytes": most_resident()}
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         figures["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)

@@ -11,13 +11,13 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
 from distmgcd.bench import timing
-from distmgcd.bench.machine import describe, protocol
+from distmgcd.bench.machine import Machine, Protocol, describe, protocol
 from distmgcd.bench.phases import Around, Clock, learn_by_phase
 from distmgcd.bench.updates import Batch, training_pixels
 from distmgcd.config import Config
@@ -30,7 +30,30 @@ NUM_PROFILED = 3
 _NUM_LARGEST = 3  # operators that are named, of every kind of work
 
 
-def bench_profile(config: Config, *, use_gpu: bool | None = None) -> dict[str, Any]:
+class KindFigures(TypedDict):
+    """Shares of the kinds of work (CLASSES) in an update."""
+
+    class_shares: dict[str, float]
+    largest: dict[str, dict[str, float]]  # {kind: {operator: share}}
+    profiler_over_none: float
+    accounted_for: float  # of the wall clock
+
+
+class ProfileFigures(KindFigures):
+    """Where the time of an update goes."""
+
+    machine: Machine
+    protocol: Protocol
+    batch: int
+    update_s: float
+    in_parts_over_whole: float
+    timers_over_none: float
+    phases_s: dict[str, float]
+    phase_shares: dict[str, float]
+    notes: list[str]
+
+
+def bench_profile(config: Config, *, use_gpu: bool | None = None) -> ProfileFigures:
     """The time of every phase and class of work, the largest operators, and what measuring them costs."""
     device = choose_device(use_gpu)
     machine, (images, note) = describe(device), training_pixels(config)
@@ -57,7 +80,7 @@ def bench_profile(config: Config, *, use_gpu: bool | None = None) -> dict[str, A
     medians = {phase: statistics.median(spent) for phase, spent in phases.items()}
     return {
         "machine": machine,
-        "protocol": protocol() | {"rounds": NUM_ROUNDS},
+        "protocol": {**protocol(), "rounds": NUM_ROUNDS},
         "batch": len(batch),
         "update_s": statistics.median(times["whole"]),
         "in_parts_over_whole": statistics.median(a / b for a, b in zip(times["parts"], times["whole"], strict=True)),
@@ -69,7 +92,7 @@ def bench_profile(config: Config, *, use_gpu: bool | None = None) -> dict[str, A
     }
 
 
-def by_class(update: Callable[[Around], None], device: torch.device, phases: set[str]) -> dict[str, Any]:
+def by_class(update: Callable[[Around], None], device: torch.device, phases: set[str]) -> KindFigures:
     """Shares of the kinds of work in updates under the profiler, and the operators of each that take longest."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else it logs every start and stop, and missing GPUs
     on_cuda = device.type == "cuda"

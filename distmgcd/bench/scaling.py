@@ -1,7 +1,7 @@
 """How images/s grow with the number of workers, and what Ray Train costs beside a plain torchrun of the same loop.
 
-Every way is run in every round, one after the other, with the same global batch and one thread a worker, so that a
-machine whose speed drifts treats them alike; ratios are taken inside a round.
+Every way is run in every round, one after the other, with the same global batch and one thread per worker, so that
+a machine whose speed drifts treats them alike; ratios are taken inside a round.
 """
 
 import os
@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from distmgcd.bench.machine import describe
+from distmgcd.bench.machine import Machine, describe
 from distmgcd.config import Config, to_yaml
 from distmgcd.data import check_shares
 from distmgcd.launch.start_run import debug, train
@@ -25,6 +25,31 @@ from distmgcd.runs.store import Store
 from distmgcd.workers.collectives import choose_device
 
 
+class ScalingFigures(TypedDict):
+    """Images/s by way of running and number of workers, and what they say."""
+
+    machine: Machine
+    images_per_s: dict[str, dict[str, list[float]]]  # {way: {number of workers: rate of every round}}
+    speed_up: dict[str, dict[str, float]]  # the same over the rate of one worker
+    ray_to_torchrun: float
+    overlap_to_none: float | None
+    torchrun_to_apart: float | None
+    num_rounds: int
+    num_updates: int
+    threads_a_worker: int
+
+
+class RayFigures(TypedDict):
+    """Images/s of the loop under Ray Train and in this process."""
+
+    num_workers: int
+    images_per_s: float
+    debug_images_per_s: float
+    ratio_to_debug: float
+    ratio_smallest: float
+    ratio_largest: float
+
+
 def bench_scaling(
     config: Config,
     *,
@@ -32,7 +57,7 @@ def bench_scaling(
     use_gpu: bool = False,
     num_rounds: int = 3,
     num_updates: int = 60,
-) -> dict[str, Any]:
+) -> ScalingFigures:
     """Images/s of every round with 1 worker and with each of worker_counts under torchrun, and with the most workers:
     under Ray Train; without speed.overlap; and, on the CPU, as processes apart that do not communicate, which shows how
     much of the ideal this machine and the small shares allow.
@@ -75,7 +100,7 @@ def bench_scaling(
     }
 
 
-def bench_ray(config: Config, *, use_gpu: bool, num_workers: int, num_rounds: int = 3) -> dict[str, float]:
+def bench_ray(config: Config, *, use_gpu: bool, num_workers: int, num_rounds: int = 3) -> RayFigures:
     """Images/s of the whole loop in this process and under Ray Train, in turn; ratios are of neighbours."""
     short = loop_only(config, 40)
     here, on_ray, ratios = [], [], []
@@ -155,7 +180,7 @@ def rate_of(path: Path) -> float:
 
 
 def median_rate(run: Path) -> float:
-    """The median images/s of a run\'s records except the first, which includes the start."""
+    """The median images/s of a run's records except the first, which includes the start."""
     return statistics.median([r["images_per_s"] for r in read_log(Store(str(run))) if "images_per_s" in r][1:])
 
 

@@ -2,12 +2,19 @@
 
 import statistics
 from collections.abc import Iterable
-from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 
+from distmgcd.bench.chains import GridFigures
+from distmgcd.bench.machine import Machine
+from distmgcd.bench.profile import ProfileFigures
+from distmgcd.bench.scaling import ScalingFigures
+from distmgcd.bench.speed import PeerFigures, SpeedFigures
+from distmgcd.bench.timing import Rate
 
-def of_speed(figures: dict[str, Any]) -> list[Any]:
+
+def of_speed(figures: SpeedFigures) -> list[RenderableType]:
     updates, memory = figures["updates"], figures["memory"]
     lines = [
         *_heading(figures["machine"]),
@@ -20,7 +27,7 @@ def of_speed(figures: dict[str, Any]) -> list[Any]:
     if figures["blocks"]:
         prices = ", ".join(f"{ratio:.2f} with {size}" for size, ratio in figures["blocks"].items())
         lines.append(f"learning.block_size: {prices} of the rate without")
-    used, reserved = memory.get("peak_device_bytes"), memory.get("peak_device_reserved_bytes")
+    used, reserved = memory.get("peak_device_bytes", 0), memory.get("peak_device_reserved_bytes", 0)
     on_device = f"; on the device {_bytes(used)}, {_bytes(reserved)} reserved" if used else ""
     lines.append(
         f"memory of a process with two updates behind it: {_bytes(memory['peak_resident_bytes'])} at most, of which "
@@ -36,11 +43,11 @@ def of_speed(figures: dict[str, Any]) -> list[Any]:
     return [*lines, *figures["notes"]]
 
 
-def of_peers(figures: dict[str, Any]) -> list[Any]:
+def of_peers(figures: PeerFigures) -> list[RenderableType]:
     return [*_heading(figures["machine"]), of_chains(figures["chains"]), *figures["notes"]]
 
 
-def of_chains(chains: dict[str, Any]) -> Table:
+def of_chains(chains: dict[str, GridFigures]) -> Table:
     """The table of every contender at every grid."""
     some = next(iter(chains.values()))
     table = _table(
@@ -52,7 +59,7 @@ def of_chains(chains: dict[str, Any]) -> Table:
             table.add_row(
                 "" if place else f"{size}x{size}",
                 name,
-                *(f"{rate[which]:,.0f}" for which in ("median", "slowest", "fastest")),
+                *(f"{value:,.0f}" for value in (rate["median"], rate["slowest"], rate["fastest"])),
                 f"{row['of_textbook']:.2f}",
                 f"{row['fraction_of_peak'][row['precision']]:.2f} {row['precision']}",
             )
@@ -62,7 +69,7 @@ def of_chains(chains: dict[str, Any]) -> Table:
     return table
 
 
-def of_profile(figures: dict[str, Any]) -> list[Any]:
+def of_profile(figures: ProfileFigures) -> list[RenderableType]:
     phases = _table("", "phase", "ms", "share")
     for phase, spent in figures["phases_s"].items():
         phases.add_row(phase, f"{1000 * spent:,.2f}", _percent(figures["phase_shares"][phase]))
@@ -82,10 +89,10 @@ def of_profile(figures: dict[str, Any]) -> list[Any]:
     ]
 
 
-def of_scaling(figures: dict[str, Any]) -> list[Any]:
+def of_scaling(figures: ScalingFigures) -> list[RenderableType]:
     rates, speed_ups = figures["images_per_s"], figures["speed_up"]
     table = _table(
-        f"images/s, {figures['num_rounds']} rounds, one thread a worker",
+        f"images/s, {figures['num_rounds']} rounds, one thread per worker",
         "workers",
         "",
         "median",
@@ -111,7 +118,7 @@ def of_scaling(figures: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _heading(machine: dict[str, Any]) -> list[str]:
+def _heading(machine: Machine) -> list[str]:
     """The machine and the versions, and what else ran when the figures were taken."""
     rates = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in machine["matrix_product_flop_per_s"].items())
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
@@ -138,7 +145,7 @@ def _spread(values: Iterable[float]) -> list[str]:
     return [f"{value:,.0f}" for value in (statistics.median(values), min(values), max(values))]
 
 
-def _rate(rate: dict[str, float]) -> str:
+def _rate(rate: Rate) -> str:
     return f"{rate['median']:,.0f} ({rate['slowest']:,.0f} to {rate['fastest']:,.0f})"
 
 

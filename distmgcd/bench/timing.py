@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 
@@ -21,6 +21,14 @@ class Contender(NamedTuple):
     kind: str  # ours, textbook or peer
     task: Task
     precision: str = "fp32"  # of the network: fp32, tf32 or bf16
+
+
+class Rate(TypedDict):
+    """Amount per second, over rounds."""
+
+    median: float
+    slowest: float
+    fastest: float
 
 
 def seconds(task: Task, device: torch.device) -> float:
@@ -59,7 +67,7 @@ def in_turn(tasks: Mapping[str, Task], device: torch.device) -> dict[str, list[f
     return times
 
 
-def rates(amount: float, times: Sequence[float]) -> dict[str, float]:
+def rates(amount: float, times: Sequence[float]) -> Rate:
     """Amount per second in the median round, the slowest and the fastest."""
     return {
         "median": amount / statistics.median(times),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -59,7 +59,19 @@ class Batch:
         return len(self.rows)
 
 
-def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> dict[str, Any]:
+class UpdateFigures(TypedDict):
+    """The figures of whole updates. Ratios: medians over rounds."""
+
+    batch: int
+    num_rounds: int
+    images_per_s: timing.Rate
+    share_of_sampling: float
+    textbook_images_per_s: timing.Rate
+    of_textbook: float
+    of_fp32_textbook: float
+
+
+def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> UpdateFigures:
     """Images/s of whole updates, the share of sampling in their time, and images/s of a textbook's update."""
     learner, method = make_learner(config, LocalWorker(device)), make_method(config)
     batch = Batch(config, images, device)

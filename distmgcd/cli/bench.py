@@ -1,6 +1,7 @@
 """bench: how fast this machine is with a config, beside what it could be and what others are."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,17 +42,18 @@ def bench(
     if mode in ("peers", "profile") and counts:
         raise UserError(f"--workers is not for --{mode}, which runs in this process; leave it out.")
 
-    from distmgcd.bench import tables
     from distmgcd.config import load_config
 
-    config = load_config(*split(settings))
-    figures = {"command": mode, **_measure(config, mode, counts, gpu=gpu)}
+    figures = {"command": mode, **_measure(load_config(*split(settings)), mode, counts, gpu=gpu)}
+
+    from distmgcd.bench import tables
+
     print_all(*getattr(tables, f"of_{mode}")(figures))
     if json_path:
         json_path.write_text(json.dumps(figures, indent=1, allow_nan=False))
 
 
-def _measure(config: "Config", mode: str, counts: list[int], *, gpu: bool | None) -> dict[str, Any]:
+def _measure(config: "Config", mode: str, counts: list[int], *, gpu: bool | None) -> Mapping[str, object]:
     if mode == "profile":
         from distmgcd.bench.profile import bench_profile
 
