@@ -48,7 +48,7 @@ def the(package: str):
 
 @pytest.mark.parametrize("clamp", ["none", "end", "step"])
 @pytest.mark.parametrize("package", ["ebmkit", "torchebm"])
-def test_a_peer_walks_our_chain(package, clamp):
+def test_a_peer_runs_our_chain(package, clamp):
     energy, x = energy_and_start()
     settings, x = SETTINGS._replace(clamp=clamp, step_size=1.6), 2 * x
     ours, _ = run_chain(energy, x, torch.zeros(5, *x.shape), settings)

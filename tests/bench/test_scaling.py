@@ -57,7 +57,7 @@ def test_processes_apart_have_the_share_of_a_worker_and_count_together(tmp_path,
 
 
 @pytest.mark.parametrize(("changes", "counts"), [((), [1]), (("speed.overlap=false",), [2])])
-def test_what_has_nothing_to_overlap_is_not_run_twice(monkeypatch, changes, counts):
+def test_a_run_without_overlap_is_left_out_where_nothing_overlaps(monkeypatch, changes, counts):
     for way in ("under_torchrun", "under_ray", "apart"):
         monkeypatch.setattr(scaling, way, pretend(lambda _: [100.0]))
     monkeypatch.setattr(scaling, "without_overlap", None)

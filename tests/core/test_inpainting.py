@@ -83,7 +83,7 @@ def test_known_pixels_stay_at_every_step():
         torch.testing.assert_close(ends[1], steps[-1][2], rtol=1e-5, atol=1e-5)
 
 
-def test_a_captured_chain_holds_the_pixels_of_its_own_images():
+def test_a_captured_chain_keeps_the_fixed_pixels_of_its_own_images():
     model, how = small_model(), {"sizes": SIZES, "langevin": METHOD.langevin}
     executor = TracedExecutor(Speed("captured", "fp32", False))
     for seed, images in enumerate((IMAGES, -IMAGES)):
@@ -110,7 +110,7 @@ def test_with_everything_hidden_it_is_the_ordinary_sampler(execution: str):
 
 
 @pytest.mark.parametrize("kind", MASK_KINDS)
-def test_hidden_pixels_are_not_looked_at(kind: str):
+def test_hidden_pixels_have_no_influence(kind: str):
     hidden = masks(kind)
     blind = fill(IMAGES.masked_fill(hidden, math.nan), hidden)
     assert all(map(torch.equal, blind, fill(IMAGES, hidden)))

@@ -56,7 +56,7 @@ def test_drift_scale_and_noise_deviation_are_those_of_the_recipe():
     assert recipe.noise_std == pytest.approx(0.01)
 
 
-def test_a_step_tells_the_energy_where_it_started_and_its_drift():
+def test_a_step_returns_the_energy_where_it_started_and_its_drift():
     x, (z,) = torch.randn(3, 1, 2, 2), noise(3, 1)
     before = x.clone()
     after, info = langevin_step(gaussian, x, z, Langevin(1, 0.4, 0.09, "none"))

@@ -65,7 +65,7 @@ def test_a_block_keeps_the_size_of_its_values():
     assert 0.7 < out.std() < 1.3
 
 
-def test_a_sum_head_is_blind_to_place_and_a_dense_one_is_not():
+def test_a_sum_head_does_not_depend_on_place_and_a_dense_one_does():
     image = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
     image[..., 14:18, 14:18] = torch.rand(4, 4)
     moved = image.roll((4, -4), dims=(2, 3))  # by whole pooled pixels; neither is seen together with a border

@@ -96,7 +96,7 @@ def test_the_bank_is_the_finest_grid_of_the_chains_that_were_run():
     assert torch.equal(bank(chains.state(), channels=1, size=4), fine[BATCH.argsort()])
 
 
-def test_chains_begin_anew_at_first_and_a_fraction_of_them_later():
+def test_chains_start_anew_in_the_first_updates_and_a_fraction_of_them_later():
     images, renewal = torch.arange(4000), Renewal(seed=3, fraction=0.25, fresh_updates=2)
     first, second = (renewal.anew(images, update) for update in (2, 3))
     assert renewal.anew(images, 0).all() and renewal.anew(images, 1).all()

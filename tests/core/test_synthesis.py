@@ -29,7 +29,7 @@ def correlated_means(num_images: int = 4000) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_chain_without_drift_and_temperature_is_the_expanded_seed(channels):
+def test_a_chain_without_drift_and_temperature_is_the_expanded_start_image(channels):
     start_images = torch.rand(5, channels, 1, 1) * 2 - 1
     cold = [LANGEVIN._replace(temperature=0.0)] * 2
     images, _ = synthesise(

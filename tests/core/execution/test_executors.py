@@ -78,7 +78,7 @@ def test_a_traced_chain_is_the_plain_one(size: int, norm: str, activation: str):
 
 
 @pytest.mark.parametrize("size", [4, 16])
-def test_so_it_is_with_the_networks_of_the_paper(size: int):
+def test_traced_chains_of_the_papers_networks_are_the_plain_ones(size: int):
     layers = [ConvLayer(*layer) for layer in PAPER_LAYERS[size]]
     energy = ConvEnergy(convnet(size, 3, layers, activation="leaky_relu", norm="none"), reference_sigma=2.0)
     settings = CHAIN._replace(num_steps=5)

@@ -49,7 +49,7 @@ def test_captured_chains_are_the_traced_ones_and_keep_up_with_the_weights(norm: 
     assert len(executor._captured[model.grids[0]]) == 2
 
 
-def test_captured_chains_hold_known_pixels_and_see_the_next_ones():
+def test_captured_chains_keep_known_pixels_of_every_batch():
     model, executor = small_model().cuda(), TracedExecutor(CAPTURED)
     for seed in range(3):
         images, indices = torch.rand(5, 1, 8, 8, device="cuda") * 2 - 1, torch.arange(5, device="cuda")

@@ -48,7 +48,7 @@ def state_after(learner: Learner, kind: StartKind, executor: ChainExecutor) -> l
         *((norm, "multigrid", executor) for norm in ("batch", "spectral", "layer") for executor in (PLAIN, TRACED)),
     ],
 )
-def test_updates_with_averages_beside_the_chains_are_the_plain_ones_bit_for_bit(norm: str, kind: StartKind, executor):
+def test_updates_with_averages_during_the_chains_are_the_plain_ones_bit_for_bit(norm: str, kind: StartKind, executor):
     plain = state_after(small_learner(small_model(norm=norm)), kind, executor)
     for learner in (small_learner(small_model(norm=norm), start_average=alone), in_one_message(small_model(norm=norm))):
         found = state_after(learner, kind, executor)

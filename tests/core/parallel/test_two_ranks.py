@@ -124,7 +124,7 @@ def test_two_ranks_learn_what_one_learns_from_the_whole_batch(folder_of_two_rank
 
 @pytest.mark.parametrize("way", WAYS[1:])
 @pytest.mark.parametrize("case", [*NORMS, "batch", "uneven", "bad"])
-def test_averages_beside_the_chains_are_those_of_ddp_bit_for_bit(folder_of_two_ranks: Path, case: str, way: str):
+def test_averages_during_the_chains_are_those_of_ddp_bit_for_bit(folder_of_two_ranks: Path, case: str, way: str):
     after, beside = (torch.load(folder_of_two_ranks / f"{of}-{case}0.pt") for of in ("after", way))
     for name, expected in after.items():
         for ours, theirs in zip(beside[name], expected, strict=True):
@@ -132,7 +132,7 @@ def test_averages_beside_the_chains_are_those_of_ddp_bit_for_bit(folder_of_two_r
     assert torch.stack(beside["norms"]).isnan().any(0).tolist() == [case == "bad", False]
 
 
-def test_a_rank_stuck_in_its_chains_is_named_though_averages_are_on_their_way(folder_of_two_ranks: Path):
+def test_a_rank_stuck_in_its_chains_is_named_while_averages_are_under_way(folder_of_two_ranks: Path):
     verdict = (folder_of_two_ranks / "verdict").read_text()
     assert verdict.startswith("Rank 1 (host ") and "has been stuck in update 7 for" in verdict
     assert "and so have ranks" not in verdict
