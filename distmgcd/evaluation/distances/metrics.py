@@ -1,4 +1,4 @@
-"""One function a metric: from what was collected of samples, data and held-out images to numbers with their protocol.
+"""One function per metric of `evaluate`: numbers with their protocol, from the statistics of three sets of images.
 
 samples    N of the model
 data       N training images: what a perfect model would score, but for chance
