@@ -37,8 +37,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Measure the run at this path; returns what its file in RUN/evaluation holds. Raises UserError.
 
-    num_workers: processes; 1 is this one. The numbers are the same for any number of them, bit for bit. show is called
-    in this process.
+    num_workers: processes; 1 is this one. The numbers are the same on any number of them. show is called in this
+    process.
     """
     if num_workers < 1:
         raise UserError(f"--workers must be at least 1, but is {num_workers}; 1 measures in this process.")
