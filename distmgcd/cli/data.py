@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,7 +26,7 @@ def data_import(
         int | None, typer.Option(help="Crop the centre square and resize to so many pixels a side.")
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 makes all images grey, 3 makes all colour.")] = None,
-    layout: Annotated[str, typer.Option(help="png or raw (uint8).")] = "png",
+    layout: Annotated[Literal["png", "raw"], typer.Option(help="png or raw (uint8).")] = "png",
     background: Annotated[
         str, typer.Option(help="The colour behind transparent images: black, white, #rrggbb.")
     ] = "black",

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -70,7 +70,8 @@ class Look(NamedTuple):
 
 def look_at(image: Image.Image, flat: Image.Image) -> Look:
     """Of an image as it was decoded, and of it without its transparency."""
-    bounds = flat.getextrema() if flat.mode != "L" else (flat.getextrema(),)
+    extrema: Any = flat.getextrema()  # (low, high), or one such pair for each channel
+    bounds = (extrema,) if flat.mode == "L" else extrema
     value = tuple(int(low) for low, _ in bounds) if all(low == high for low, high in bounds) else None
     return Look(value, pixels.fraction_clear(image) if image.mode in ("LA", "RGBA") else None)
 

@@ -13,6 +13,7 @@ animation is taken. The orientation tag of EXIF is ignored, as torchvision ignor
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
@@ -101,7 +102,8 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     wanted = "L" if image.mode in _GREY_MODES else "RGB"
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < _OPAQUE:
+        extrema: Any = image.getextrema()  # (low, high) of each channel
+        if extrema[3][0] < _OPAQUE:
             return image if wanted == "RGB" else image.convert("LA")
     image.load()
     return image if image.mode == wanted else image.convert(wanted)

@@ -100,15 +100,19 @@ class Source(Protocol):
 
     def identity(self) -> list[Any]:
         """JSON values that change when the images do; found without opening a file."""
+        ...
 
     def contents(self) -> Contents:
         """Read everything but the pixels. Raises UserError."""
+        ...
 
     def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
         """(row, loader) of the wanted rows, which must ascend; streams. Raises UserError."""
+        ...
 
     def place(self, row: int) -> str:
         """Where a person finds the image: its file, and the row within it."""
+        ...
 
 
 def rows_of_split(contents: Contents, *, split: str, path: str, setting: str = "data.split") -> np.ndarray:

@@ -76,9 +76,10 @@ def _by_partition(parts: list[list[str]]) -> FileSplits | None:
 def _by_folder(parts: list[list[str]], *, source: str) -> FileSplits | None:
     depth = _common_depth(parts)
     exact = [next((i for i in range(depth, len(p) - 1) if p[i].lower() in GROUP_OF), None) for p in parts]
-    if None not in exact:
-        names = [path[i] for path, i in zip(parts, exact, strict=True)]
-        folders = [_labelling(path, i, depth) for path, i in zip(parts, exact, strict=True)]
+    found = [position for position in exact if position is not None]
+    if len(found) == len(parts):
+        names = [path[i] for path, i in zip(parts, found, strict=True)]
+        folders = [_labelling(path, i, depth) for path, i in zip(parts, found, strict=True)]
         return FileSplits(names, "names of the folders", folders) if _differ(names) else None
     if not any(len(path) - 1 > depth and path[depth].lower() in GROUP_OF for path in parts):
         return None
