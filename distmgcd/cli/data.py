@@ -23,7 +23,7 @@ def data_import(
     ],
     dest: Annotated[str, typer.Argument(help="The Parquet file to write.")],
     image_size: Annotated[
-        int | None, typer.Option(help="Crop the centre square and resize to so many pixels a side.")
+        int | None, typer.Option(help="Crop the centre square and resize to so many pixels per side.")
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 makes all images grey, 3 makes all colour.")] = None,
     layout: Annotated[Literal["png", "raw"], typer.Option(help="png or raw (uint8).")] = "png",

@@ -111,7 +111,7 @@ def _tensor_column(field: pa.Field, *, path: str) -> ImageColumn:
 
 
 def _shape_of_tensor(field: pa.Field) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """(shape, permutation); the shape is () where it is not told."""
+    """(shape, permutation); the shape is () where the file does not say it."""
     if isinstance(field.type, pa.FixedShapeTensorType):  # pyarrow knows this one itself
         permutation = field.type.permutation
         return tuple(field.type.shape), tuple(permutation) if permutation else None
