@@ -228,7 +228,7 @@ class Watch(Section):
     is below zero by three times its usual swing while its drift has doubled, its gradients are 30 times as large, or a
     tenth is left of its samples' pixels that are not -1 or 1. Not where max_retries is 0."""
     max_retries: NonNegativeInt = 3
-    """How often in a row a run is rolled back for one grid; four checkpoints without trouble, and the count starts anew.
+    """How often in a row a run is rolled back for one grid; after four checkpoints without trouble it counts anew.
     The next time that grid is frozen and the others are trained on, or the run ends if there is no other."""
     rate_after_retry: Factor = 0.5
     """Factor on the learning rate of the grid that diverged, at each retry."""
