@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 import typer.core
@@ -29,7 +29,7 @@ class Group(typer.core.TyperGroup):
         raise UserError(found)
 
 
-def _in_place_of(error: Exception) -> str | None:
+def _in_place_of(error: Any) -> str | None:
     """A sentence about an unknown option (NoSuchOption of click, or of the copy of it that typer brings)."""
     if type(error).__name__ != "NoSuchOption" or error.ctx is None:
         return None
@@ -150,6 +150,6 @@ def print_all(*items: Any) -> None:
             Console(highlight=False).print(item)
 
 
-def fail(why: object, *, status: int) -> None:
+def fail(why: object, *, status: int) -> NoReturn:
     say(f"distmgcd: {why}", err=True)
     sys.exit(status)

@@ -17,7 +17,8 @@ from distmgcd.config.reading import (
     preset_names,
     to_yaml,
 )
-from distmgcd.config.schema import Checkpointing, Config, Watch
+from distmgcd.config.schema import Config
+from distmgcd.config.sections import Checkpointing, Watch
 
 __all__ = [
     "PAPER_LAYERS",

@@ -1,243 +1,25 @@
-"""The sections of a config, their defaults, and what must hold between them.
-
-The text below a setting is its meaning, as `distmgcd config --explain SETTING` prints it; its kind holds its rule.
-"""
+"""A config: its sections, and what must hold between them."""
 
 import math
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from distmgcd.config.kinds import (
-    Channels,
-    Clamp,
-    Colour,
-    Decay,
-    Factor,
-    Fraction,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    PositiveOrInf,
-    Schedule,
-    Section,
-    Seed,
-    Text,
-    show,
-)
+from distmgcd.config.kinds import Section, Seed, show, suggest
 from distmgcd.config.network import Network
-from distmgcd.config.rules import check_together
-from distmgcd.config.speed import Speed
-
-
-class Data(Section):
-    """The images: where they are, which of them are trained on, and how they are prepared."""
-
-    path: Text = Field(examples=["data.path=sklearn:digits, say"])
-    """Where the images are: a Parquet file, folder or glob, a folder of images, sklearn:digits, or
-    torchvision:NAME?root=DIR."""
-    image_size: PositiveInt | None = None
-    """Pixels per side after resizing; null: the finest grid."""
-    pad: NonNegativeInt = 0
-    """Pixels of the background added on each side before resizing: 2 makes 28x28 32x32."""
-    background: Colour = "black"
-    """The colour behind transparent images, and of padding."""
-    channels: Channels = Field(examples=["data.channels=1 for grey images, 3 for colour"])
-    """1 for grey images, 3 for colour."""
-    split: Text = "train"
-    """The part of the data set that is trained on."""
-    held_out: Text = "test"
-    """The part that is never trained on; samples are measured against it."""
-    validation: Decay = 0.0
-    """This fraction of `split` is not trained on and takes the place of `held_out`: choose settings by it, so that the
-    distances to `held_out` remain those of a choice that never saw it."""
-    leave_out_copies: bool = False
-    """Do not train on images that are, pixel by pixel, among the held-out ones, too."""
-    flip: bool = False
-    """Mirror half of the training images, a fresh draw at every update."""
-    noise: NonNegativeFloat = 0.02
-    """Standard deviation of the Gaussian noise on training images; pixels span [-1, 1]."""
-    final_noise: NonNegativeFloat | None = None
-    """What that deviation falls to over the first 30 % of the updates; null: it stays. Much noise makes the images easy
-    to reach at first, little lets the energy know their detail at the end."""
-    max_corrupt: Fraction = 0.001
-    """The largest fraction of images that may fail to decode; they are skipped and counted."""
-
-
-class Grids(Section):
-    """The schedule of grids."""
-
-    sizes: tuple[PositiveInt, ...] = Field(examples=["'grids.sizes=[4,16,64]', say"])
-    """Pixels per side of every grid, coarse to fine; each divides the next. The 1x1 start is implied."""
-
-    @model_validator(mode="after")
-    def _each_divides_the_next(self) -> "Grids":
-        sizes = self.sizes
-        if not sizes or sizes[0] == 1:
-            raise ValueError(
-                f"grids.sizes must name the grids above the 1x1 start, which is implied, but is {show(sizes)}. "
-                "Example: [4, 16, 64]."
-            )
-        for small, large in zip(sizes, sizes[1:], strict=False):
-            if large % small or large == small:
-                raise ValueError(
-                    f"grids.sizes must each divide the next, but {small} does not divide {large} into smaller pixels "
-                    f"in {show(sizes)}. Example: [4, 16, 64]."
-                )
-        return self
-
-
-class LangevinSettings(Section):
-    """The chains: x <- x - (s^2 / 2) grad U + s sqrt(T) z. One value for all grids, or one per grid, coarse to fine."""
-
-    num_steps: PositiveInt | tuple[PositiveInt, ...] = 20
-    """K, the Langevin steps of a chain."""
-    step_size: PositiveFloat | tuple[PositiveFloat, ...] = math.sqrt(2.0)
-    """s: the drift of a step is s^2 / 2 times the gradient of the energy U, and its noise has deviation s sqrt(T)."""
-    temperature: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 5e-5
-    """T: the noise of a step has deviation s sqrt(T), where pixels span [-1, 1]. 0: no noise."""
-    noise: Schedule | tuple[Schedule, ...] = "constant"
-    """constant: noise of the same deviation at every step. falling: it falls linearly, from s sqrt(T) at the first step
-    of the coarsest grid to 0 at the last step of the finest one, so that samples carry no grain of it."""
-    sample_noise: NonNegativeFloat = 1.0
-    """A factor on the noise of the finest grid's chains when samples are drawn; training keeps its own. 0 removes the
-    grain that this noise leaves in pictures. Coarser grids keep theirs: samples have their variety from it."""
-    clamp: Clamp | tuple[Clamp, ...] = "end"
-    """Keep pixels in [-1, 1]: never (none), after the chain (end), or at every step (step)."""
-    reference_sigma: PositiveOrInf | tuple[PositiveOrInf, ...] = math.inf
-    """Standard deviation of the Gaussian reference distribution; .inf is the uniform one."""
-
-
-class Start(Section):
-    """Where chains start, and with it which method learns."""
-
-    kind: Literal["multigrid", "data", "persistent", "single", "noise"] = "multigrid"
-    """Where the chains of training start, at every grid.
-    multigrid: at the end of the next coarser grid's chain; at the coarsest grid, at the image's 1x1 version.
-    single: at the image's 1x1 version, straight on the finest grid, which is the only one (say 'grids.sizes=[16]').
-    data: at the training image itself, contrastive divergence (CD-K).
-    persistent: where the chain of this image ended when it last ran (PCD); a run keeps one for every image.
-    noise: at uniform noise in [-1, 1], anew at every update (short-run)."""
-    fresh_updates: NonNegativeInt = 0
-    """Persistent chains begin anew at each of the first so many updates: those that an untrained model began may stay
-    far from the data for good. learning.warmup is a good choice."""
-    renewed: Fraction = 0.0
-    """The fraction of persistent chains that begin anew, drawn at every update; Du and Mordatch 2019 take 0.05."""
-    samples: Literal["climb", "noise"] | None = None
-    """Where samples drawn after training start, for which there is no image. climb: at 1x1 versions drawn from their
-    distribution. noise: at uniform noise, at every grid. null: noise for a model that was trained from noise, else
-    climb."""
-
-    @property
-    def of_samples(self) -> Literal["climb", "noise"]:
-        return self.samples or ("noise" if self.kind == "noise" else "climb")
-
-
-class Learning(Section):
-    """The updates of the weights, by Adam."""
-
-    num_updates: PositiveInt = 1000
-    """Updates of the whole training; each sees one batch."""
-    global_batch_size: PositiveInt = 64
-    """Images per update, of all workers together."""
-    block_size: PositiveInt | None = None
-    """Run the chains and add the gradients in blocks of so many images: a run is then the same bit for bit on any
-    number of workers, as many as there are blocks. null: the whole share of a worker at once, which is faster."""
-    mask: Literal["square", "doodle", "pepper"] | None = None
-    """Learn to inpaint: at every update hide a part of every image, in a fresh place; chains change only that, and the
-    rest is given. Such a model fills such masks (`distmgcd inpaint`) and is none of whole images: its fresh samples and
-    their distances say little. null: whole images."""
-    learning_rate: PositiveFloat | tuple[PositiveFloat, ...] = 3e-4
-    """Adam's learning rate after warm-up; one value for all grids, or one per grid."""
-    betas: tuple[Decay, Decay] = (0.5, 0.999)
-    """Adam's decay rates of the first and second moments of the gradient."""
-    warmup: NonNegativeInt = 50
-    """Updates over which the learning rate rises from 0; a tenth of its course where that has no more."""
-    decay_updates: PositiveInt | None = None
-    """Updates over which the rate falls to final_rate, where it stays. null: all of num_updates. A run that is trained
-    past its end keeps the course that it had."""
-    final_rate: Fraction = 0.02
-    """The learning rate at the end of its course, as a fraction of learning_rate; 1 keeps it constant."""
-    clip_norm: PositiveOrInf | tuple[PositiveOrInf, ...] = math.inf
-    """The largest norm of a grid's gradient; one that is larger is scaled down to it. .inf: no bound."""
-    ema: Fraction = 0.995
-    """Decay of the averaged weights that samples are drawn with."""
-
-    @property
-    def rate_updates(self) -> int:
-        """Updates over which the rate takes its course, the warm-up included."""
-        return self.decay_updates or self.num_updates
-
-    @property
-    def warmup_updates(self) -> int:
-        """The warm-up, shortened where it would fill the whole course of the rate."""
-        return self.warmup if self.warmup < self.rate_updates else self.rate_updates // 10
-
-
-class Checkpointing(Section):
-    """Which checkpoints are written and kept."""
-
-    every: PositiveInt = 200
-    """Updates between two checkpoints; with every evaluation there is one, too (evaluate.every)."""
-    keep: PositiveInt = 3
-    """The newest so many are kept; the last one of a run always is."""
-    keep_best: NonNegativeInt = 1
-    """The best so many are kept, too, of those that were evaluated (evaluate.every)."""
-    metric: Text = "swd"
-    """What the best is judged by, the smallest is best. swd: the mean over grids of the sliced Wasserstein distance.
-    swd/16: that of one grid. fd: the Frechet distance in evaluate.features."""
-    end_with: Literal["best", "newest"] = "best"
-    """The model of a finished run: what result.json and samples.png show, and what load, sample and evaluate take.
-    best: that of the best checkpoint, if the last one is worse by more than the spreads over draws of both; the run
-    says so. newest: that of the last update."""
-
-
-class Logging(Section):
-    """The log of a run."""
-
-    every: PositiveInt = 10
-    """Updates between two records; metrics stay on the device meanwhile."""
-
-
-class Evaluation(Section):
-    """How fresh samples are measured against held-out images while a run trains and at its end."""
-
-    every: NonNegativeInt = 0
-    """Updates between two evaluations; 0: only at the end."""
-    sizes: tuple[PositiveInt, ...] | None = None
-    """Sizes to which samples and images are averaged before they are compared; null: the grids."""
-    num_samples: PositiveInt = 2000
-    """Fresh samples of an evaluation, and as many held-out images where there are so many."""
-    num_draws: PositiveInt = 3
-    """Sets of so many samples, from different seeds; their mean and spread are reported."""
-    untrained: bool = True
-    """At the end, measure the untrained model, too."""
-    features: Text | None = None
-    """Measure the Frechet distance of the finest grid's samples, too, in the features of a network: efficientnet-lite0,
-    inception, random, pixels, or a weight file of one of the first two. null: do without."""
-
-
-class Watch(Section):
-    """When a run counts as diverged. It then goes back to its last good checkpoint, and the grid that diverged has a
-    smaller rate from there on; if that grid diverges again, it goes back to an earlier one."""
-
-    max_gap: PositiveFloat = 20.0
-    """The largest |energy gap| of any grid, mean over a log interval."""
-    max_drift: PositiveFloat = 1.0
-    """The largest rms of one step's drift; pixels span [-1, 1]."""
-    by_history: bool = True
-    """Compare a grid with its own last 200 updates, too: it has diverged if, in two stretches of ten updates, its gap
-    is below zero by three times its usual swing while its drift has doubled, its gradients are 30 times as large, or a
-    tenth is left of its samples' pixels that are not -1 or 1. Not where max_retries is 0."""
-    max_retries: NonNegativeInt = 3
-    """How often in a row a run goes back for one grid; one that has left the trouble four checkpoints behind counts
-    anew. The next time it freezes that grid and trains the others on, or gives up if there is no other."""
-    rate_after_retry: Factor = 0.5
-    """Factor on the learning rate of the grid that diverged, at each retry."""
-    max_seconds_stuck: PositiveFloat = 300.0
-    """Seconds for which a Ray worker may get nothing done; then it is ended, and all workers start again."""
+from distmgcd.config.sections import (
+    Checkpointing,
+    Data,
+    Evaluation,
+    Grids,
+    LangevinSettings,
+    Learning,
+    Logging,
+    Speed,
+    Start,
+    Watch,
+)
 
 
 class Config(Section):
@@ -266,7 +48,8 @@ class Config(Section):
         ):
             for key in keys:
                 self.per_grid(f"{section}.{key}")
-        check_together(self)
+        for rule in (_images, _start, _blocks, _evaluation, _checkpoint):
+            rule(self)
         return self
 
     @cached_property
@@ -294,3 +77,67 @@ class Config(Section):
                 f"{show(self.grids.sizes)}; give {self.num_grids}, coarse to fine."
             )
         return list(value)
+
+
+# What the sections ask of each other: each rule is one function, which raises ValueError with a sentence.
+
+
+def _images(config: Config) -> None:
+    if config.data.image_size not in (None, config.grids.sizes[-1]):
+        raise ValueError(
+            f"data.image_size must be the finest grid, but is {config.data.image_size} with "
+            f"grids.sizes {show(config.grids.sizes)}; leave data.image_size out, or end grids.sizes with it."
+        )
+
+
+def _start(config: Config) -> None:
+    if config.start.kind == "single" and config.num_grids > 1:
+        raise ValueError(
+            f"start.kind=single learns the finest grid only, but grids.sizes {show(config.grids.sizes)} has "
+            f"{config.num_grids}; set 'grids.sizes=[{config.image_size}]', and one network for it."
+        )
+    if config.start.kind != "persistent":
+        for key in ("fresh_updates", "renewed"):
+            if getattr(config.start, key):
+                raise ValueError(
+                    f"start.{key} is about persistent chains, but start.kind is {config.start.kind}; leave start.{key} "
+                    "out, or set start.kind=persistent."
+                )
+
+
+def _blocks(config: Config) -> None:
+    block, batch = config.learning.block_size, config.learning.global_batch_size
+    if block and batch % block:
+        raise ValueError(
+            f"learning.block_size must divide learning.global_batch_size, but {block} does not divide {batch}; set "
+            f"learning.block_size={math.gcd(block, batch)}, say."
+        )
+
+
+def _evaluation(config: Config) -> None:
+    evaluate = config.evaluate
+    if unfit := [size for size in config.evaluation_sizes if config.image_size % size]:
+        raise ValueError(
+            f"evaluate.sizes must divide the finest grid, but {unfit[0]} does not divide {config.image_size}; leave "
+            "it out to measure at the grids, or take divisors."
+        )
+    if evaluate.features and evaluate.num_samples < 2:
+        raise ValueError(
+            f"evaluate.features measures spreads, which take at least 2 samples, but evaluate.num_samples is "
+            f"{evaluate.num_samples}; raise it, or set evaluate.features=null."
+        )
+
+
+def _checkpoint(config: Config) -> None:
+    metric = config.checkpoint.metric
+    if metric == "fd" and not config.evaluate.features:
+        raise ValueError(
+            "checkpoint.metric=fd is a distance in the features of a network, but evaluate.features is null; set "
+            "evaluate.features=efficientnet-lite0, say."
+        )
+    metrics = ["swd", *(f"swd/{size}" for size in config.evaluation_sizes), "fd"]
+    if metric not in metrics:
+        raise ValueError(
+            f"checkpoint.metric must be one of {', '.join(metrics)}, but is {metric!r}{suggest(metric, metrics)}; its "
+            "default is swd, the mean over grids."
+        )

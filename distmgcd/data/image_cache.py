@@ -6,13 +6,13 @@ channels, split and all else that changes pixels; format version):
     images.u8    uint8 [N, C, S, S], nothing else
     labels.npy   int64 [N], absent if there are none
     rows.npy     int64 [N]
-    hashes.npy   uint64 [N], of the pixels of each image, by which two splits are held apart
+    hashes.npy   uint64 [N], of the pixels of each image, by which copies in another split are found
     entry.json   written last: N, the corrupt rows, the content (a hash of all pixels) and the rest
 
 It is built under a lock in a folder of another name and then renamed, so that a complete entry is opened
 without the lock. Corrupt rows are part of an entry and their limit is checked when it is opened: too many of
-them fail at once in every process and after every restart, without decoding again. An entry stays until somebody
-deletes it, see cache_folder.py, and that is refused while a process has it open.
+them fail at once in every process and after every restart, without decoding again. An entry stays until it is
+deleted (cache_folder.py), which is refused while a process has it open.
 """
 
 import hashlib
@@ -40,6 +40,8 @@ from distmgcd.data.cache_folder import (
     lock_of,
     locked,
     pinned,
+    read_array,
+    read_description,
     writable,
 )
 from distmgcd.data.image_set import ImageSet, Look, Noticed, content_of, hash_of_pixels, look_at
@@ -52,12 +54,14 @@ from distmgcd.data.sources.source import (
     check_max_corrupt,
     decode_rows,
     in_percent,
+    no_images,
     rows_to_open,
 )
 from distmgcd.data.sources.splits import split_named
 from distmgcd.errors import UserError
 
 _FORMAT_VERSION = 3
+_logger = logging.getLogger(__name__)
 
 
 def open_images(
@@ -77,7 +81,7 @@ def open_images(
     """Open one split ("all": every image) of `path`, decoding it first if no process of this node has yet.
 
     path: a Parquet file, a folder or glob of them, a folder of images, `sklearn:digits` or `torchvision:NAME`.
-    image_size: pixels a side of every image; centre squares are enlarged or averaged to it.
+    image_size: pixels per side of every image; centre squares are enlarged or averaged to it.
     channels: 1 or 3, which the images must have already.
     part: which part of the split, as a range of fractions of a fixed shuffled order of its rows: (0.9, 1) and
         (0, 0.9) share no image and mix the classes alike.
@@ -102,7 +106,8 @@ def open_images(
         background=background,
         without=np.zeros(0, np.uint64) if without is None else without,
     )
-    entry = folder / _fingerprint([_FORMAT_VERSION, source.identity(), *wanted.identity()])
+    identity = json.dumps([_FORMAT_VERSION, source.identity(), *wanted.identity()])
+    entry = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
     find = partial(_open_entry, entry, path=path, max_corrupt=max_corrupt)
     if (images := find()) is not None:
         return images
@@ -128,43 +133,25 @@ def _check_settings(*, image_size: int, channels: int, max_corrupt: float) -> No
     check_max_corrupt(max_corrupt)
 
 
-def _fingerprint(what: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
-
-
-def _read_description(entry: Path) -> dict[str, Any] | None:
-    """entry.json of a complete entry; None if it is absent or damaged (a file missing or of the wrong size).
-
-    And of an entry of no row at all, such as earlier versions built: to build it says what is wrong.
-    """
-    try:
-        description = json.loads((entry / DESCRIPTION).read_text())
-        sizes = {name: (entry / name).stat().st_size for name in description["num_bytes"]}
-        num_rows = description["num_rows"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return description if num_rows and sizes == description["num_bytes"] else None
-
-
 def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | None:
     """The images of a complete entry; None if it is absent or damaged. Raises UserError."""
-    pixels = pinned(entry / IMAGES)  # first: what is read after that nobody deletes
-    if (description := _read_description(entry)) is None:
+    pixels = pinned(entry / IMAGES)  # first: after this no process deletes the entry
+    if (description := read_description(entry)) is None:
         return None
     skipped = tuple(SkippedRow(*item) for item in description["skipped"])
     check_corrupt_limit(skipped, num_rows=description["num_rows"], max_corrupt=max_corrupt, path=path)
     shape = tuple(description["shape"])
     if shape[0] == 0:
-        raise _no_images(skipped, path=path)
+        raise no_images(skipped, path=path)
     if pixels is None:
         return None
     with suppress(OSError):  # the cache of another user, say
-        os.utime(entry / DESCRIPTION)  # when it was last used, for whoever makes room
+        os.utime(entry / DESCRIPTION)  # when it was last used, for `distmgcd data cache`
     return ImageSet(
         images=pixels.reshape(shape),
-        labels=_load(entry / "labels.npy") if "labels.npy" in description["num_bytes"] else None,
-        rows=_load(entry / "rows.npy"),
-        hashes=_load(entry / "hashes.npy"),
+        labels=read_array(entry / "labels.npy") if "labels.npy" in description["num_bytes"] else None,
+        rows=read_array(entry / "rows.npy"),
+        hashes=read_array(entry / "hashes.npy"),
         skipped=skipped,
         classes=tuple(description["classes"]) if description["classes"] else None,
         path=path,
@@ -175,24 +162,6 @@ def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | Non
         content=description["content"],
         notes=tuple(description["notes"]),
     )
-
-
-def _no_images(skipped: Sequence[SkippedRow], *, path: str) -> UserError:
-    if not skipped:  # all were left out
-        return UserError(
-            f"All images of data.path {path!r} to train on are held out, too, so that data.leave_out_copies=true "
-            "leaves none; let data.split and data.held_out name different images."
-        )
-    return UserError(f"data.path {path!r} has no image that can be decoded: {skipped[0]}; point it at images.")
-
-
-def _load(file: Path) -> np.ndarray:
-    values = np.load(file)
-    values.setflags(write=False)
-    return values
-
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

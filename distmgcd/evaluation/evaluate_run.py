@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 from distmgcd.environment import threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
@@ -36,17 +37,19 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Measure the run at this path; returns what its file in RUN/evaluation holds. Raises UserError.
 
-    num_workers: processes; 1 is this one. A sample is the same picture, bit for bit, whatever their number, and so is
-    everything taken of single images; sums over images differ by rounding. show is called in this process.
+    num_workers: processes; 1 is this one. The numbers are the same on any number of them. show is called in this
+    process.
     """
     if num_workers < 1:
         raise UserError(f"--workers must be at least 1, but is {num_workers}; 1 measures in this process.")
     device = choose_device(use_gpu)
     request = request or Request()
     check_writable(results_of(Run.open(run), request.out))
-    subject = open_subject(run, request, device)  # whatever is wrong is told before processes start
+    subject = open_subject(run, request, device)  # so that a mistake is found before processes start
     if num_workers == 1:
-        return measure(subject, LocalWorker(device), show)
+        record = measure(subject, LocalWorker(device), show)
+        assert record is not None  # as in every first worker
+        return record
     show(f"Starting {num_workers} processes ...")
     asked = subject.request
     del subject
@@ -55,18 +58,19 @@ def evaluate_run(
         lines = mp.get_context("spawn").SimpleQueue()
         with _script_left_alone():
             args = (num_workers, folder, run, asked, device.type, lines)
-            processes = mp.spawn(_one_of_many, args=args, nprocs=num_workers, join=False)
+            processes = spawn(_one_of_many, args=args, nprocs=num_workers, join=False)
+        assert processes is not None  # as join=False has it
         try:
             _follow(processes, lines, show)
-        except mp.ProcessExitedException as error:
+        except ProcessExitedException as error:
             raise _why(Path(folder), error) from None
         finally:
             lines.close()
         return strict_json.loads((Path(folder) / "record.json").read_text())
 
 
-def _follow(processes: mp.ProcessContext, lines: SimpleQueue, show: Show) -> None:
-    """Pass on what they tell until they end. Raises ProcessExitedException; in the end no process is left."""
+def _follow(processes: ProcessContext, lines: SimpleQueue, show: Show) -> None:
+    """Show the lines that they send until they end. Raises ProcessExitedException; in the end no process is left."""
     try:
         ended = False
         while not ended:

@@ -1,14 +1,12 @@
-"""Long chains of a run's samples: what is measured at every grid after K, 2K, 10K steps, and a sheet of them.
-
-Chains that go on where those of samples end: what becomes of pictures, energy and drift after K, 2K, 10K steps.
+"""Long chains: chains of samples that continue. Pictures, energy and drift after K, 2K, 10K steps, and a sheet.
 
     K     num_steps of the grid, after which a sample is taken
     mK    the chain of the same grid goes on from that sample, with the noise of steps K + 1, K + 2, ... of its number
 
 Models that are trained by short chains are samplers of K steps; a longer chain of them need not draw better pictures,
-and mostly draws worse ones. So say which number of steps a figure was taken at.
+and mostly draws worse ones. So every number is given with its number of steps.
 
-How far a Langevin step is from detailed balance: the acceptance rate of a Metropolis-adjusted one.
+`probe`: how far a Langevin step is from detailed balance, the acceptance rate of a Metropolis-adjusted one.
 
     x' = x - (s^2 / 2) grad U(x) + s sqrt(T) z                  what the chain does next, as a proposal
     log q(x' | x) = -|x' - x + (s^2 / 2) grad U(x)|^2 / (2 s^2 T) + constant
@@ -29,11 +27,11 @@ from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.grids import pool
-from distmgcd.core.langevin import Energy, Langevin, chain_end, walk
+from distmgcd.core.langevin import Energy, Langevin, chain_end, iter_steps
 from distmgcd.core.noise import Purpose
 from distmgcd.core.synthesis import ChainNoise, NoiseOfGrid
+from distmgcd.evaluation.distances.statistics import gather_rows, own_batches
 from distmgcd.evaluation.distances.swd import sliced_wasserstein
-from distmgcd.evaluation.merge import in_order, own_batches
 from distmgcd.evaluation.pictures.strip import Row, Strip
 from distmgcd.evaluation.subject import Chosen, Samples, Subject, choose
 from distmgcd.models.assemble import make_langevin
@@ -112,7 +110,7 @@ def continue_chains(
         done = 0
         for multiple, mark in zip(multiples, marks, strict=True):
             with frozen(model):
-                for y, _ in walk(energy, x, islice(ahead, mark - done), settings):
+                for y, _ in iter_steps(energy, x, islice(ahead, mark - done), settings):
                     x = y
             done, next_noise = mark, next(ahead)
             yield _look(exact.grids[grid], x, next_noise, settings, grid, multiple)
@@ -128,16 +126,16 @@ def _look(
 
 
 class Chains(NamedTuple):
-    """Of n chains at every grid and multiple, in the first worker."""
+    """Of n chains at every grid and multiple."""
 
     values: dict[tuple[int, int], Tensor]  # (grid, multiple): [n, 4], as _VALUES
     pictures: dict[tuple[int, int], Tensor]  # [n, C, s, s]
 
 
 def run_chains(subject: Subject, worker: Worker) -> Chains | None:
-    """All workers call it, each walks its share."""
+    """All workers call it, each runs its share."""
     marks: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-    for numbers in own_batches(min(NUM_CHAINS, subject.request.num), subject.batch_size, worker):
+    for numbers in own_batches(min(NUM_CHAINS, subject.num), subject.batch_size, worker):
         for mark in _marks(subject, numbers):
             values = torch.stack([getattr(mark, name) for name in _VALUES], 1)
             marks.setdefault((mark.grid, mark.multiple), []).append((values.cpu(), mark.pictures.cpu()))
@@ -148,8 +146,8 @@ def run_chains(subject: Subject, worker: Worker) -> Chains | None:
             own = marks.get((grid, multiple), [])
             none = torch.zeros(0, len(_VALUES), dtype=torch.float64), torch.zeros(0, config.data.channels, size, size)
             values, pictures = (torch.cat(parts) for parts in zip(none, *own, strict=True))
-            found.values[grid, multiple] = in_order(values, worker)
-            found.pictures[grid, multiple] = in_order(pictures, worker)
+            found.values[grid, multiple] = gather_rows(values, worker)
+            found.pictures[grid, multiple] = gather_rows(pictures, worker)
     return found if worker.rank == 0 else None
 
 

@@ -1,7 +1,4 @@
-"""What is to be measured, as a user asks for it.
-
-What is measured: a checkpoint, the images it is held against, and the network that features are taken in.
-"""
+"""What is measured: the request of a user, and what it needs: a checkpoint, images, and a feature network."""
 
 import re
 from dataclasses import dataclass, replace
@@ -14,6 +11,7 @@ from torch import Tensor
 from distmgcd.config.kinds import suggest
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
+from distmgcd.evaluation.distances.statistics import OF_FEATURES
 from distmgcd.evaluation.features.networks import DEFAULT, FeatureNetwork, open_features
 from distmgcd.evaluation.pictures.sheet import as_levels
 from distmgcd.models.run_images import images_of
@@ -31,7 +29,6 @@ METRICS = {
     "diversity": "mean distance between two samples",
     "chains": "longer chains, and the acceptance rate of a Metropolis-adjusted step",
 }
-OF_FEATURES = frozenset({"fd", "kd", "is", "pr", "nn", "diversity"})
 LARGEST_NUM = 10_000  # samples, where --num is not given
 SMALLEST_NUM = 20
 
@@ -40,7 +37,7 @@ SMALLEST_NUM = 20
 class Request:
     metrics: tuple[str, ...] | None = None  # None: all that the feature network allows
     num: int | None = None  # samples; None: 10,000, or as many as there are images to compare them with
-    multiples: tuple[int, ...] = (1, 2, 10)  # of every grid's num_steps, where chains are looked at
+    multiples: tuple[int, ...] = (1, 2, 10)  # of every grid's num_steps: when long chains are measured
     features: str = DEFAULT
     download: bool = False
     seed: int = 0
@@ -91,6 +88,18 @@ class Subject:
     request: Request  # with the metrics and the number that it comes to
 
     @property
+    def num(self) -> int:
+        """Of samples, and of training images and held-out images."""
+        assert self.request.num is not None
+        return self.request.num
+
+    @property
+    def features(self) -> FeatureNetwork:
+        """The network, for what needs one."""
+        assert self.network is not None
+        return self.network
+
+    @property
     def batch_size(self) -> int:
         """Of samples drawn at once, as everywhere: batch norm would couple those of a batch."""
         learning = self.trained.config.learning
@@ -102,7 +111,7 @@ def open_subject(run: str, request: Request, device: torch.device) -> Subject:
     trained = load(run, which=request.checkpoint, device=device, weights=request.weights, data=request.data)
     images, held_out = (images_of(Run.open(run), trained.config, which) for which in ("images", "held_out"))
     network = None
-    if request.wants(*OF_FEATURES):
+    if request.wants(*OF_FEATURES, "is"):
         network = open_features(request.features, device=device, download=request.download)
     metrics = _metrics(request, network, device)
     request = replace(request, num=_num(request.num, images, held_out), metrics=metrics)

@@ -1,8 +1,7 @@
 """The card of an exported model: what it is, what it was trained on and how, and what it measures, in Markdown.
 
 Its first line says it all in short: `distmgcd pretrained` lists it, and `distmgcd sample` prints it.
-
-The command line that trains a run of a given config: the nearest preset, and what is changed of it.
+It holds the command line that trains such a run: the nearest preset and its changes.
 """
 
 import shlex
@@ -22,7 +21,7 @@ from distmgcd.runs.identity import DataRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that a card tells. No text in it holds a path of the machine that the model was trained on."""
+    """All that a card says. No text in it holds a path of the machine that the model was trained on."""
 
     name: str
     config: Config
@@ -77,8 +76,9 @@ def _training(facts: Facts) -> Iterator[str]:
     config, progress = facts.config, facts.progress
     yield "## Data\n"
     yield f"- {config.data.path}, learned from split {config.data.split!r}, held out: {_held_out(config)}"
-    for what, name in (("images", "to learn from"), ("held_out", "held out")) if facts.data else ():
-        yield f"- {facts.data[what]['num']:,} images {name}, SHA-256 of their pixels `{facts.data[what]['content']}`"
+    if facts.data:
+        for record, name in ((facts.data["images"], "to learn from"), (facts.data["held_out"], "held out")):
+            yield f"- {record['num']:,} images {name}, SHA-256 of their pixels `{record['content']}`"
     if not facts.data_is_public:
         yield "- they have no public address here: what is measured against them needs `--data PATH`"
     seen = progress.update * config.learning.global_batch_size

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from distmgcd.config import Config
 from distmgcd.config.cost import cost_line
-from distmgcd.config.schema import Data
+from distmgcd.config.sections import Data
 from distmgcd.data import ImageSet, notes_of
 from distmgcd.data.sources.source import ALL_SPLITS
 from distmgcd.data.sources.splits import split_named

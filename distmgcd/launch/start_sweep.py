@@ -182,8 +182,9 @@ def _check_data(sweep: Sweep, show: Show | None) -> None:
         images, held_out = open_training_images(config), open_held_out_images(config)
         batch_indices(0, num_images=len(images), global_batch_size=batch, seed=config.seed)
         warnings |= dict.fromkeys(warnings_of(config, images, held_out))
-    for text in warnings if show else ():
-        show({"event": "warning", "text": text})
+    if show:
+        for text in warnings:
+            show({"event": "warning", "text": text})
     _check_features(next(iter(looked_at.values())), show)
 
 
@@ -200,12 +201,12 @@ def _check_features(config: Config, show: Show | None) -> None:
         return
     import torch
 
-    from distmgcd.evaluation.distances.feature_distance import frechet_distance_of
+    from distmgcd.evaluation.distances.measure import sample_distances
     from distmgcd.models.assemble import open_held_out_images
     from distmgcd.workers.collectives import LocalWorker
 
-    frechet = frechet_distance_of(config, open_held_out_images(config), LocalWorker(torch.device("cpu")))
-    if show and (text := frechet.warning()):
+    distances = sample_distances(config, open_held_out_images(config), LocalWorker(torch.device("cpu")))
+    if show and (text := distances.warning()):
         show({"event": "warning", "text": text})
 
 

@@ -1,4 +1,4 @@
-"""From a config to the numbers and modules of the method, which know no config."""
+"""What a config says, as networks, settings and images of the method; core itself knows no config."""
 
 from functools import cache, partial
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 
 from distmgcd.config import Config
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
-from distmgcd.core.execution.executors import Speed, Walker, walker_of
+from distmgcd.core.execution.executors import ChainExecutor, Speed, executor_of
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
 from distmgcd.core.networks import NETWORKS, ConvLayer
@@ -61,9 +61,9 @@ def make_sampling_langevin(config: Config) -> list[Langevin]:
     return [*coarse, finest._replace(temperature=finest.temperature * config.langevin.sample_noise**2)]
 
 
-def make_walker(config: Config) -> Walker:
+def make_executor(config: Config) -> ChainExecutor:
     """How chains are executed; the same for the same settings, so that what it traced or captured serves again."""
-    return _walker(speed_of(config))
+    return _executor(speed_of(config))
 
 
 def speed_of(config: Config) -> Speed:
@@ -71,9 +71,7 @@ def speed_of(config: Config) -> Speed:
     return Speed(**config.speed.model_dump(exclude={"overlap"}))
 
 
-@cache
-def _walker(speed: Speed) -> Walker:
-    return walker_of(speed)
+_executor = cache(executor_of)
 
 
 def make_method(config: Config, *, rate_scale: RateScale = 1.0) -> Method:
@@ -98,7 +96,7 @@ def make_method(config: Config, *, rate_scale: RateScale = 1.0) -> Method:
         decay_updates=learning.rate_updates,
         start=config.start.kind,
         mask=learning.mask,
-        walker=make_walker(config),
+        executor=make_executor(config),
     )
 
 
@@ -138,7 +136,7 @@ def make_blocks(config: Config, worker: Worker) -> Blocks | None:
 
 
 def make_chains(config: Config, worker: Worker, *, num_images: int) -> Chains | None:
-    """Persistent chains, none of them walked yet, if the config asks for them."""
+    """Persistent chains, none of them run yet, if the config asks for them."""
     if config.start.kind != "persistent":
         return None
     return Chains(

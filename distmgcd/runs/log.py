@@ -34,7 +34,7 @@ def make_record(
     """
     grids = {}
     for size, settings, values in zip(sizes, langevin, metrics.unbind(1), strict=True):
-        columns = dict(zip(METRICS, values.unbind(-1), strict=True))
+        columns: dict[str, Tensor] = dict(zip(METRICS, values.unbind(-1), strict=True))
         gap = columns["energy_observed"] - columns["energy_synthesised"]
         columns["drift"] = columns.pop("drift_squared").sqrt()
         mean = {name: float(column.mean()) for name, column in columns.items()}

@@ -57,12 +57,12 @@ class TensorBoardFile:
 
     def purge(self, step: int) -> OSError | None:
         """Have TensorBoard forget what any file of the folder says so far of this update and later ones."""
-        from tensorboard.compat.proto.event_pb2 import SessionLog  # slow to import, and only rank 0 needs it
+        from tensorboard.compat.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]  # slow to import, and only rank 0 needs it
 
         return self._append(step=step, session_log=SessionLog(status=SessionLog.START))
 
     def add_numbers(self, numbers: dict[str, float], update: int) -> OSError | None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
         return self._append(step=update, summary=Summary(value=values)) if values else None
@@ -74,7 +74,7 @@ class TensorBoardFile:
         return self._append(step=update, summary=image(tag, picture, dataformats="HWC"))
 
     def _append(self, **event: object) -> OSError | None:
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         record = io.BytesIO()

@@ -40,18 +40,18 @@ class CheckpointRecord(TypedDict):
     checkpoint: dict[str, float]  # seconds: pause_s of the loop, write_s in the background
 
 
-class Event(TypedDict, total=False):
+class Event(TypedDict):
     """A sentence under "event", "doing" (what is begun and takes a while) or "diverged" (the end), and its numbers."""
 
     update: int
-    event: str
-    doing: str
-    diverged: str
-    speed: dict[str, Any]  # how chains are executed from here on
-    rate: dict[str, float]  # how fast this machine is
-    rate_scale: Any  # of learning rates: the run resumes or rolled back
-    after: list[str]  # what ended earlier workers
-    failure: str  # of workers, that are started again; such an event is not in the log
+    event: NotRequired[str]
+    doing: NotRequired[str]
+    diverged: NotRequired[str]
+    speed: NotRequired[dict[str, Any]]  # how chains are executed from here on
+    rate: NotRequired[dict[str, float]]  # how fast this machine is
+    rate_scale: NotRequired[Any]  # of learning rates: the run resumes or rolled back
+    after: NotRequired[list[str]]  # what ended earlier workers
+    failure: NotRequired[str]  # of workers, that are started again; such an event is not in the log
 
 
 def read_log(store: Store, *, last_bytes: int | None = None) -> list[Record]:

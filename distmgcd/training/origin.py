@@ -119,7 +119,7 @@ def write_start(run: Run, config: Config, images: ImageSet) -> None:
         raise UserError(
             _no_start(run, origin, why=f", nor can it be written anew ({str(error).rstrip('.')})")
         ) from None
-    if _sha256(found, origin.weights) != origin.sha256:
+    if found is None or _sha256(found, origin.weights) != origin.sha256:
         raise UserError(
             f"The weights that the run {run.store.location} was to start from, {origin}, are no longer the same; "
             "choose another --name to start anew."

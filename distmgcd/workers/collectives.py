@@ -5,7 +5,7 @@ One rank is a special case of many, so the loop has no branch for it.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -36,21 +36,26 @@ class Worker(Protocol):
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model such that a backward pass averages gradients over all workers."""
+        ...
 
     def share(self, model: nn.Module) -> None:
         """Give all workers the first one's weights; called by all of them. To wrap a model does so, too."""
+        ...
 
     def start_average(self, values: Tensor) -> Callable[[], None]:
         """Begin to replace values by their mean over workers; what it returns waits for that. Called by all of them."""
+        ...
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over workers of a tensor of the same shape in each; called by all of them."""
+        ...
 
     def gather(self, values: Tensor, counts: Sequence[int] | None = None) -> Tensor:
         """The tensors [n_r, ...] of all workers, in rank order, one after the other; called by all of them.
 
         counts: the n_r, where they are known; else all workers wait to hear them.
         """
+        ...
 
 
 class LocalWorker:
@@ -94,9 +99,8 @@ class ProcessGroupWorker:
         if self.world_size == 1:
             return model
         device_ids = [self.device.index] if self.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(
-            model, device_ids=device_ids, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}
-        )
+        buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
+        wrapped = DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True, **buffers)
         activity = self.control.activity
         wrapped.register_forward_pre_hook(lambda *_: activity.wait())  # soon the gradients meet those of the others
         return wrapped

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -44,7 +45,7 @@ class GroupControl(Control):
         """Called by all workers of the default process group."""
         super().__init__(requested)
         self.activity = Activity()
-        self._group = dist.new_group(backend="gloo")  # also beside nccl: its wishes would wait for the device
+        self._group: Any = dist.new_group(backend="gloo")  # also beside nccl: its wishes would wait for the device
         self._wish: Tensor | None = None
         self._exchange: dist.Work | None = None
         self._kept = Request.CONTINUE  # what was agreed on while only leaving was asked after

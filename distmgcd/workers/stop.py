@@ -3,6 +3,7 @@
 import enum
 import signal
 from types import FrameType, TracebackType
+from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,7 +37,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None  # the number of the first signal
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}  # handlers
 
     def __call__(self) -> bool:
         return self.received is not None

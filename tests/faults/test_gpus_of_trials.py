@@ -83,7 +83,7 @@ def test_every_worker_of_a_trial_has_a_gpu_of_its_own_and_the_trial_itself_none(
 
         trainer = DataParallelTrainer(
             train,
-            scaling_config=scaling_of(2, cpus=1, use_gpu=True),
+            scaling_config=scaling_of(2, {"CPU": 1, "GPU": 1}),
             run_config=RunConfig(name="gpus", storage_path=str(tmp_path)),
         )
         return trainer.fit().return_value

@@ -7,6 +7,7 @@ C = 1 or 3: float in [-1, 1], or uint8.
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -18,7 +19,12 @@ _WIDEST = 900  # pixels; a sheet is enlarged up to this
 
 
 def save_sheet(
-    images: Tensor | np.ndarray, path: str | Path, *, columns: int | None = None, gap: int = 2, scale: int | None = None
+    images: Tensor | np.ndarray,
+    path: str | Path | BinaryIO,
+    *,
+    columns: int | None = None,
+    gap: int = 2,
+    scale: int | None = None,
 ) -> None:
     """Write the images as a PNG, row by row, with a gap of dark grey around every tile.
 
@@ -33,7 +39,7 @@ def save_sheet(
     Image.fromarray(sheet.squeeze(2) if sheet.shape[2] == 1 else sheet).save(path, format="PNG")
 
 
-def save_pyramid_sheet(levels: Sequence[Tensor | np.ndarray], path: str | Path, *, gap: int = 2) -> None:
+def save_pyramid_sheet(levels: Sequence[Tensor | np.ndarray], path: str | Path | BinaryIO, *, gap: int = 2) -> None:
     """Write the same samples at every grid as a PNG: a row a grid, coarse to fine, and a column a sample.
 
     levels: G of [N, C, s, s]. Every tile is enlarged to the finest size, which each size divides, then the sheet
@@ -44,7 +50,7 @@ def save_pyramid_sheet(levels: Sequence[Tensor | np.ndarray], path: str | Path, 
     save_sheet(np.concatenate(rows).transpose(0, 3, 1, 2), path, columns=len(rows[0]), gap=gap)
 
 
-def save_examples(examples: Sequence[np.ndarray], path: str | Path, *, gap: int = 2) -> None:
+def save_examples(examples: Sequence[np.ndarray], path: str | Path | BinaryIO, *, gap: int = 2) -> None:
     """Write images of a data set as a PNG, each in its own size in the middle of a tile of the largest.
 
     examples: each uint8 [H, W, C], C = 1 or 3; grey ones become colour where both are there. Raises ValueError if

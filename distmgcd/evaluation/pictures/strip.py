@@ -5,7 +5,7 @@ Every tile is on the fixed scale from -1 (black) to 1 (white), as in sheet.py, a
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,7 +15,7 @@ from distmgcd.evaluation.pictures.sheet import to_levels
 
 MARGIN = 8  # pixels around the page and between strips
 LABEL_WIDTH = 44  # left of the tiles
-GAP = 6  # between two tiles; a frame has room in it
+GAP = 6  # between two tiles; a frame fits in it
 TITLE_HEIGHT = 20
 LINE_HEIGHT = 12  # of small text
 ROW_GAP = 12  # below the small text of a row
@@ -42,7 +42,7 @@ class Strip(NamedTuple):
     rows: Sequence[Row]  # coarse to fine; each size divides the next
 
 
-def save_strips(strips: Sequence[Strip], path: str | Path) -> None:
+def save_strips(strips: Sequence[Strip], path: str | Path | BinaryIO) -> None:
     """Write the strips as a PNG, one below the other, all of one finest size.
 
     Where a row has more pictures than fit on a page, evenly chosen ones are left out; the first and the last are

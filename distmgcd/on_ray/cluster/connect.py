@@ -9,15 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import ray
-from ray._common.utils import get_default_ray_temp_dir
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.ray_constants import GLOBAL_GRPC_OPTIONS
 
 from distmgcd.environment import ray_address
 from distmgcd.errors import UserError
+from distmgcd.on_ray.internals import GLOBAL_GRPC_OPTIONS, get_default_ray_temp_dir, init_grpc_channel
 from distmgcd.on_ray.jobs.job_note import keep_package
 
 
@@ -164,7 +163,7 @@ def check_head(address: str) -> None:
             f"No cluster answers at RAY_ADDRESS={address} ({in_short(error)}); give HOST:PORT of a head that runs, "
             "such as 10.0.0.1:6379 (`ray start --head` prints it), or unset RAY_ADDRESS to run on this machine alone."
         ) from None
-    channel = init_grpc_channel(address, options=GLOBAL_GRPC_OPTIONS)
+    channel: Any = init_grpc_channel(address, options=GLOBAL_GRPC_OPTIONS)
     try:
         grpc.channel_ready_future(channel).result(timeout=_SECONDS_TO_CONNECT)
     except grpc.FutureTimeoutError:

@@ -7,13 +7,12 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray._private.state import state  # only this says what an autoscaler may add
-from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distmgcd.errors import UserError
+from distmgcd.on_ray.internals import cluster_state, get_cluster_status
 from distmgcd.runs.store import Store
 from distmgcd.workers.stop import Stopped
 
@@ -73,7 +72,7 @@ def num_that_fit(each: Resources, nodes: Iterable[Resources]) -> int:
 
 def num_once_grown(each: Resources) -> float:
     """The same once an autoscaler has added all it may; 0 where there is none, infinite where it does not say."""
-    config = state.get_cluster_config()
+    config = cluster_state.get_cluster_config()
     groups = config.node_group_configs if config else ()
     if groups:
         return sum(

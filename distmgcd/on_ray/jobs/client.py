@@ -81,9 +81,9 @@ class Jobs:
         named = [job for job in jobs if (job.metadata or {}).get("name") == word]
         found = [job for job in named if not job.status.is_terminal()] or named[:1]
         if len(found) > 1:
-            ids = ", ".join(job.submission_id for job in found)
+            ids = ", ".join(job.submission_id or "" for job in found)
             raise UserError(f"{len(found)} jobs named {word} have not ended: {ids}; give one of these instead.")
-        return found[0].submission_id if found else word  # an id it may be, that the list no longer has
+        return (found[0].submission_id or word) if found else word  # an id it may be, that the list no longer has
 
     def details(self, job: str) -> JobDetails:
         with self._sentences(job):

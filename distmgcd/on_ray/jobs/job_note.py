@@ -6,8 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from ray.experimental import internal_kv as store
-
+from distmgcd.on_ray.internals import kv_get, kv_put, pin_package
 from distmgcd.on_ray.train.mailbox import RayMailbox
 
 _NAMESPACE = b"job"  # of Ray, as is the key
@@ -44,9 +43,9 @@ def note_update(text: str) -> None:
         return
     with suppress(Exception):  # it is for a person's eyes only
         key = _KEY.format(job).encode()
-        found = json.loads(store._internal_kv_get(key, namespace=_NAMESPACE))
+        found = json.loads(kv_get(key, namespace=_NAMESPACE) or b"")
         found["metadata"] = {**(found.get("metadata") or {}), "update": text}
-        store._internal_kv_put(key, json.dumps(found).encode(), overwrite=True, namespace=_NAMESPACE)
+        kv_put(key, json.dumps(found).encode(), namespace=_NAMESPACE)
 
 
 def keep_package() -> None:
@@ -57,7 +56,7 @@ def keep_package() -> None:
     package = _job_config().get("runtime_env", {}).get("working_dir", "")
     if package.startswith("gcs://"):
         with suppress(Exception):  # it is sent again then
-            store._pin_runtime_env_uri(package, expiration_s=_SECONDS_KEPT)
+            pin_package(package, seconds=_SECONDS_KEPT)
 
 
 def _job() -> str | None:

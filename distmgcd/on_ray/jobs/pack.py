@@ -54,7 +54,7 @@ def check_size(sizes: dict[str, int], limit: int = LIMIT_BYTES) -> None:
     """Raise UserError if files of so many bytes are too many to send."""
     if (total := sum(sizes.values())) <= limit:
         return
-    largest = sorted(sizes, key=sizes.get, reverse=True)[:3]
+    largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:3]
     names = ", ".join(f"{name} {sizes[name] / 2**20:.1f} MiB" for name in largest)
     raise UserError(
         f"The current folder has {total / 2**20:.0f} MiB of files to send, more than the {limit / 2**20:.0f} MiB that "
@@ -87,7 +87,7 @@ def pip_environment(files: dict[str, Path]) -> dict[str, Any]:
         )
     files[_PINS] = pins
     needed = [text for text in requires(_PACKAGE.name) or [] if "extra ==" not in text and not text.startswith("ray")]
-    names = [re.match(r"[\w.-]+", text)[0] for text in needed]
+    names = [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in needed]
     # pip puts the variable's value, the job's folder on that node, into the line of its requirements.
     return {"pip": {"packages": [f"-c ${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{_PINS}", *names], "pip_check": False}}
 

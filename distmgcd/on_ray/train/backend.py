@@ -26,7 +26,7 @@ class _Backend(_TorchBackend):
         worker_group.execute(meet_where_ray_does)
         super().on_start(worker_group, backend_config)
 
-    def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
         """Called by Ray's controller while the worker processes still run."""
         training = _ask(worker_group, is_training)
         if training and all(training):  # a healthy group: nodes have come, or are about to be taken away

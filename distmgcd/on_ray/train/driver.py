@@ -15,7 +15,7 @@ from distmgcd.config import Config
 from distmgcd.environment import ray_address, usable_cpus
 from distmgcd.errors import RunFailed, UserError
 from distmgcd.on_ray.cluster.connect import connected, node_cpus
-from distmgcd.on_ray.cluster.resources import check_nodes, wait_for_room
+from distmgcd.on_ray.cluster.resources import Resources, check_nodes, wait_for_room
 from distmgcd.on_ray.jobs.job_note import JobNote, note_update
 from distmgcd.on_ray.train.backend import GroupConfig
 from distmgcd.on_ray.train.callbacks import pack_callbacks
@@ -81,10 +81,11 @@ def train_on_ray(
             show({"start": f"Ray is up; its {workers} worker{'s are' if most > 1 else ' is'} starting."})
         if joined and not cpus_per_worker:
             cpus = cpus_for_each(most, node_cpus())
-        scaling = scaling_of(num_workers, cpus=cpus, use_gpu=use_gpu)
+        each: Resources = {"CPU": cpus, **({"GPU": 1} if use_gpu else {})}
+        scaling = scaling_of(num_workers, each)
         if joined and not is_trial:
             wait = {"even_if_never": wait_for_resources, "patience": math.inf if on_cluster else _PATIENCE}
-            wait_for_room(least, scaling.resources_per_worker, **wait, show=show, stop=stop)
+            wait_for_room(least, each, **wait, show=show, stop=stop)
             check_nodes(run.store, config.data.path)
         mailbox = RayMailbox.new()
         settings = {
@@ -108,12 +109,12 @@ def train_on_ray(
     return outcome
 
 
-def scaling_of(num_workers: NumWorkers, *, cpus: int, use_gpu: bool) -> ScalingConfig:
-    """cpus: of each worker, which has a GPU of its own, too, if any are used."""
+def scaling_of(num_workers: NumWorkers, each: Resources) -> ScalingConfig:
+    """each: the CPUs of a worker, and its GPU if it has one."""
     return ScalingConfig(
         num_workers=num_workers,
-        use_gpu=use_gpu,
-        resources_per_worker={"CPU": cpus, **({"GPU": 1} if use_gpu else {})},
+        use_gpu="GPU" in each,
+        resources_per_worker=each,
         elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
     )
 

@@ -55,8 +55,8 @@ class Failures(UserCallback):
 def why_of(exceptions: dict[int, Exception], verdicts: dict[int, str | None]) -> str:
     """What happened, in a sentence: the cause rather than what followed from it."""
     for rank in exceptions:
-        if verdicts.get(rank):
-            return verdicts[rank]
+        if verdict := verdicts.get(rank):
+            return verdict
     for rank, error in exceptions.items():
         name = type(error).__name__
         if name == "WorkerHealthCheckTimeoutError":

@@ -1,14 +1,14 @@
 """Where driver, controller and workers of one run post things for each other.
 
 It lives in the store of the cluster's head, which outlives every worker; a run's keys are its own. Ray offers
-no public way to reach it, only `ray.experimental`; an actor of ours would cost a process of 200 MB instead.
+no public way to reach it; an actor of ours would cost a process of 200 MB instead.
 """
 
 import json
 import secrets
 from typing import Any
 
-from ray.experimental import internal_kv as store
+from distmgcd.on_ray.internals import kv_delete, kv_delete_prefix, kv_get, kv_put
 
 _NAMESPACE = b"distmgcd"
 
@@ -24,21 +24,21 @@ class RayMailbox:
 
     def put(self, key: str, value: Any) -> None:
         """value: anything that JSON holds."""
-        store._internal_kv_put(self._key(key), json.dumps(value).encode(), namespace=_NAMESPACE)
+        kv_put(self._key(key), json.dumps(value).encode(), namespace=_NAMESPACE)
 
     def get(self, key: str) -> Any:
         """None where nothing was put."""
-        text = store._internal_kv_get(self._key(key), namespace=_NAMESPACE)
+        text = kv_get(self._key(key), namespace=_NAMESPACE)
         return None if text is None else json.loads(text)
 
     def take(self, key: str) -> Any:
         """As get, and it is there no more. For the one reader of a key that is not written meanwhile."""
         value = self.get(key)
-        store._internal_kv_del(self._key(key), namespace=_NAMESPACE)
+        kv_delete(self._key(key), namespace=_NAMESPACE)
         return value
 
     def clear(self) -> None:
-        store._internal_kv_del(self._key(""), del_by_prefix=True, namespace=_NAMESPACE)
+        kv_delete_prefix(self._key(""), namespace=_NAMESPACE)
 
     def _key(self, key: str) -> bytes:
         return f"{self.run}/{key}".encode()

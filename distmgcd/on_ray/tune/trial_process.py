@@ -156,13 +156,13 @@ class _TuneReport(Callback):
         found = trial_of(
             self.store.location, parameters=self.parameters, objective=sweep.objective, state=state, reason=reason
         )
-        good = state in ("finished", "pruned") and found.objective is not None
+        objective = WORST if state not in ("finished", "pruned") or found.objective is None else found.objective
         evaluation = min(sweep.budget.evaluations, found.updates // sweep.budget.every + (state == "diverged"))
         tune.report(
             {
                 "evaluation": evaluation or 1,
                 "updates": found.updates,
-                "objective": min(WORST, found.objective) if good else WORST,
+                "objective": min(WORST, objective),
                 **{f"swd/{size}": value for size, value in found.swd.items()},
                 **{f"fd/{name}": value for name, value in found.fd.items()},
                 "gradient_evaluations": found.gradient_evaluations,

@@ -1,4 +1,4 @@
-"""The pictures of a report as figures for plotly.js: plain dicts, with data in the order of results.trials.
+"""The pictures of a report as figures for plotly: plain dicts, with data in the order of results.trials.
 
 A colour is the name of a CSS variable, such as "--finished", which the page's script looks up, so that pictures are
 light or dark as the page is. customdata is the rank of a trial: by it the script finds a trial in every picture.
@@ -190,7 +190,7 @@ def _short(text: str, most: int = 16) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which plotly.js, which knows some tags of HTML, sees none."""
+    """Text without what plotly would take for a tag of HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -1,9 +1,9 @@
 """report.html: a sweep in one file that needs no network, in the order of a reader's questions.
 
-jinja2 fills report.html.jinja; plotly.js, which comes with the Python package plotly, draws the pictures: one can zoom,
-select, and mark a range of a setting. It is put into the file, 4.8 MB of it, which is most of the file: a report may be
-mailed or opened years later, where no network is. Its smaller bundles are not in the Python package, and those without
-WebGL have no parallel coordinates.
+jinja2 fills report.html.jinja. The JavaScript library of the Python package plotly draws the pictures: one can zoom,
+select, and mark a range of a setting. All 4.8 MB of it are put into the file, so that a report can be mailed, or opened
+years later without a network. Its smaller bundles are not in the Python package, and most lack parallel coordinates,
+which need WebGL.
 """
 
 import base64

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from distmgcd.core.energy import MultiGridEnergy, frozen, frozen_norms
 from distmgcd.core.langevin import Energy, Langevin, StepInfo
 from distmgcd.core.learning import Method, prepare
-from distmgcd.core.synthesis import PreviousEnds, climb
+from distmgcd.core.synthesis import PreviousEnds, iter_grid_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +111,10 @@ def _of_batch(
     previous: PreviousEnds | None,
 ) -> list[GridChains]:
     """These chains, all at once; as core.learning.sample_pairs does."""
-    observed, seeds, noise, start, held = prepare(pixels, indices, update, method, previous)
-    how = {"sizes": method.sizes, "langevin": method.langevin, "walker": method.walker}
+    observed, start_images, noise, start, fixed = prepare(pixels, indices, update, method, previous)
+    how = {"sizes": method.sizes, "langevin": method.langevin, "executor": method.executor}
     with frozen(model):
-        steps = climb(model, seeds, noise, start=start, held=held, **how)
+        steps = iter_grid_steps(model, start_images, noise, start=start, fixed=fixed, **how)
         return [
             _of_grid(
                 model.grids[grid],
@@ -133,7 +134,7 @@ def _of_grid(
     langevin: Langevin,
     rows: Tensor,
 ) -> GridChains:
-    pictures, energies, drifts = [], [], []
+    x, pictures, energies, drifts = observed, [], [], []  # x: of the last step
     for x, info in steps:
         pictures.append(x[rows])
         if info is not None:
@@ -157,7 +158,7 @@ def worst(grids: list[GridChains], num: int) -> Tensor:
     return last.amax(0).argsort(descending=True, stable=True)[:num]
 
 
-def rows_of(grids: list[GridChains], images: list[int]) -> Iterator[dict[str, object]]:
+def rows_of(grids: list[GridChains], images: list[int]) -> Iterator[dict[str, Any]]:
     """One record a picture: image by image, grid by grid, step by step. Step 0 has no drift and no noise."""
     for number, image in enumerate(images):
         for grid in grids:
