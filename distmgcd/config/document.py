@@ -19,11 +19,12 @@ from distmgcd.errors import UserError
 Place = tuple[Hashable, ...]  # keys and list positions from the top
 Model = TypeVar("Model", bound=BaseModel)
 
+_FILES = {"tune": "sweep", "compare": "comparison"}
 _OLD_NUMBER = re.compile(r"[-+]?0[0-7_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 
 
 class Strict(BaseModel):
-    """A part of a file: immutable, without keys that nobody knows."""
+    """A part of a file: immutable, and unknown keys are a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,6 +54,25 @@ class Document:
         while place and place not in self.lines:
             place = place[:-1]
         return place
+
+
+def find_file(source: str, folder: Path, *, command: str) -> str:
+    """The path of a file, which is given by its path, or by its name if it is one of the package in this folder.
+
+    command: of distmgcd, which takes such a file. Raises UserError.
+    """
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    path = folder / f"{source}.yaml" if source in names else Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(
+            f"There is no {_FILES[command]} {source!r}{suggest(source, names)}; there are {', '.join(names)}, and a "
+            "file must end in .yaml."
+        )
+    if not path.exists() and path.stem in names:
+        raise UserError(
+            f"The file {source} does not exist; `distmgcd {command} {path.stem}` runs the one that we have."
+        )
+    return str(path) if source in names else source
 
 
 def read_document(file: str) -> Document:
