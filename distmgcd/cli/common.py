@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 import typer.core
@@ -150,6 +150,6 @@ def print_all(*items: Any) -> None:
             Console(highlight=False).print(item)
 
 
-def fail(why: object, *, status: int) -> None:
+def fail(why: object, *, status: int) -> NoReturn:
     say(f"distmgcd: {why}", err=True)
     sys.exit(status)

@@ -138,6 +138,7 @@ class Plan:
 
     def trial(self, variant: Variant, parameters: Parameters) -> Config:
         """Of a plan with tuning. Raises UserError if the parameters do not make a config."""
+        assert self.tuning is not None
         return self._config(variant, parameters, self.tuning, seed=self.tuning_seed, validation=self.validation)
 
     def final(self, variant: Variant, parameters: Parameters, *, seed: int) -> Config:

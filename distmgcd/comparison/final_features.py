@@ -7,7 +7,7 @@ a plan may ask for features, for others, or for none any more, and what is there
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,21 +18,13 @@ from distmgcd.comparison.score_run import Runs, drawn
 from distmgcd.config import Config
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances import metrics
-from distmgcd.evaluation.distances.collect import Collected, Wanted, collect
-from distmgcd.evaluation.distances.sample_distance import (
-    draws_of_bank,
-    draws_of_data,
-    evaluation_seeds,
-    mean_and_spread,
-)
+from distmgcd.evaluation.distances.draws import draws_of_bank, draws_of_data, evaluation_seeds
+from distmgcd.evaluation.distances.measure import SampleDistances
+from distmgcd.evaluation.distances.metrics import FD_PROTOCOL, PR_PROTOCOL
 from distmgcd.evaluation.features.networks import FeatureNetwork, open_features
-from distmgcd.evaluation.pictures.sheet import as_levels
-from distmgcd.evaluation.record import FOLDER, identity_of_model, write_record
-from distmgcd.evaluation.record_folder import read_record
-from distmgcd.evaluation.subject import SMALLEST_NUM, Request, Subject
+from distmgcd.evaluation.record import FOLDER, add_results, identity_of_model, read_record
+from distmgcd.evaluation.subject import SMALLEST_NUM
 from distmgcd.models.assemble import open_held_out_images, open_training_images
-from distmgcd.models.sampling import as_floats
 from distmgcd.models.trained_model import TrainedModel
 from distmgcd.runs.run_folder import Run
 from distmgcd.workers.collectives import LocalWorker, choose_device
@@ -40,8 +32,8 @@ from distmgcd.workers.stop import Stopped
 
 InFeatures = dict[str, Any]  # "samples" and "data": {"values": {name: mean}, "spread"}, and "num", "protocol"
 
-_BATCH = 64  # images that the network sees at once
-_WANTED = Wanted(projections=False, moments=True, features=True, classes=False, pixels=False)
+_ROWS_PER_SUM = 64  # of features, in the sums of their moments
+Values = dict[str, dict[str, float]]  # {"values": {name: mean over draws}, "spread": {name: deviation}}
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class FeatureScorer:
 
     network: FeatureNetwork
     runs: Runs
-    _seen: dict[tuple, Sequence[Collected]] = field(default_factory=dict)
+    _seen: dict[tuple, tuple[SampleDistances, Values]] = field(default_factory=dict)
 
     def read(self, config: Config, way: Sampling | None) -> InFeatures | None:
         """What was measured of this run's samples, or of its bank (way None); None if that has not been done."""
@@ -64,7 +56,7 @@ class FeatureScorer:
         run, trained = Run.open(self.runs.path(config)), self.runs.load(config)
         found = {_key(way): self._measured(run, trained, way)}
         how = {"device": trained.device.type}
-        record = write_record(run.store, f"{FOLDER}/{self._stem}", self._identity(config), found, how, {})
+        record = add_results(run.store, f"{FOLDER}/{self._stem}", self._identity(config), found, how, {})
         return record["results"][_key(way)]
 
     @property
@@ -79,21 +71,20 @@ class FeatureScorer:
     def _measured(self, run: Run, trained: TrainedModel, way: Sampling | None) -> InFeatures:
         images, held_out = _images(trained.config)
         num = _num(trained.config, images, held_out)
-        config = _with_num(trained.config, num)
-        subject = Subject(run, trained, images, held_out, self.network, Request(metrics=("fd", "pr"), num=num))
-        [reference] = self._once("reference", held_out, num, lambda: [as_floats(held_out.images[:num])])
-        data = self._once("data", images, num, lambda: draws_of_data(images, config))
-        own = _draws(trained, way, num) if way else draws_of_bank(trained.bank, config)
-        found = [self._of_draw(subject, pictures, *sets, reference) for pictures, *sets in zip(own, data, strict=True)]
-        num_own = num if way else min(num, len(trained.bank))
+        distances, of_data = self._of_data(trained.config, images, held_out, num)
+        own = _draws(trained, way, num)
         return {
-            **{who: _over_draws([of_draw[who] for of_draw in found]) for who in ("samples", "data")},
-            "num": num_own,
+            "samples": self._values(distances, own),
+            "data": of_data,
+            "num": len(own[0]),
             "protocol": {
-                **found[0]["protocol"],
-                "num_features": len(reference.moments.total),
-                "draws": f"mean and standard deviation over {len(found)} draws, all against the same reference",
-                "samples": f"{num_own} {f'fresh chains a draw, {way}' if way else 'random persistent chains a draw'}, "
+                **self.network.protocol(),
+                **FD_PROTOCOL,
+                **PR_PROTOCOL,
+                "num_features": distances.num_features,
+                "draws": f"mean and standard deviation over {len(own)} draws, all against the same reference",
+                "samples": f"{len(own[0])} "
+                f"{f'fresh chains a draw, {way}' if way else 'random persistent chains a draw'}, "
                 "rounded to 8 bits as the data are",
                 "reference": f"the first {num} images of {held_out.name}",
                 "data": f"{num} random images a draw of {images.name}",
@@ -101,42 +92,35 @@ class FeatureScorer:
             },
         }
 
-    def _of_draw(self, subject: Subject, pictures: Tensor, data: Collected, reference: Collected) -> dict[str, Any]:
-        """The samples' values are nan where a picture is not finite, or where there are too few."""
-        usable = len(pictures) >= SMALLEST_NUM and bool(pictures.isfinite().all())
-        sets = metrics.Sets(self._collected(pictures) if usable else data, data, reference)
-        fd, pr = metrics.fd(subject, sets), metrics.pr(subject, sets)
-        found = {
-            who: {fd["name"]: fd[who]} | {self.network.measure(what): value for what, value in pr[who].items()}
-            for who in ("samples", "data")
-        }
-        if not usable:
-            found["samples"] = dict.fromkeys(found["samples"], math.nan)
-        return {**found, "protocol": {**fd["protocol"], **pr["protocol"]}}
-
-    def _once(
-        self, what: str, images: ImageSet, num: int, draws: Callable[[], Sequence[Tensor]]
-    ) -> Sequence[Collected]:
-        key = what, images.fingerprint, images.split, num
+    def _of_data(
+        self, config: Config, images: ImageSet, held_out: ImageSet, num: int
+    ) -> tuple[SampleDistances, Values]:
+        """The distances to these held-out images, and those of as many training images; taken once."""
+        key = images.fingerprint, images.split, held_out.fingerprint, held_out.split, num
         if key not in self._seen:
-            self._seen[key] = [self._collected(pictures) for pictures in draws()]
+            distances = SampleDistances(
+                ("fd", "pr"),
+                held_out,
+                LocalWorker(choose_device(self.runs.use_gpu)),
+                num_samples=num,
+                network=self.network,
+                rows_per_sum=_ROWS_PER_SUM,
+            )
+            of_data = self._values(distances, draws_of_data(images, _with_num(config, num)))
+            self._seen[key] = distances, of_data
         return self._seen[key]
 
-    def _collected(self, pictures: Tensor) -> Collected:
-        """Of pictures [N, C, S, S] in [-1, 1]."""
-        return collect(
-            lambda numbers: as_levels(pictures[numbers]),
-            len(pictures),
-            _WANTED,
-            shape=pictures.shape[1:],
-            sizes=(),
-            network=self.network,
-            batch_size=_BATCH,
-            worker=LocalWorker(choose_device(self.runs.use_gpu)),
-            progress=self._heed_stop,
-        )
+    def _values(self, distances: SampleDistances, draws: Sequence[Tensor]) -> Values:
+        """Over the draws; nan where a picture is not finite, or where there are too few."""
+        if len(draws[0]) < SMALLEST_NUM:
+            nothing = {self.network.measure(what): math.nan for what in ("FD", "precision", "recall")}
+            return {"values": nothing, "spread": nothing}
+        found = distances(draws, progress=self._check_stop) or {}
+        values = {name: value for of in found.values() for name, value in of.mean.items()}
+        spread = {name: value for of in found.values() for name, value in of.spread.items()}
+        return {"values": values, "spread": spread}
 
-    def _heed_stop(self, done: int) -> None:
+    def _check_stop(self, done: int) -> None:
         if self.runs.stop():
             raise Stopped(None)
 
@@ -171,19 +155,17 @@ def _with_num(config: Config, num: int) -> Config:
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"num_samples": num})})
 
 
-def _draws(trained: TrainedModel, way: Sampling, num: int) -> Iterator[Tensor]:
-    """The samples [num, C, S, S] of every draw: those that the sliced distance is taken of."""
-    return (drawn(trained, way, num, seed=seed) for seed in evaluation_seeds(trained.config))
+def _draws(trained: TrainedModel, way: Sampling | None, num: int) -> list[Tensor]:
+    """The pictures [num, C, S, S] of every draw that the sliced distance is taken of: samples, or of the bank."""
+    if way is None:
+        assert trained.bank is not None
+        return draws_of_bank(trained.bank, _with_num(trained.config, num))
+    return [drawn(trained, way, num, seed=seed) for seed in evaluation_seeds(trained.config)]
 
 
 def _drawing(trained: TrainedModel, way: Sampling | None) -> TrainedModel:
     """The model as it was sampled, to be told with the numbers."""
     return replace(trained, config=way.applied(trained.config)) if way else trained
-
-
-def _over_draws(found: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    mean, spread = mean_and_spread([list(of_draw.values()) for of_draw in found])
-    return {"values": dict(zip(found[0], mean, strict=True)), "spread": dict(zip(found[0], spread, strict=True))}
 
 
 def _key(way: Sampling | None) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distmgcd.comparison.comparison_plan import FARTHEST
+from distmgcd.comparison.score_run import mean_distance
 from distmgcd.config.cost import in_words
-from distmgcd.runs.retention import score
 
 Outcome = dict[str, Any]
 
@@ -43,13 +43,13 @@ def _distances(methods: dict[str, Outcome], sizes: Sequence[str], names: Sequenc
             continue
         of_sizes = (_with_spread([swd[size] for swd in found]) for size in sizes)
         in_features = _of_names([final["features"]["samples"] for final in _measured_of(outcome)], names)
-        yield [title, *of_sizes, _with_spread([score(swd, "swd") for swd in found]), *in_features]
+        yield [title, *of_sizes, _with_spread([mean_distance(swd) for swd in found]), *in_features]
     finals = [final for outcome in methods.values() for final in outcome["finals"] if "diverged" not in final]
     if finals:
         values = finals[0]["data"]["swd"]
         of_sizes = (_number(values[size]) for size in sizes)
         in_features = _of_names([final["features"]["data"] for final in _measured(methods)[:1]], names)
-        yield ["data against itself", *of_sizes, _number(score(values, "swd")), *in_features]
+        yield ["data against itself", *of_sizes, _number(mean_distance(values)), *in_features]
 
 
 def _final_of(outcome: Outcome, final: dict[str, Any]) -> dict[str, float]:
@@ -177,7 +177,7 @@ def _validation(outcome: Outcome, trial: dict[str, Any]) -> Iterator[float]:
     if "diverged" in trial:
         return
     found = [trial["bank"]] if outcome["judged"] == "bank" else trial["samples"].values()
-    yield from (score(of_way["swd"], "swd") for of_way in found)
+    yield from (mean_distance(of_way["swd"]) for of_way in found)
 
 
 def _judges(plan: dict[str, Any]) -> str:

@@ -1,19 +1,27 @@
-"""A comparison from its plan to its results: try, choose by validation images, train anew, measure by held-out ones."""
+"""A comparison from its plan to its results: try, choose by validation images, train anew, measure by held-out ones.
 
+Samples of every method of a comparison below each other, and held-out images above them: samples.png.
+"""
+
+import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from distmgcd.comparison.comparison_plan import Plan, Sampling, Variant
 from distmgcd.comparison.final_features import FeatureScorer, InFeatures, open_scorer
 from distmgcd.comparison.markdown_table import markdown
-from distmgcd.comparison.score_run import Runs, Scorer, Scores, name_of
-from distmgcd.comparison.sheet import write_sheet
+from distmgcd.comparison.score_run import Runs, Scorer, Scores, drawn, mean_distance, name_of
 from distmgcd.config import Config
 from distmgcd.config.cost import sample_cost, update_cost
 from distmgcd.config.kinds import suggest
 from distmgcd.errors import UserError
+from distmgcd.evaluation.pictures.strip import Row, Strip, save_strips
+from distmgcd.models.assemble import open_held_out_images
+from distmgcd.models.sampling import as_floats
 from distmgcd.runs import strict_json
-from distmgcd.runs.retention import score
 from distmgcd.runs.store import Store
 
 Show = Callable[[str], None]
@@ -85,7 +93,7 @@ def _measure_in_features(in_features: FeatureScorer, name: str, show: Show) -> I
 
 def _in_words_of(scores: Scores) -> str:
     found = {**scores["samples"], **({"the bank": scores["bank"]} if "bank" in scores else {})}
-    distances = ", ".join(f"{1000 * score(one['swd'], 'swd'):.1f} ({way})" for way, one in found.items())
+    distances = ", ".join(f"{1000 * mean_distance(one['swd']):.1f} ({way})" for way, one in found.items())
     return f"1000 x mean distance {distances}; {scores['seconds']:.0f} s of training"
 
 
@@ -100,14 +108,14 @@ def _outcome(plan: Plan, variant: Variant, scorer: Scorer, in_network: InNetwork
         return {"judged": variant.judged, "trials": trials, "chosen": None, "finals": []}
     way, parameters = plan.sampling[chosen["way_number"]], chosen["knobs"]
     judged = way if variant.judged == "samples" else None
-    finals = []
-    for seed in plan.seeds:
-        config = plan.final(variant, parameters, seed=seed)
+    configs, finals = [plan.final(variant, parameters, seed=seed) for seed in plan.seeds], []
+    for config in configs:
         if (final := _run(plan, config, [judged] if judged else [], scorer)) is None:
             return None
         if in_network and "diverged" not in final and (found := in_network(config, judged)):
             final["features"] = found
-        finals.append({"seed": seed, **final})
+        finals.append({"seed": config.seed, **final})
+    config = configs[0]
     steps = config.per_grid("langevin.num_steps")
     words = {
         "settings": {**variant.settings, **parameters},
@@ -164,10 +172,10 @@ def _judged(plan: Plan, variant: Variant, trials: Sequence[dict[str, Any]]) -> I
         if "diverged" in trial:
             continue
         if variant.judged == "bank":
-            yield score(trial["bank"]["swd"], "swd"), number, 0
+            yield mean_distance(trial["bank"]["swd"]), number, 0
             continue
         for way, sampling in enumerate(plan.sampling):
-            yield score(trial["samples"][str(sampling)]["swd"], "swd"), number, way
+            yield mean_distance(trial["samples"][str(sampling)]["swd"]), number, way
 
 
 def _in_words(plan: Plan) -> dict[str, Any]:
@@ -185,3 +193,37 @@ def _in_words(plan: Plan) -> dict[str, Any]:
         "validation": plan.validation,
         "sizes": list(plan.sizes),
     }
+
+
+NUM_PICTURES = 16
+_SEED = 1  # as of the first draw that is measured
+
+
+def write_sheet(plan: Plan, methods: dict[str, Any], runs: Runs, store: Store) -> None:
+    """The first samples, not chosen ones, of each method's first final run that did not diverge."""
+    strips: list[Strip] = []
+    for name, outcome in methods.items():
+        final = next((final for final in outcome["finals"] if "diverged" not in final), None)
+        if final is None:
+            continue
+        chosen = outcome["chosen"]
+        config = plan.final(plan.variants[name], chosen["knobs"], seed=final["seed"])
+        if not strips:
+            held_out = open_held_out_images(config)
+            strips.append(_strip(held_out.name, as_floats(held_out.images[:NUM_PICTURES])))
+        trained = runs.load(config)
+        if (bank := trained.bank) is not None and outcome["judged"] == "bank":
+            strips.append(_strip(f"{name}: persistent chains", bank[:NUM_PICTURES]))
+        else:
+            pictures = drawn(trained, plan.sampling[chosen["way_number"]], NUM_PICTURES, seed=_SEED)
+            strips.append(_strip(f"{name}: fresh samples, {chosen['way']}", pictures))
+    if strips:
+        page = io.BytesIO()
+        save_strips(strips, page)
+        store.write("samples.png", page.getvalue())
+
+
+def _strip(title: str, pictures: Tensor) -> Strip:
+    blank, num = [""] * len(pictures), len(pictures)
+    row = Row("", torch.as_tensor(pictures), blank, blank, [False] * num, last_is_aside=False)
+    return Strip(title, [row])

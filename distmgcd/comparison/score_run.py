@@ -15,16 +15,18 @@ from torch import Tensor
 
 from distmgcd.comparison.comparison_plan import Sampling
 from distmgcd.config import Config
-from distmgcd.evaluation.distances.sample_distance import distances, evaluation_seeds
+from distmgcd.evaluation.distances.draws import evaluation_seeds
+from distmgcd.evaluation.distances.measure import sample_distances
 from distmgcd.launch import start_run
 from distmgcd.models.assemble import open_held_out_images
 from distmgcd.models.sampling import sample_in_batches
 from distmgcd.models.trained_model import TrainedModel, load
 from distmgcd.runs import strict_json
+from distmgcd.runs.retention import score
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 from distmgcd.training.divergence import Diverged
-from distmgcd.workers.collectives import choose_device
+from distmgcd.workers.collectives import LocalWorker, choose_device
 
 FILE = "scores.json"
 
@@ -116,6 +118,13 @@ def drawn(trained: TrainedModel, way: Sampling, num: int, *, seed: int) -> Tenso
     return levels[-1].clamp(-1.0, 1.0).cpu()
 
 
+def mean_distance(of_sizes: dict[str, float]) -> float:
+    """Over sizes, as checkpoints are chosen by it: infinite where one is nan."""
+    value = score(of_sizes, "swd")
+    assert value is not None
+    return value
+
+
 def _missing(ways: Sequence[Sampling], found: Scores) -> list[Sampling]:
     return [way for way in ways if str(way) not in found["samples"]]
 
@@ -128,7 +137,7 @@ def _is_that_of_the_run(way: Sampling, config: Config) -> bool:
 def _measured(trained: TrainedModel, way: Sampling) -> dict[str, Any]:
     config = trained.config
     sets = [drawn(trained, way, config.evaluate.num_samples, seed=seed) for seed in evaluation_seeds(config)]
-    found = distances(sets, open_held_out_images(config), config)
+    found = (sample_distances(config, open_held_out_images(config), LocalWorker(trained.device))(sets) or {})["swd"]
     return {"swd": found.mean, "spread": found.spread}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, spawn
 
 from distmgcd.environment import threads_asked_for, usable_cpus
 from distmgcd.errors import UserError
@@ -46,7 +47,9 @@ def evaluate_run(
     check_writable(results_of(Run.open(run), request.out))
     subject = open_subject(run, request, device)  # whatever is wrong is told before processes start
     if num_workers == 1:
-        return measure(subject, LocalWorker(device), show)
+        record = measure(subject, LocalWorker(device), show)
+        assert record is not None  # as in every first worker
+        return record
     show(f"Starting {num_workers} processes ...")
     asked = subject.request
     del subject
@@ -55,17 +58,18 @@ def evaluate_run(
         lines = mp.get_context("spawn").SimpleQueue()
         with _script_left_alone():
             args = (num_workers, folder, run, asked, device.type, lines)
-            processes = mp.spawn(_one_of_many, args=args, nprocs=num_workers, join=False)
+            processes = spawn(_one_of_many, args=args, nprocs=num_workers, join=False)
+        assert processes is not None  # as join=False has it
         try:
             _follow(processes, lines, show)
-        except mp.ProcessExitedException as error:
+        except ProcessExitedException as error:
             raise _why(Path(folder), error) from None
         finally:
             lines.close()
         return strict_json.loads((Path(folder) / "record.json").read_text())
 
 
-def _follow(processes: mp.ProcessContext, lines: SimpleQueue, show: Show) -> None:
+def _follow(processes: ProcessContext, lines: SimpleQueue, show: Show) -> None:
     """Pass on what they tell until they end. Raises ProcessExitedException; in the end no process is left."""
     try:
         ended = False

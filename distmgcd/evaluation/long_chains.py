@@ -32,8 +32,8 @@ from distmgcd.core.grids import pool
 from distmgcd.core.langevin import Energy, Langevin, chain_end, walk
 from distmgcd.core.noise import Purpose
 from distmgcd.core.synthesis import ChainNoise, NoiseOfGrid
+from distmgcd.evaluation.distances.statistics import gather_rows, own_batches
 from distmgcd.evaluation.distances.swd import sliced_wasserstein
-from distmgcd.evaluation.merge import in_order, own_batches
 from distmgcd.evaluation.pictures.strip import Row, Strip
 from distmgcd.evaluation.subject import Chosen, Samples, Subject, choose
 from distmgcd.models.assemble import make_langevin
@@ -128,16 +128,16 @@ def _look(
 
 
 class Chains(NamedTuple):
-    """Of n chains at every grid and multiple, in the first worker."""
+    """Of n chains at every grid and multiple."""
 
     values: dict[tuple[int, int], Tensor]  # (grid, multiple): [n, 4], as _VALUES
     pictures: dict[tuple[int, int], Tensor]  # [n, C, s, s]
 
 
 def run_chains(subject: Subject, worker: Worker) -> Chains | None:
-    """All workers call it, each walks its share."""
+    """All workers call it, each runs its share."""
     marks: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-    for numbers in own_batches(min(NUM_CHAINS, subject.request.num), subject.batch_size, worker):
+    for numbers in own_batches(min(NUM_CHAINS, subject.num), subject.batch_size, worker):
         for mark in _marks(subject, numbers):
             values = torch.stack([getattr(mark, name) for name in _VALUES], 1)
             marks.setdefault((mark.grid, mark.multiple), []).append((values.cpu(), mark.pictures.cpu()))
@@ -148,8 +148,8 @@ def run_chains(subject: Subject, worker: Worker) -> Chains | None:
             own = marks.get((grid, multiple), [])
             none = torch.zeros(0, len(_VALUES), dtype=torch.float64), torch.zeros(0, config.data.channels, size, size)
             values, pictures = (torch.cat(parts) for parts in zip(none, *own, strict=True))
-            found.values[grid, multiple] = in_order(values, worker)
-            found.pictures[grid, multiple] = in_order(pictures, worker)
+            found.values[grid, multiple] = gather_rows(values, worker)
+            found.pictures[grid, multiple] = gather_rows(pictures, worker)
     return found if worker.rank == 0 else None
 
 

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from distmgcd.evaluation.distances.collect import Collected, Wanted, collect
-from distmgcd.evaluation.distances.feature_distance import warning_of_few_for
-from distmgcd.evaluation.distances.few_images import warning_of_few
+from distmgcd.evaluation.distances.few_images import warning_of_few, warning_of_few_for
 from distmgcd.evaluation.distances.metrics import MEASURES, Sets
+from distmgcd.evaluation.distances.statistics import Collector, ImageStatistics, gather_rows
 from distmgcd.evaluation.long_chains import chain_strips, measure_chains, run_chains
-from distmgcd.evaluation.merge import summed
 from distmgcd.evaluation.neighbours import (
     measure_neighbours,
     nearest_training_images,
@@ -21,7 +20,7 @@ from distmgcd.evaluation.neighbours import (
 )
 from distmgcd.evaluation.pictures.sheet import save_sheet
 from distmgcd.evaluation.pictures.strip import Strip, save_strips
-from distmgcd.evaluation.record import write
+from distmgcd.evaluation.record import add_results, identity_of, results_of, stem_of
 from distmgcd.evaluation.subject import Samples, Subject, choose
 from distmgcd.workers.collectives import Worker
 
@@ -42,15 +41,15 @@ def measure(subject: Subject, worker: Worker, show: Show = silent) -> dict[str, 
     sheets: dict[str, bytes] = {}
     not_finite = None
     if request.wants(*MEASURES, "nn"):
-        show(f"Drawing {request.num} samples, then looking at as many training images and held-out images ...")
+        show(f"Drawing {subject.num} samples, then looking at as many training images and held-out images ...")
         sampler = Samples(subject.trained, seed=request.seed)
         sets = _collect_all(subject, sampler, worker, show)
-        not_finite = int(summed(torch.tensor([sampler.num_not_finite]), worker))
+        not_finite = int(gather_rows(torch.tensor([sampler.num_not_finite]), worker).sum())
         if worker.rank == 0:
             results |= {name: of(subject, sets) for name, of in MEASURES.items() if request.wants(name)}
             for warning in _warnings(subject, sets):
                 show(warning)
-            if sets.samples.pixels is not None:
+            if len(sets.samples.pixels):
                 sheets["samples"] = _sheet(sets.samples)
         if request.wants("nn"):
             show(f"Looking for the nearest of {len(subject.images)} training images to each sample ...")
@@ -59,10 +58,10 @@ def measure(subject: Subject, worker: Worker, show: Show = silent) -> dict[str, 
                 for space in found:
                     sheets[f"neighbours-{space}"] = _strips(neighbour_strips(subject, sets.samples, found, space))
     if request.wants("chains"):
-        show(f"Walking longer chains, up to {request.multiples[-1]} times as many steps as a sample's ...")
-        if walked := run_chains(subject, worker):
-            results["chains"] = measure_chains(subject, walked)
-            sheets["chains"] = _strips(chain_strips(subject, walked))
+        show(f"Running longer chains, up to {request.multiples[-1]} times as many steps as a sample's ...")
+        if chains := run_chains(subject, worker):
+            results["chains"] = measure_chains(subject, chains)
+            sheets["chains"] = _strips(chain_strips(subject, chains))
     if worker.rank != 0:
         return None
     measured = {
@@ -72,51 +71,44 @@ def measure(subject: Subject, worker: Worker, show: Show = silent) -> dict[str, 
         "device": worker.device.type,
         "samples_not_finite": not_finite,
     }
-    return write(subject, results, measured, sheets)
+    place = results_of(subject.run, subject.request.out)
+    return add_results(place, stem_of(subject), identity_of(subject), results, measured, sheets)
 
 
 def _collect_all(subject: Subject, sampler: Samples, worker: Worker, show: Show) -> Sets:
-    """Samples, as many training images and as many held-out ones."""
-    request, config = subject.request, subject.trained.config
-    wanted = Wanted(
-        projections=request.wants("swd"),
-        moments=request.wants("fd"),
-        features=request.wants("kd", "pr", "nn", "diversity"),
-        classes=request.wants("is"),
-        pixels=request.wants("nn", "diversity"),
+    """Of samples, as many training images and as many held-out ones."""
+    collector = Collector(
+        metrics=subject.request.metrics or (),
+        shape=subject.images.images.shape[1:],
+        worker=worker,
+        batch_size=subject.batch_size,
+        sizes=subject.trained.config.evaluation_sizes,
+        network=subject.network,
+        rows_per_sum=subject.batch_size,
     )
-    sources = {
-        "samples": sampler,
-        "training images": choose(subject.images, request.num, key=1),
-        "held-out images": choose(subject.held_out, request.num, key=0),
-    }
+
+    def of(what: str, images_of: Callable[[Tensor], Tensor]) -> ImageStatistics:
+        def on_device(numbers: Tensor) -> Tensor:
+            return images_of(numbers).to(worker.device)
+
+        return collector.collect(on_device, subject.num, progress=_Progress(what, subject.num, show))
+
     return Sets(
-        *(
-            collect(
-                source,
-                request.num,
-                wanted,
-                shape=subject.images.images.shape[1:],
-                sizes=config.evaluation_sizes,
-                network=subject.network,
-                batch_size=subject.batch_size,
-                worker=worker,
-                progress=_Progress(what, request.num, show),
-            )
-            for what, source in sources.items()
-        )
+        of("samples", sampler),
+        of("training images", choose(subject.images, subject.num, key=1)),
+        of("held-out images", choose(subject.held_out, subject.num, key=0)),
     )
 
 
 def _warnings(subject: Subject, sets: Sets) -> Iterator[str]:
-    """What is to be said before the numbers are believed."""
-    num = subject.request.num
+    """What a user should know before the numbers are believed."""
+    num = subject.num
     more = num < min(len(subject.images), len(subject.held_out))
     way_out = "raise --num" if more else "train a run with more held-out images (data.validation=0.2)"
     if warning := warning_of_few(num, num, way_out=way_out):
         yield warning
-    if moments := sets.samples.moments:
-        name, num_features = subject.network.measure("FD"), len(moments.total)
+    if subject.request.wants("fd"):
+        name, num_features = subject.features.measure("FD"), sets.samples.features.shape[1]
         if warning := warning_of_few_for(name, num_images=num, num_features=num_features):
             yield warning
 
@@ -134,7 +126,7 @@ class _Progress:
             self._show(f"{done}/{self._num} {self._what}")
 
 
-def _sheet(samples: Collected) -> bytes:
+def _sheet(samples: ImageStatistics) -> bytes:
     file = io.BytesIO()
     save_sheet(samples.pixels[:_SHEET_SIZE], file)
     return file.getvalue()

@@ -5,64 +5,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distmgcd.evaluation.distances.collect import NUM_FIRST, Collected
 from distmgcd.evaluation.distances.pairwise import Nearest, memorisation
-from distmgcd.evaluation.merge import from_first, in_order, own_batches
+from distmgcd.evaluation.distances.statistics import NUM_FIRST, ImageStatistics, gather_rows, own_batches
 from distmgcd.evaluation.pictures.strip import Row, Strip
 from distmgcd.evaluation.subject import Subject
 from distmgcd.workers.collectives import Worker
+
+Found = dict[str, dict[str, tuple[Tensor, Tensor]]]  # {space: {whose: (distances [Q, K], numbers [Q, K])}}
 
 K = 5  # neighbours on the sheet
 _NUM_SHOWN = 6
 _BATCH = 128  # training images at a time
 
 
-def nearest_training_images(subject: Subject, samples: Collected, held_out: Collected, worker: Worker) -> dict | None:
+def nearest_training_images(
+    subject: Subject, samples: ImageStatistics, held_out: ImageStatistics, worker: Worker
+) -> Found | None:
     """For each space the distances and numbers [Q, K] of samples and of held-out images; in the first worker.
 
     Distances in pixels are rms per value, pixels in [-1, 1]; in features they are Euclidean. All training images are
     gone over, by all workers, a batch at a time.
     """
-    queries, num_samples = _queries(samples, held_out, worker)
+    queries = {
+        "pixels": torch.cat([samples.pixels, held_out.pixels]).flatten(1),
+        "features": torch.cat([of.features[:NUM_FIRST] for of in (samples, held_out)]),
+    }
     found = {space: Nearest(rows.to(worker.device), K) for space, rows in queries.items()}
     for numbers in own_batches(len(subject.images), _BATCH, worker):
         pixels = torch.from_numpy(subject.images.images[numbers.numpy()]).to(worker.device)
         found["pixels"].add(pixels.flatten(1), numbers)
-        found["features"].add(subject.network(pixels)[0], numbers)
+        found["features"].add(subject.features(pixels)[0], numbers)
     merged = {space: _merged(nearest, worker) for space, nearest in found.items()}
     if worker.rank != 0:
         return None
     merged["pixels"].distances /= 128.0 * subject.images.images[0].size ** 0.5  # rms per value, pixels in [-1, 1]
+    num = len(samples.pixels)
     return {
-        space: {"samples": _rows(nearest, slice(0, num_samples)), "held_out": _rows(nearest, slice(num_samples, None))}
+        space: {"samples": _rows(nearest, slice(0, num)), "held_out": _rows(nearest, slice(num, None))}
         for space, nearest in merged.items()
     }
 
 
-def _queries(samples: Collected, held_out: Collected, worker: Worker) -> tuple[dict[str, Tensor], int]:
-    """Rows of every space, the samples' first, and how many they are; in all workers."""
-    spaces: dict[str, Tensor | None] = {"pixels": None, "features": None}
-    if worker.rank == 0:
-        spaces["pixels"] = torch.cat([samples.pixels, held_out.pixels]).flatten(1)
-        spaces["features"] = torch.cat([c.features[:NUM_FIRST] for c in (samples, held_out)])
-    queries = {space: from_first(rows, worker) for space, rows in spaces.items()}
-    return queries, len(queries["pixels"]) // 2  # as many of either
-
-
 def _merged(nearest: Nearest, worker: Worker) -> Nearest:
-    """Of all workers, in the first one."""
-    distances, numbers = (in_order(values[None], worker) for values in (nearest.distances, nearest.numbers))
-    if worker.rank == 0:
-        for other in range(1, worker.world_size):
-            nearest.merge(distances[other], numbers[other])
-    return nearest
+    """What all workers have found."""
+    distances, numbers = (gather_rows(values[None], worker) for values in (nearest.distances, nearest.numbers))
+    merged = nearest.of_none()
+    for of_worker in zip(distances, numbers, strict=True):
+        merged.merge(*of_worker)
+    return merged
 
 
 def _rows(nearest: Nearest, rows: slice) -> tuple[Tensor, Tensor]:
     return nearest.distances[rows], nearest.numbers[rows]
 
 
-def measure_neighbours(subject: Subject, found: dict) -> dict[str, Any]:
+def measure_neighbours(subject: Subject, found: Found) -> dict[str, Any]:
     results = {}
     for space, of in found.items():
         nearest = [of[who][0][:, 0] for who in ("samples", "held_out")]
@@ -70,7 +67,7 @@ def measure_neighbours(subject: Subject, found: dict) -> dict[str, Any]:
     return {
         **results,
         "protocol": {
-            **subject.network.protocol(),
+            **subject.features.protocol(),
             "queries": f"the first {len(found['pixels']['samples'][0])} samples, as many held-out images",
             "references": f"all {len(subject.images)} images of {subject.images.name}",
             "distance": "pixels: rms per value, pixels in [-1, 1]; features: Euclidean",
@@ -79,7 +76,7 @@ def measure_neighbours(subject: Subject, found: dict) -> dict[str, Any]:
     }
 
 
-def neighbour_strips(subject: Subject, samples: Collected, found: dict, space: str) -> list[Strip]:
+def neighbour_strips(subject: Subject, samples: ImageStatistics, found: Found, space: str) -> list[Strip]:
     """The samples that are nearest to a training image, and the first ones, each beside its neighbours."""
     distances, numbers = found[space]["samples"]
     by_distance = distances[:, 0].argsort(stable=True)[:_NUM_SHOWN].tolist()
@@ -91,7 +88,7 @@ def neighbour_strips(subject: Subject, samples: Collected, found: dict, space: s
     ]
 
 
-def _row(subject: Subject, samples: Collected, number: int, distances: Tensor, numbers: Tensor) -> Row:
+def _row(subject: Subject, samples: ImageStatistics, number: int, distances: Tensor, numbers: Tensor) -> Row:
     neighbours = torch.from_numpy(subject.images.images[numbers[number].numpy()])
     return Row(
         label=str(number),

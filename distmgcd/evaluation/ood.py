@@ -24,8 +24,7 @@ from distmgcd.core.energy import frozen
 from distmgcd.core.grids import pyramid
 from distmgcd.data import ImageSet, open_images
 from distmgcd.errors import UserError
-from distmgcd.evaluation.record import check_writable, results_of
-from distmgcd.evaluation.record_folder import write_record
+from distmgcd.evaluation.record import check_writable, results_of, write_record
 from distmgcd.evaluation.subject import choose
 from distmgcd.models.run_images import images_of
 from distmgcd.models.sampling import as_floats

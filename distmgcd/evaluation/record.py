@@ -22,6 +22,7 @@ from distmgcd.config.sections import LangevinSettings
 from distmgcd.errors import UserError
 from distmgcd.evaluation.subject import Subject
 from distmgcd.models.trained_model import TrainedModel
+from distmgcd.runs import strict_json
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
 
@@ -29,16 +30,7 @@ FOLDER = "evaluation"
 _WHERE = ("data", "held_out", "images")  # with the path of the images, for a person
 
 
-def write(
-    subject: Subject, results: dict[str, Any], measured: dict[str, Any], sheets: dict[str, bytes]
-) -> dict[str, Any]:
-    """Returns what the file then holds, with its place ("file") and what is new in it ("new"). Raises UserError."""
-    return write_record(
-        results_of(subject.run, subject.request.out), stem_of(subject), identity_of(subject), results, measured, sheets
-    )
-
-
-def write_record(
+def add_results(
     store: Store,
     stem: str,
     identity: dict[str, Any],
@@ -46,15 +38,19 @@ def write_record(
     measured: dict[str, Any],
     sheets: dict[str, bytes],
 ) -> dict[str, Any]:
-    """As write. stem: the place in the run's folder, without an ending; measured: how these results came about."""
+    """Write results beside those of the same identity that the file of this stem holds already.
+
+    stem: the place in the run's folder, without an ending; measured: how these results came about. Returns what the
+    file then holds, with its place ("file"), the sheets, and what is new in it ("new"). Raises UserError.
+    """
     identity, results = _plain(identity), _plain(results)
     before = _read(store, f"{stem}.json")
-    same = before is not None and is_same(before.get("identity"), identity)
-    earlier = before if same else {"results": {}, "measured": {}}
+    if before is None or not is_same(before.get("identity"), identity):
+        before = {"results": {}, "measured": {}}
     record = {
         "identity": identity,
-        "measured": earlier["measured"] | dict.fromkeys(results, _plain(measured)),
-        "results": earlier["results"] | results,
+        "measured": before["measured"] | dict.fromkeys(results, _plain(measured)),
+        "results": before["results"] | results,
     }
     with writing_to(store, stem.partition("/")[0]):
         for name, picture in sheets.items():
@@ -62,6 +58,23 @@ def write_record(
         store.write(f"{stem}.json", json.dumps(record, indent=1, allow_nan=False).encode())
     places = {"file": store.path(f"{stem}.json"), "sheets": [store.path(f"{stem}-{s}.png") for s in sheets]}
     return {**record, **places, "new": list(results)}
+
+
+def write_record(store: Store, name: str, record: dict[str, Any]) -> str:
+    """Write a whole record to RUN/evaluation; returns its path. Raises UserError if the place cannot be written."""
+    with writing_to(store, FOLDER):
+        store.write(f"{FOLDER}/{name}", strict_json.dumps(record, indent=1).encode())
+    return store.path(f"{FOLDER}/{name}")
+
+
+def read_record(store: Store, name: str, *, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """An earlier record of the same identity in RUN/evaluation; None if there is none, or no whole one."""
+    try:
+        found = strict_json.loads(store.read(f"{FOLDER}/{name}"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(found, dict) and is_same(found.get("identity"), json.loads(json.dumps(identity)))
+    return found if same else None
 
 
 def results_of(run: Run, out: str | None) -> Store:
@@ -97,7 +110,7 @@ def check_writable(store: Store, folder: str = FOLDER) -> None:
 def stem_of(subject: Subject) -> str:
     request, trained = subject.request, subject.trained
     features = [subject.network.label] if subject.network else []
-    parts = [trained.checkpoint, trained.weights, *features, f"n{request.num}", f"seed{request.seed}"]
+    parts = [trained.checkpoint, trained.weights, *features, f"n{subject.num}", f"seed{request.seed}"]
     return f"{FOLDER}/{'-'.join(parts)}"
 
 
@@ -106,11 +119,11 @@ def identity_of(subject: Subject) -> dict[str, Any]:
     request = subject.request
     return {
         **identity_of_model(subject.run, subject.trained),
-        "num": request.num,
+        "num": subject.num,
         "seed": request.seed,
-        "samples": f"numbers 0 to {request.num - 1}: fresh chains from drawn starts, rounded to 8 bits as the data are",
-        "data": f"{request.num} random images of {subject.images.name}",
-        "held_out": f"{request.num} random images of {subject.held_out.name}",
+        "samples": f"numbers 0 to {subject.num - 1}: fresh chains from drawn starts, rounded to 8 bits as the data are",
+        "data": f"{subject.num} random images of {subject.images.name}",
+        "held_out": f"{subject.num} random images of {subject.held_out.name}",
         "data_fingerprints": [subject.images.content, subject.held_out.content],
         "features": subject.network.protocol() if subject.network else None,
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 from distmgcd.config.kinds import suggest
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
+from distmgcd.evaluation.distances.statistics import OF_FEATURES
 from distmgcd.evaluation.features.networks import DEFAULT, FeatureNetwork, open_features
 from distmgcd.evaluation.pictures.sheet import as_levels
 from distmgcd.models.run_images import images_of
@@ -31,7 +32,6 @@ METRICS = {
     "diversity": "mean distance between two samples",
     "chains": "longer chains, and the acceptance rate of a Metropolis-adjusted step",
 }
-OF_FEATURES = frozenset({"fd", "kd", "is", "pr", "nn", "diversity"})
 LARGEST_NUM = 10_000  # samples, where --num is not given
 SMALLEST_NUM = 20
 
@@ -91,6 +91,18 @@ class Subject:
     request: Request  # with the metrics and the number that it comes to
 
     @property
+    def num(self) -> int:
+        """Of samples, and of training images and held-out images."""
+        assert self.request.num is not None
+        return self.request.num
+
+    @property
+    def features(self) -> FeatureNetwork:
+        """The network, for what needs one."""
+        assert self.network is not None
+        return self.network
+
+    @property
     def batch_size(self) -> int:
         """Of samples drawn at once, as everywhere: batch norm would couple those of a batch."""
         learning = self.trained.config.learning
@@ -102,7 +114,7 @@ def open_subject(run: str, request: Request, device: torch.device) -> Subject:
     trained = load(run, which=request.checkpoint, device=device, weights=request.weights, data=request.data)
     images, held_out = (images_of(Run.open(run), trained.config, which) for which in ("images", "held_out"))
     network = None
-    if request.wants(*OF_FEATURES):
+    if request.wants(*OF_FEATURES, "is"):
         network = open_features(request.features, device=device, download=request.download)
     metrics = _metrics(request, network, device)
     request = replace(request, num=_num(request.num, images, held_out), metrics=metrics)

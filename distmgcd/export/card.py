@@ -77,8 +77,9 @@ def _training(facts: Facts) -> Iterator[str]:
     config, progress = facts.config, facts.progress
     yield "## Data\n"
     yield f"- {config.data.path}, learned from split {config.data.split!r}, held out: {_held_out(config)}"
-    for what, name in (("images", "to learn from"), ("held_out", "held out")) if facts.data else ():
-        yield f"- {facts.data[what]['num']:,} images {name}, SHA-256 of their pixels `{facts.data[what]['content']}`"
+    if facts.data:
+        for record, name in ((facts.data["images"], "to learn from"), (facts.data["held_out"], "held out")):
+            yield f"- {record['num']:,} images {name}, SHA-256 of their pixels `{record['content']}`"
     if not facts.data_is_public:
         yield "- they have no public address here: what is measured against them needs `--data PATH`"
     seen = progress.update * config.learning.global_batch_size

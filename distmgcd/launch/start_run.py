@@ -178,10 +178,10 @@ def _open_images(config: Config, num_workers: NumWorkers, run: Run) -> "tuple[Im
     if config.evaluate.features:
         import torch
 
-        from distmgcd.evaluation.distances.feature_distance import frechet_distance_of
+        from distmgcd.evaluation.distances.measure import sample_distances
         from distmgcd.workers.collectives import LocalWorker
 
-        frechet_distance_of(config, held_out, LocalWorker(torch.device("cpu")))  # whether its network can be had
+        sample_distances(config, held_out, LocalWorker(torch.device("cpu")))  # whether its network can be had
     learning = config.learning
     batch_indices(0, num_images=len(images), global_batch_size=learning.global_batch_size, seed=config.seed)
     check_shares(learning.global_batch_size, *bounds(num_workers), block=learning.block_size or 1)

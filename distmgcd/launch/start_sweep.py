@@ -199,12 +199,12 @@ def _check_features(config: Config, show: Show | None) -> None:
         return
     import torch
 
-    from distmgcd.evaluation.distances.feature_distance import frechet_distance_of
+    from distmgcd.evaluation.distances.measure import sample_distances
     from distmgcd.models.assemble import open_held_out_images
     from distmgcd.workers.collectives import LocalWorker
 
-    frechet = frechet_distance_of(config, open_held_out_images(config), LocalWorker(torch.device("cpu")))
-    if show and frechet and (text := frechet.warning()):
+    distances = sample_distances(config, open_held_out_images(config), LocalWorker(torch.device("cpu")))
+    if show and (text := distances.warning()):
         show({"event": "warning", "text": text})
 
 

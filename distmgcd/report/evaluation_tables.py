@@ -58,17 +58,17 @@ def _fd(found: dict[str, Any]) -> Iterator[Row]:
 
 
 def _kd(found: dict[str, Any]) -> Iterator[Row]:
-    yield f"1000 x {found['name']}", *(_spread(found, who, 1000) for who in ("samples", "data"))
+    yield f"1000 x {found['name']}", _spread(found, "samples", 1000), _spread(found, "data", 1000)
 
 
 def _is(found: dict[str, Any]) -> Iterator[Row]:
-    yield found["name"], *(_spread(found, who) for who in ("samples", "data"))
+    yield found["name"], _spread(found, "samples"), _spread(found, "data")
 
 
 def _pr(found: dict[str, Any]) -> Iterator[Row]:
     for what in ("precision", "recall"):
-        label = f"{what} ({found['protocol']['features']})"
-        yield label, *(f"{found[who][what]:.3f}" for who in ("samples", "data"))
+        samples, data = (f"{found[who][what]:.3f}" for who in ("samples", "data"))
+        yield f"{what} ({found['protocol']['features']})", samples, data
 
 
 def _nn(found: dict[str, Any]) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from distmgcd.errors import UserError
 from distmgcd.evaluation.pictures.strip import Row, Strip, save_strips
 from distmgcd.terminal import wrapped
 from distmgcd.training.replay.chain_steps import GridChains, rows_of, worst
-from distmgcd.training.replay.replay_update import Replay, replay
+from distmgcd.training.replay.replay_update import Images, Replay, replay
 from distmgcd.workers.collectives import choose_device
 
 _MOST_TABLES = 8  # of single steps; of more images only the ends are shown
@@ -40,10 +40,12 @@ def report(run: str, *, update: int, images: str | None, out: Path | None, use_g
     show(f"pictures       {out}\nnumbers        {_numbers_file(out)}{steps}")
 
 
-def images_of(text: str | None) -> list[int] | str | None:
+def images_of(text: str | None) -> Images:
     """What --images says: numbers, "all", or nothing. Raises UserError."""
-    if text is None or text.strip() == "all":
-        return text and "all"
+    if text is None:
+        return None
+    if text.strip() == "all":
+        return "all"
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -113,12 +115,13 @@ def table_of_grids(replay: Replay) -> Table:
 
 def _table_of_steps(rows: list[dict[str, Any]], observed: dict[tuple[int, int], float], title: str) -> Table:
     table = _table(title, "grid", "step", "energy U", "drift rms", "noise rms", "from start", "at +-1")
-    for size, rows_of_grid in groupby(rows, key=lambda row: row["grid"]):
+    for size, of_grid in groupby(rows, key=lambda row: row["grid"]):
+        rows_of_grid = list(of_grid)
         for row in rows_of_grid:
             numbers = [_number(row[key]) for key in ("energy", "drift", "noise", "displacement")]
             grid = "" if row["step"] else f"{size}x{size}"
             table.add_row(grid, _name_of(row), *numbers, _edge(row), style=_style(row))
-        table.add_row("", "observed", _number(observed[row["image"], size]), end_section=True)
+        table.add_row("", "observed", _number(observed[rows_of_grid[0]["image"], size]), end_section=True)
     return table
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.sample_distance import evaluation_seeds
+from distmgcd.evaluation.distances.draws import evaluation_seeds
 from distmgcd.runs import strict_json
 from distmgcd.runs.store import Store
 from distmgcd.sweep import ranking

@@ -12,14 +12,8 @@ from torch import Tensor
 from distmgcd.config import Config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.persistent import bank
-from distmgcd.evaluation.distances.sample_distance import (
-    Distances,
-    distances,
-    draws_of_bank,
-    draws_of_data,
-    evaluation_seeds,
-    protocol,
-)
+from distmgcd.evaluation.distances.draws import draws_of_bank, draws_of_data, evaluation_seeds, protocol
+from distmgcd.evaluation.distances.measure import Distances, SampleDistances
 from distmgcd.evaluation.pictures.sheet import save_pyramid_sheet, save_sheet
 from distmgcd.models.assemble import make_model
 from distmgcd.models.sampling import fresh_samples
@@ -103,8 +97,6 @@ def finish(training: Training) -> dict[str, Any]:
     if is_leaving(training):
         raise Stopped(training.progress.update)
     chains = training.chains and training.chains.state()
-    if worker.rank != 0 and not training.frechet:
-        return {}
     others = _others(training, chains, untrained)
     measured = {"newest": newest} if best else {}
     measured |= {name: _measure(sets, training) for name, sets in others}
@@ -121,7 +113,7 @@ def finish(training: Training) -> dict[str, Any]:
         "speed": training.speed,
         **{key: {name: record[key] for name, record in records.items()} for key in records["samples"]},
         "protocol": protocol(config, training.images, training.held_out)
-        | ({"fd": training.frechet.protocol()} if training.frechet else {})
+        | _distances_of(training).protocol()
         | ({"chosen": _how_chosen(training, best)} if best else {}),
     }
     conclude(training, result)
@@ -188,11 +180,12 @@ def _what_is_beside(config: Config) -> str:
 
 def _measure(sets: Sequence[Tensor], training: Training) -> Measured | None:
     """Distances of sets of pictures to the held-out images; all workers call it, None but in the first."""
-    fd = training.frechet(sets) if training.frechet else None
-    if training.worker.rank != 0:
-        return None
-    swd = distances(sets, training.held_out, training.config)
-    return {"swd": swd} if fd is None else {"swd": swd, "fd": fd}
+    return _distances_of(training)(sets)
+
+
+def _distances_of(training: Training) -> SampleDistances:
+    assert training.distances is not None  # state.begin has made them
+    return training.distances
 
 
 def _record_of(found: Measured) -> dict[str, dict[str, float]]:

@@ -14,8 +14,7 @@ from distmgcd.core.parallel.blocks import Blocks
 from distmgcd.core.persistent import Chains
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet, shard
-from distmgcd.evaluation.distances.feature_distance import FrechetDistance, frechet_distance_of
-from distmgcd.evaluation.distances.sample_distance import Distances
+from distmgcd.evaluation.distances.measure import Distances, SampleDistances, sample_distances
 from distmgcd.models.assemble import (
     freeze,
     make_blocks,
@@ -63,7 +62,7 @@ class Training:
     blocks: Blocks | None
     chains: Chains | None  # the persistent ones that this worker keeps
     speed: SpeedInUse  # how chains are executed here
-    frechet: FrechetDistance | None = None  # if evaluate.features asks for it
+    distances: SampleDistances | None = None  # what the run measures; None in a replay
     log: Log | None = None  # rank 0 only
     saver: Saver | None = None  # rank 0 only
     callbacks: Callbacks = field(default_factory=lambda: Callbacks([]))
@@ -106,7 +105,7 @@ def begin(config: Config, worker: Worker, run: Run) -> tuple[Training, list[str]
         held_out=open_held_out_images(config),
         starts=found.starts() if found else start_distribution(images),
     )
-    training.frechet = frechet_distance_of(config, training.held_out, worker)
+    training.distances = sample_distances(config, training.held_out, worker)
     if found and found.progress.update and (changed := change_of_speed(found, training.speed, run)):
         events.append(changed)
     return training, events
@@ -191,7 +190,7 @@ def start(
         emit(training, {"event": f"Starting from {origin}."})
     if not update and config.network.norm == "batch" and training.blocks is None:
         emit(training, {"event": BATCH_NORM})
-    if not update and training.frechet and (warning := training.frechet.warning()):
+    if not update and training.distances and (warning := training.distances.warning()):
         emit(training, {"event": warning})
     if training.log and (update or training.log.reached or worker_failures):
         event = resumed_sentence(update, training.log, num_workers=worker.world_size)

@@ -17,9 +17,9 @@ from distmgcd.comparison.run_comparison import compare
 from distmgcd.comparison.score_run import Runs, drawn
 from distmgcd.config import Config
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.feature_statistics import frechet_distance, moments_of
+from distmgcd.evaluation.distances.draws import draws_of_bank, draws_of_data
+from distmgcd.evaluation.distances.feature_statistics import Moments, frechet_distance
 from distmgcd.evaluation.distances.pairwise import precision_recall
-from distmgcd.evaluation.distances.sample_distance import draws_of_bank, draws_of_data
 from distmgcd.evaluation.features.networks import INCEPTION_FILE, FeatureNetwork, open_features
 from distmgcd.evaluation.pictures.sheet import as_levels
 from distmgcd.launch import start_run
@@ -124,7 +124,7 @@ def assert_measured(found: dict, draws: Sequence[Tensor], held_out: Tensor) -> N
     values = []
     for pictures in map(as_levels, draws):
         shares = precision_recall(network(pictures)[0], network(reference)[0])
-        distance = frechet_distance(moments_of(pictures, network), moments_of(reference, network))
+        distance = frechet_distance(Moments.of(network(pictures)[0]), Moments.of(network(reference)[0]))
         values.append([distance, shares.precision, shares.recall])
     for name, of_draws in zip(NAMES, zip(*values, strict=True), strict=True):
         assert found["values"][name] == pytest.approx(statistics.mean(of_draws), rel=1e-4)

@@ -5,13 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distmgcd.evaluation.distances.collect import Collected, Wanted, collect
+from distmgcd.evaluation.distances.statistics import Collector, ImageStatistics, gather_rows, own_batches
 from distmgcd.evaluation.features.networks import FeatureNetwork
-from distmgcd.evaluation.merge import from_first, in_order, own_batches, summed
 from distmgcd.workers.collectives import LocalWorker, ProcessGroupWorker, Worker
 from distmgcd.workers.end_rank import be_one_of_many
 
-EVERYTHING = Wanted(projections=True, moments=True, features=True, classes=True, pixels=True)
+EVERYTHING = ("swd", "fd", "is", "nn")
 NUM, BATCH, SHAPE = 45, 4, (1, 8, 8)
 
 
@@ -32,20 +31,12 @@ def features_of(pixels: Tensor) -> tuple[Tensor, Tensor]:
 NETWORK = FeatureNetwork("tiny", "Tiny", "none", "none", features_of)
 
 
-def collected(worker: Worker, num: int = NUM) -> Collected:
-    return collect(
-        image_of,
-        num,
-        EVERYTHING,
-        shape=SHAPE,
-        sizes=(2, 8),
-        network=NETWORK,
-        batch_size=BATCH,
-        worker=worker,
-    )
+def collected(worker: Worker, num: int = NUM) -> ImageStatistics:
+    how = {"shape": SHAPE, "sizes": (2, 8), "network": NETWORK, "batch_size": BATCH, "rows_per_sum": BATCH}
+    return Collector(metrics=EVERYTHING, worker=worker, **how).collect(image_of, num)
 
 
-def alone(num: int = NUM) -> Collected:
+def alone(num: int = NUM) -> ImageStatistics:
     return collected(LocalWorker(torch.device("cpu")), num)
 
 
@@ -54,11 +45,9 @@ def run_rank(rank: int, num_ranks: int, folder: str) -> None:
 
     def work() -> None:
         worker = ProcessGroupWorker(torch.device("cpu"))
-        few = in_order(torch.cat([torch.arange(0), *own_batches(3, 4, worker)]), worker)  # one worker has none
+        few = gather_rows(torch.cat([torch.arange(0), *own_batches(3, 4, worker)]), worker)  # one worker has none
         found = {
             "few": few,
-            "sum": summed(torch.tensor([rank + 1.5], dtype=torch.float64), worker),
-            "first": from_first(torch.tensor([7]) if rank == 0 else None, worker),
             "all": collected(worker),
             "of_one_batch": collected(worker, num=BATCH),
         }

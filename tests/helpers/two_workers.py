@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from tiny_runs import tiny_config
 
-from distmgcd.evaluation.distances.feature_distance import FrechetDistance
+from distmgcd.evaluation.distances.measure import SampleDistances
 from distmgcd.evaluation.features.networks import open_features
 from distmgcd.models import sampling
 from distmgcd.models.assemble import make_model, open_held_out_images
@@ -45,7 +45,7 @@ def everything(folder: Path, rank: int) -> None:
         for name in ("run", "wild", "after", "best")
     }
     torch.save(samples(worker, folder / "run"), folder / f"samples{rank}.pt")
-    torch.save(frechet(worker), folder / f"frechet{rank}.pt")
+    torch.save(distances(worker), folder / f"distances{rank}.pt")
     dist.barrier()
     if rank == 0:
         cut(folder)
@@ -106,13 +106,14 @@ def samples(worker: ProcessGroupWorker, run: Path) -> dict[int, list[torch.Tenso
     return {num: sampling.fresh_samples(model, found.starts(), num, opened.config(), worker, seed=1) for num in (1, 5)}
 
 
-def frechet(worker: Worker) -> list[dict[str, float] | None]:
+def distances(worker: Worker) -> list[dict[str, dict[str, float]] | None]:
     """Of 150 pictures, of which one worker sees two batches and the other one, and of 3, of which one sees none."""
     held_out = open_held_out_images(tiny_config())
     images, found = torch.rand(150, 1, 8, 8, generator=torch.Generator().manual_seed(0)), []
     for num in (150, 3):
-        distances = FrechetDistance(open_features("random"), held_out, worker, num_samples=num)([images[:num]])
-        found.append(distances and distances.mean)
+        network, how = open_features("random"), {"sizes": (2, 8), "num_samples": num}
+        of_set = SampleDistances({"swd", "fd"}, held_out, worker, network=network, **how)([images[:num]])
+        found.append(of_set and {family: of.mean for family, of in of_set.items()})
     return found
 
 

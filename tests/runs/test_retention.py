@@ -8,7 +8,7 @@ from tiny_runs import Stopped, debug, records_of, stop_after, tiny_config
 
 import distmgcd
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.sample_distance import Distances
+from distmgcd.evaluation.distances.measure import Distances
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store

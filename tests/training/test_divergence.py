@@ -8,7 +8,7 @@ from tiny_runs import debug, records_of, state_of
 
 from distmgcd.config import Watch
 from distmgcd.core.learning import METRICS
-from distmgcd.evaluation.distances.sample_distance import Distances
+from distmgcd.evaluation.distances.measure import Distances
 from distmgcd.runs import checkpoint
 from distmgcd.runs.run_folder import Run
 from distmgcd.training import loop, results, roll_back, state

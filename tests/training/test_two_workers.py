@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from tiny_runs import debug, records_of, result_of, state_of, tiny_config
-from two_workers import frechet, run_rank
+from two_workers import distances, run_rank
 
 from distmgcd.runs import checkpoint
 from distmgcd.runs.run_folder import Run
@@ -67,10 +67,10 @@ def test_samples_of_two_workers_are_the_samples_of_one_in_their_order(one: Path,
     assert drawn[0][5][-1].flatten(1).unique(dim=0).shape[0] == 5
 
 
-def test_frechet_distances_of_two_workers_are_those_of_one(two: Path):
-    alone = frechet(LocalWorker(torch.device("cpu")))
-    assert torch.load(two / "frechet0.pt") == alone and torch.load(two / "frechet1.pt") == [None, None]
-    assert all(found["FD-Random"] > 0 for found in alone)
+def test_distances_of_two_workers_are_those_of_one_bit_for_bit(two: Path):
+    alone = distances(LocalWorker(torch.device("cpu")))
+    assert torch.load(two / "distances0.pt") == alone and torch.load(two / "distances1.pt") == [None, None]
+    assert all(found["fd"]["FD-Random"] > 0 and found["swd"].keys() == {"2", "8"} for found in alone)
 
 
 def test_values_are_averaged_over_workers_and_rows_gathered_in_rank_order(two: Path):

@@ -66,7 +66,7 @@ def fit_svm(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Linear:
 def _choose_c(rows: np.ndarray, labels: np.ndarray, *, seed: int) -> float:
     folds, best, least = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed), CANDIDATES[0], 1.0
     for c in CANDIDATES:
-        error = 1.0 - cross_val_score(_svm(c, seed), rows, labels, cv=folds, error_score="raise").mean()
+        error = 1.0 - cross_val_score(_svm(c, seed), rows, labels, cv=folds, error_score="raise").mean()  # pyright: ignore[reportArgumentType]
         if error > least:
             break
         if error < least:
@@ -104,6 +104,9 @@ HEAD_PROTOCOL = (
 
 class Head(nn.Module):
     """Maps [B, D, c, c] to class scores [B, K]."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, maps: Tensor, num_classes: int):
         """maps: [N, D, c, c], those it will be trained on, for their statistics."""

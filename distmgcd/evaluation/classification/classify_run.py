@@ -30,8 +30,10 @@ from distmgcd.evaluation.classification.label_subsets import (
     check_apart,
     check_labels,
     check_sizes,
+    known_labels,
     label_subset,
     labelled_rows,
+    labels_of,
 )
 from distmgcd.evaluation.classification.representations import (
     Layers,
@@ -43,8 +45,7 @@ from distmgcd.evaluation.classification.representations import (
     of_random_networks,
     of_trained,
 )
-from distmgcd.evaluation.record import check_writable, results_of
-from distmgcd.evaluation.record_folder import read_record, write_record
+from distmgcd.evaluation.record import check_writable, read_record, results_of, write_record
 from distmgcd.models.run_images import images_of
 from distmgcd.models.trained_model import TrainedModel, Weights, load
 from distmgcd.runs.run_folder import Run
@@ -189,7 +190,7 @@ class _Experiment:
         errors, chosen = [], []
         for rows in subsets:
             features = train_features[np.searchsorted(self._rows, rows)]
-            svm = fit_svm(features, self._images.labels[rows], seed=self._protocol.seed)
+            svm = fit_svm(features, labels_of(self._images, rows), seed=self._protocol.seed)
             errors.append(self._error(svm.predict(test_features)))
             chosen.append(svm.about)
         return _found(errors) | {"chosen": chosen}
@@ -198,7 +199,7 @@ class _Experiment:
         train_maps, test_maps = as_one_map(train), as_one_map(test)
         errors = []
         for rows in subsets:
-            classes, labels = np.unique(self._images.labels[rows], return_inverse=True)
+            classes, labels = np.unique(labels_of(self._images, rows), return_inverse=True)
             head = fit_head(
                 train_maps[torch.from_numpy(np.searchsorted(self._rows, rows))],
                 torch.from_numpy(labels),
@@ -210,7 +211,7 @@ class _Experiment:
         return _found(errors)
 
     def _error(self, predicted: np.ndarray) -> float:
-        return float((predicted != self._held_out.labels[self._test_rows]).mean())
+        return float((predicted != labels_of(self._held_out, self._test_rows)).mean())
 
 
 def _found(errors: list[float]) -> dict[str, Any]:
@@ -234,7 +235,7 @@ def _identity(trained: TrainedModel, images: ImageSet, held_out: ImageSet, proto
         "data_fingerprints": [images.content, held_out.content],
         "num_scored": len(labelled_rows(held_out)),
         "scored": "all labelled held-out images, by every classifier once",
-        "classes": len(np.unique(images.labels[labelled_rows(images)])),
+        "classes": len(np.unique(known_labels(images))),
         "subsets": f"{protocol.num_subsets} of every size, as many images of every class; seed {protocol.seed}",
         "deviation": "over label subsets (of one trained model), which share images and are scored with the same ones",
         "features": f"{protocol.layers} convolution of every grid's network, after its activation, max-pooled to at "

@@ -40,9 +40,14 @@ def check_apart(images: ImageSet, held_out: ImageSet) -> None:
         )
 
 
+def labels_of(images: ImageSet, rows: np.ndarray) -> np.ndarray:
+    """int64, of these rows of images that have labels."""
+    return images.labels[rows] if images.labels is not None else np.zeros(0, np.int64)
+
+
 def known_labels(images: ImageSet) -> np.ndarray:
     """Those of the images that have one, in their order."""
-    return images.labels[labelled_rows(images)] if images.labels is not None else np.zeros(0, np.int64)
+    return labels_of(images, labelled_rows(images))
 
 
 def labelled_rows(images: ImageSet) -> np.ndarray:
@@ -75,7 +80,7 @@ def label_subset(images: ImageSet, size: int, *, seed: int, number: int) -> np.n
     rows = labelled_rows(images)
     order = np.argsort(np.random.Philox(key=np.array([seed, number], np.uint64)).random_raw(len(rows)), kind="stable")
     rows = rows[order]
-    labels = images.labels[rows]
+    labels = labels_of(images, rows)
     values, first = np.unique(labels, return_index=True)
     values = values[np.argsort(first)]  # whose turn it is to have one more is random, too
     shares = [size // len(values) + (place < size % len(values)) for place in range(len(values))]

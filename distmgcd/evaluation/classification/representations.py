@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distmgcd.core.energy import MultiGridEnergy, frozen
+from distmgcd.core.energy import ConvEnergy, MultiGridEnergy, frozen
 from distmgcd.core.grids import expand, pyramid
 from distmgcd.data import ImageSet
 from distmgcd.errors import UserError
@@ -118,6 +118,7 @@ def grid_maps(
     found = []
     with torch.no_grad(), frozen(model):
         for energy, level in zip(model.grids, pyramid(images, sizes), strict=True):
+            assert isinstance(energy, ConvEnergy)
             of_grid = energy.maps(level)
             found += [_pooled(each, cells) for each in (of_grid if layers == "all" else of_grid[-1:])]
     return found

@@ -28,8 +28,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distmgcd.evaluation.features.networks import FeatureNetwork
-
 
 @dataclass(frozen=True)
 class Moments:
@@ -74,12 +72,6 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     gap = (a.mean - b.mean).square().sum()
     distance = gap + a.covariance.trace() + b.covariance.trace() - 2.0 * cross
     return max(0.0, float(distance))  # 0 of equal sets, up to rounding
-
-
-def moments_of(pixels: Tensor, network: FeatureNetwork, *, batch_size: int = 64) -> Moments:
-    """Of images uint8 [N, C, s, s], N >= 1, a batch at a time."""
-    batches = [Moments.of(network(batch)[0]) for batch in pixels.split(batch_size)]
-    return sum(batches[1:], batches[0])
 
 
 NUM_SUBSETS = 100
@@ -136,7 +128,7 @@ class ClassSums(NamedTuple):
 
     probabilities: Tensor
     negative_entropy: Tensor
-    count: Tensor
+    num: Tensor
 
     @staticmethod
     def of(logits: Tensor, parts: Tensor) -> "ClassSums":
@@ -145,15 +137,26 @@ class ClassSums(NamedTuple):
         p, own = log_p.exp(), torch.nn.functional.one_hot(parts, NUM_PARTS).double().T  # [P, B]
         return ClassSums(own @ p, own @ (p * log_p).sum(1), own.sum(1))
 
-    def merged(self, other: "ClassSums") -> "ClassSums":
-        return ClassSums(*(a + b for a, b in zip(self, other, strict=True)))
+    def packed(self) -> Tensor:
+        """All of it as one row [1, P, K + 2]."""
+        return torch.cat([self.probabilities, self.negative_entropy[:, None], self.num[:, None]], 1)[None]
+
+    @staticmethod
+    def unpacked(rows: Tensor) -> "ClassSums":
+        """The sums of packed rows [R, P, K + 2], one after the other."""
+        total = sum(rows, rows.new_zeros(rows.shape[1:]))
+        return ClassSums(total[:, :-2], total[:, -2], total[:, -1])
+
+    @staticmethod
+    def none() -> "ClassSums":
+        return ClassSums.unpacked(torch.zeros(0, NUM_PARTS, 2, dtype=torch.float64))
 
 
 def class_score(sums: ClassSums) -> ClassScore:
     """Raises ValueError where a part has no image."""
-    if (sums.count == 0).any():
-        raise ValueError(f"A class score needs at least {NUM_PARTS} images, but there are {int(sums.count.sum())}.")
-    mean_p = sums.probabilities / sums.count[:, None]
+    if (sums.num == 0).any():
+        raise ValueError(f"A class score needs at least {NUM_PARTS} images, but there are {int(sums.num.sum())}.")
+    mean_p = sums.probabilities / sums.num[:, None]
     entropy_of_mean = -torch.special.xlogy(mean_p, mean_p).sum(1)
-    scores = (sums.negative_entropy / sums.count + entropy_of_mean).exp()
+    scores = (sums.negative_entropy / sums.num + entropy_of_mean).exp()
     return ClassScore(float(scores.mean()), float(scores.std(correction=0)))

@@ -51,3 +51,13 @@ def warning_of_few(num_samples: int, num_held_out: int, *, way_out: str) -> str 
         f"alone the distance is about {100 * floor:.0f} % of the images' own spread, and blurred pictures or blobs may "
         f"pass. For numbers that tell more, {way_out}."
     )
+
+
+def warning_of_few_for(name: str, *, num_images: int, num_features: int) -> str | None:
+    """What is to be said before a Frechet distance of so many images is believed, or None."""
+    if num_images >= num_features:
+        return None
+    return (
+        f"{name} is taken of {num_images} images in {num_features} features; of fewer images than features it is "
+        "mostly bias: compare it at this number only, or have more samples taken, if there are as many held-out images."
+    )

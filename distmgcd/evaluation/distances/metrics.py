@@ -8,34 +8,33 @@ held out   N images of the held-out split, with which both are compared
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from distmgcd.evaluation.distances.collect import NUM_DIRECTIONS, NUM_FIRST, Collected
+from distmgcd.evaluation.distances import measure
 from distmgcd.evaluation.distances.feature_statistics import (
     NUM_PARTS,
     NUM_SUBSETS,
     class_score,
-    frechet_distance,
     kernel_distance,
 )
-from distmgcd.evaluation.distances.pairwise import NUM_NEIGHBOURS, mean_pairwise_distance, precision_recall
-from distmgcd.evaluation.distances.swd import distance_of_projections
+from distmgcd.evaluation.distances.pairwise import NUM_NEIGHBOURS, mean_pairwise_distance
+from distmgcd.evaluation.distances.statistics import NUM_FIRST, ImageStatistics
+from distmgcd.evaluation.distances.swd import NUM_DIRECTIONS
 from distmgcd.evaluation.subject import Subject
+
+FD_PROTOCOL = {"covariances": "unbiased; sums in fp64"}
+PR_PROTOCOL = {"k": NUM_NEIGHBOURS}
 
 
 class Sets(NamedTuple):
-    samples: Collected
-    data: Collected
-    held_out: Collected
+    samples: ImageStatistics
+    data: ImageStatistics
+    held_out: ImageStatistics
 
 
 def swd(subject: Subject, sets: Sets) -> dict[str, Any]:
-    def to_held_out(own: Collected) -> dict[str, float]:
-        reference = sets.held_out.projections
-        return {str(size): distance_of_projections(x, reference[size]) for size, x in own.projections.items()}
-
     return {
         "name": "SWD",
-        "samples": to_held_out(sets.samples),
-        "data": to_held_out(sets.data),
+        "samples": measure.swd(sets.samples, sets.held_out),
+        "data": measure.swd(sets.data, sets.held_out),
         "protocol": {
             "metric": "sliced 1-Wasserstein distance of whole images, box-averaged to each size, pixels in [-1, 1]",
             "directions": NUM_DIRECTIONS,
@@ -45,23 +44,23 @@ def swd(subject: Subject, sets: Sets) -> dict[str, Any]:
 
 def fd(subject: Subject, sets: Sets) -> dict[str, Any]:
     return {
-        "name": subject.network.measure("FD"),
-        "samples": frechet_distance(sets.samples.moments, sets.held_out.moments),
-        "data": frechet_distance(sets.data.moments, sets.held_out.moments),
-        "protocol": {**subject.network.protocol(), "covariances": "unbiased; sums in fp64"},
+        "name": subject.features.measure("FD"),
+        "samples": measure.fd(sets.samples, sets.held_out),
+        "data": measure.fd(sets.data, sets.held_out),
+        "protocol": {**subject.features.protocol(), **FD_PROTOCOL},
     }
 
 
 def kd(subject: Subject, sets: Sets) -> dict[str, Any]:
     samples, data = (kernel_distance(own.features, sets.held_out.features) for own in (sets.samples, sets.data))
     return {
-        "name": subject.network.measure("KD"),
+        "name": subject.features.measure("KD"),
         "samples": samples.mean,
         "samples_deviation": samples.deviation,
         "data": data.mean,
         "data_deviation": data.deviation,
         "protocol": {
-            **subject.network.protocol(),
+            **subject.features.protocol(),
             "kernel": "(x . y / D + 1)^3, unbiased",
             "subsets": f"mean and deviation over {NUM_SUBSETS} random subsets of {samples.subset_size}",
         },
@@ -71,29 +70,29 @@ def kd(subject: Subject, sets: Sets) -> dict[str, Any]:
 def class_scores(subject: Subject, sets: Sets) -> dict[str, Any]:
     samples, data = class_score(sets.samples.classes), class_score(sets.data.classes)
     return {
-        "name": subject.network.measure("IS"),
+        "name": subject.features.measure("IS"),
         "samples": samples.mean,
         "samples_deviation": samples.deviation,
         "data": data.mean,
         "data_deviation": data.deviation,
-        "protocol": {**subject.network.protocol(), "parts": f"mean and deviation over {NUM_PARTS}"},
+        "protocol": {**subject.features.protocol(), "parts": f"mean and deviation over {NUM_PARTS}"},
     }
 
 
 def pr(subject: Subject, sets: Sets) -> dict[str, Any]:
-    samples, data = (precision_recall(own.features, sets.held_out.features) for own in sets[:2])
+    samples, data = (measure.pr(own, sets.held_out) for own in sets[:2])
     return {
-        "name": subject.network.measure("PR"),
+        "name": subject.features.measure("PR"),
         "samples": samples._asdict(),
         "data": data._asdict(),
-        "protocol": {**subject.network.protocol(), "k": NUM_NEIGHBOURS},
+        "protocol": {**subject.features.protocol(), **PR_PROTOCOL},
     }
 
 
 def diversity(subject: Subject, sets: Sets) -> dict[str, Any]:
     num_values = subject.images.images[0].size
 
-    def of(own: Collected) -> dict[str, float]:
+    def of(own: ImageStatistics) -> dict[str, float]:
         return {
             "pixels": mean_pairwise_distance(own.pixels.flatten(1)) / (128.0 * num_values**0.5),
             "features": mean_pairwise_distance(own.features[:NUM_FIRST]),
@@ -105,7 +104,7 @@ def diversity(subject: Subject, sets: Sets) -> dict[str, Any]:
         "data": data,
         "ratio": {space: samples[space] / data[space] for space in samples},
         "protocol": {
-            **subject.network.protocol(),
+            **subject.features.protocol(),
             "images": f"the first {len(sets.samples.pixels)} of either",
             "distance": "mean over pairs; pixels: rms per value, pixels in [-1, 1]; features: Euclidean",
         },

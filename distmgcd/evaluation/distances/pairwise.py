@@ -48,6 +48,10 @@ class Nearest:
             nearest, columns = squares.topk(min(self.numbers.shape[1], len(references)), largest=False)
             self._take(rows, nearest.sqrt().cpu(), numbers[columns.cpu()])
 
+    def of_none(self) -> "Nearest":
+        """Of the same queries, with nothing found yet."""
+        return Nearest(self._queries, self.numbers.shape[1])
+
     def merge(self, distances: Tensor, numbers: Tensor) -> None:
         """What another of the same queries has found among other references."""
         self._take(torch.arange(len(self._queries)), distances, numbers)

@@ -9,33 +9,19 @@ number of directions. Reports print 1000 SW. Source: Rabin, Peyre, Delon, Bernot
 """
 
 import math
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distmgcd.core.grids import pool
-
+NUM_DIRECTIONS = 512
 # Projections held at once, of samples and of images together: 32 MB, and as much again while they are sorted.
 _PROJECTIONS_AT_ONCE = 1 << 23
 
 
-def pixel_distances(
-    samples: Tensor, data: Tensor, *, sizes: Sequence[int], num_directions: int = 512, seed: int = 0
-) -> list[float]:
-    """Sliced W1 of whole images, box-averaged to each size: one number per grid, coarse to fine.
-
-    samples, data: [N, C, S, S] and [M, C, S, S]; every size divides S. Raises ValueError as sliced_wasserstein.
-    """
-    return [
-        sliced_wasserstein(pool(samples, size), pool(data, size), num_directions=num_directions, seed=seed)
-        for size in sizes
-    ]
-
-
 @torch.no_grad()
-def sliced_wasserstein(samples: Tensor, data: Tensor, *, num_directions: int = 512, seed: int = 0) -> float:
+def sliced_wasserstein(samples: Tensor, data: Tensor, *, num_directions: int = NUM_DIRECTIONS, seed: int = 0) -> float:
     """Sliced 1-Wasserstein distance of two sets of images, in units of pixel values; N and M may differ.
 
     samples: [N, C, s, s], data: [M, C, s, s]. Exact along each direction; the directions come from the seed, so
@@ -47,19 +33,23 @@ def sliced_wasserstein(samples: Tensor, data: Tensor, *, num_directions: int = 5
             f"Two sets of images of one shape are needed, but the samples are {list(samples.shape)} "
             f"and the data {list(data.shape)}; give at least one image each and pool them to one size."
         )
-    x, y = samples.flatten(1).float(), data.flatten(1).float().to(samples.device)
-    if x.isnan().any() or y.isnan().any():
-        return math.nan  # sorting would hide it among the largest values
-    chunks = directions(x.shape[1], num_directions, seed).to(x.device).split(_at_once(len(x) + len(y)))
-    total = sum(_wasserstein(some @ x.T, some @ y.T).sum() for some in chunks)
-    return float(total) / num_directions
+    of_samples, of_data = (project(images, num_directions, seed) for images in (samples, data.to(samples.device)))
+    return distance_of_projections(of_samples, of_data)
 
 
-def distance_of_projections(x: Tensor, y: Tensor) -> float:
-    """The same from values along the directions: [N, num_directions] and [M, num_directions].
+def project(images: Tensor, num_directions: int = NUM_DIRECTIONS, seed: int = 0) -> Tensor:
+    """The values of images [N, C, s, s] along random unit vectors: [N, num_directions].
 
     They are all that a distance needs of images: much less than these, and they can be made a batch at a time.
     """
+    values = images.flatten(1).float()
+    return values @ directions(values.shape[1], num_directions, seed).to(values.device).T
+
+
+def distance_of_projections(x: Tensor, y: Tensor) -> float:
+    """The distance of two sets of images from their projections [N, D] and [M, D]; nan where one is nan."""
+    if x.isnan().any() or y.isnan().any():
+        return math.nan  # sorting would hide it among the largest values
     chunks = zip(*(values.T.split(_at_once(len(x) + len(y))) for values in (x, y)), strict=True)
     return float(sum(_wasserstein(a.contiguous(), b.contiguous()).sum() for a, b in chunks)) / x.shape[1]
 
@@ -69,6 +59,7 @@ def _at_once(num_images: int) -> int:
     return max(1, _PROJECTIONS_AT_ONCE // num_images)
 
 
+@lru_cache(maxsize=8)
 def directions(num_values: int, num_directions: int, seed: int) -> Tensor:
     """Uniform unit vectors [num_directions, num_values], the same on every device."""
     normal = torch.randn(num_directions, num_values, generator=torch.Generator().manual_seed(seed))

@@ -67,11 +67,11 @@ class _SameConv(nn.Conv2d):
     def __init__(self, in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1):
         super().__init__(in_channels, channels, kernel, stride, groups=groups, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        vertical, horizontal = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:])
+        vertical, horizontal = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in input.shape[-2:])
         padding = [half for total in (horizontal, vertical) for half in (total // 2, total - total // 2)]
-        return super().forward(F.pad(x, padding))
+        return super().forward(F.pad(input, padding))
 
 
 def _blocks() -> Iterator[_Bottleneck]:

@@ -27,7 +27,7 @@ from distmgcd.errors import UserError
 from distmgcd.evaluation.inpainting.fills import biharmonic_fill, image_errors, mean_fill, read_mask, score_fill
 from distmgcd.evaluation.measure_run import Show, silent
 from distmgcd.evaluation.pictures.strip import Row, Strip, save_strips
-from distmgcd.evaluation.record import check_writable, identity_of_model, results_of, write_record
+from distmgcd.evaluation.record import add_results, check_writable, identity_of_model, results_of
 from distmgcd.evaluation.subject import choose
 from distmgcd.models.run_images import images_of, pad_line
 from distmgcd.models.sampling import as_floats
@@ -105,7 +105,7 @@ def inpaint_run(
     stem = [models["run"].checkpoint, request.weights, f"n{len(truth)}", f"seed{request.seed}"]
     if request.images is not None:
         stem.append(images.fingerprint[:8])
-    return write_record(place, f"{FOLDER}/{'-'.join(stem)}", identity, results, measured, sheets)
+    return add_results(place, f"{FOLDER}/{'-'.join(stem)}", identity, results, measured, sheets)
 
 
 def _notes(run: Run, config: Config, request: InpaintRequest, images: ImageSet) -> Iterator[str]:
@@ -219,10 +219,10 @@ def _open_images(run: Run, config: Config, request: InpaintRequest) -> ImageSet:
             f"The run {run.store.location} has no held-out images to fill",
             "name images of your own after RUN.",
         )
-    data = config.data
+    data, path = config.data, request.images
     return _or_say(
         lambda: open_images(
-            request.images,
+            path,
             image_size=config.image_size,
             channels=data.channels,
             split="all",

@@ -50,7 +50,7 @@ def save_pyramid_sheet(levels: Sequence[Tensor | np.ndarray], path: str | Path |
     save_sheet(np.concatenate(rows).transpose(0, 3, 1, 2), path, columns=len(rows[0]), gap=gap)
 
 
-def save_examples(examples: Sequence[np.ndarray], path: str | Path, *, gap: int = 2) -> None:
+def save_examples(examples: Sequence[np.ndarray], path: str | Path | BinaryIO, *, gap: int = 2) -> None:
     """Write images of a data set as a PNG, each in its own size in the middle of a tile of the largest.
 
     examples: each uint8 [H, W, C], C = 1 or 3; grey ones become colour where both are there. Raises ValueError if

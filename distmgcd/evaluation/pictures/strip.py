@@ -5,7 +5,7 @@ Every tile is on the fixed scale from -1 (black) to 1 (white), as in sheet.py, a
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -42,7 +42,7 @@ class Strip(NamedTuple):
     rows: Sequence[Row]  # coarse to fine; each size divides the next
 
 
-def save_strips(strips: Sequence[Strip], path: str | Path) -> None:
+def save_strips(strips: Sequence[Strip], path: str | Path | BinaryIO) -> None:
     """Write the strips as a PNG, one below the other, all of one finest size.
 
     Where a row has more pictures than fit on a page, evenly chosen ones are left out; the first and the last are

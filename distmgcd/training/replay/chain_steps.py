@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -157,7 +158,7 @@ def worst(grids: list[GridChains], num: int) -> Tensor:
     return last.amax(0).argsort(descending=True, stable=True)[:num]
 
 
-def rows_of(grids: list[GridChains], images: list[int]) -> Iterator[dict[str, object]]:
+def rows_of(grids: list[GridChains], images: list[int]) -> Iterator[dict[str, Any]]:
     """One record a picture: image by image, grid by grid, step by step. Step 0 has no drift and no noise."""
     for number, image in enumerate(images):
         for grid in grids:

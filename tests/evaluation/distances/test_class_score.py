@@ -31,8 +31,10 @@ def test_it_is_its_definition_part_by_part_and_sums_merge():
         scores.append(math.exp(kl))
     expected = torch.tensor(scores, dtype=torch.float64)
     parts = parts_of(100)
-    merged = ClassSums.of(logits[:37], parts[:37]).merged(ClassSums.of(logits[37:], parts[37:]))
-    assert class_score(merged) == pytest.approx((float(expected.mean()), float(expected.std(correction=0))))
+    rows = [ClassSums.of(logits[some], parts[some]).packed() for some in (slice(0, 37), slice(37, None))]
+    assert class_score(ClassSums.unpacked(torch.cat(rows))) == pytest.approx(
+        (float(expected.mean()), float(expected.std(correction=0)))
+    )
 
 
 def test_too_few_images_are_refused():

@@ -11,9 +11,8 @@ from tiny_runs import Stopped, debug, records_of, result_of, stop_after, tiny_co
 
 from distmgcd.cli.terminal.run_display import Display, lines_of_runs, table_of
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.feature_distance import FrechetDistance, frechet_distance_of
-from distmgcd.evaluation.distances.feature_statistics import frechet_distance, moments_of
-from distmgcd.evaluation.distances.sample_distance import Distances
+from distmgcd.evaluation.distances.feature_statistics import Moments, frechet_distance
+from distmgcd.evaluation.distances.measure import Distances, SampleDistances, sample_distances
 from distmgcd.evaluation.features.networks import open_features
 from distmgcd.evaluation.pictures.sheet import as_levels
 from distmgcd.launch import start_run
@@ -30,9 +29,9 @@ FD = ("evaluate.features=pixels", "evaluate.every=2", "evaluate.num_samples=20",
 NAME = "FD-Pixels"
 
 
-def distance_of(num_samples: int, *changes: str) -> FrechetDistance:
+def distance_of(num_samples: int, *changes: str) -> SampleDistances:
     config = tiny_config("evaluate.features=pixels", f"evaluate.num_samples={num_samples}", *changes)
-    return frechet_distance_of(config, open_held_out_images(config), HERE)
+    return sample_distances(config, open_held_out_images(config), HERE)
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +46,28 @@ def test_it_is_the_mean_and_deviation_of_single_sets_and_grows_with_noise():
     distance, generator = distance_of(100), torch.Generator().manual_seed(0)
     data = as_floats(open_held_out_images(tiny_config()).images[:100])
     sets = [data + s * torch.randn(data.shape, generator=generator) for s in (0.1, 0.3, 0.9)]
-    singles = [distance([images]) for images in sets]
+    singles = [distance([images])["fd"] for images in sets]
     values = [single.mean[NAME] for single in singles]
     assert values == sorted(values) and values[0] > 0 and singles[0].spread == {NAME: 0.0}
-    found = distance(sets)
+    found = distance(sets)["fd"]
     assert found.mean[NAME] == pytest.approx(statistics.mean(values), rel=1e-12)
     assert found.spread[NAME] == pytest.approx(statistics.stdev(values), rel=1e-12)
-    assert distance([data]).mean[NAME] == pytest.approx(0, abs=1e-9)
+    assert distance([data])["fd"].mean[NAME] == pytest.approx(0, abs=1e-9)
 
 
 def test_it_is_that_of_evaluate_of_pictures_of_8_bits():
     held_out, network = open_held_out_images(tiny_config()), open_features("random")
     images = torch.rand(150, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    there = moments_of(torch.from_numpy(np.array(held_out.images[:150])), network)
-    found = FrechetDistance(network, held_out, HERE, num_samples=150)([images])
-    expected = frechet_distance(moments_of(as_levels(images), network), there)
+    there = Moments.of(network(torch.from_numpy(np.array(held_out.images[:150])))[0])
+    found = SampleDistances({"fd"}, held_out, HERE, network=network, num_samples=150)([images])["fd"]
+    expected = frechet_distance(Moments.of(network(as_levels(images))[0]), there)
     assert found.mean == {"FD-Random": pytest.approx(expected, rel=1e-9)}
 
 
 def test_of_pictures_that_are_not_finite_it_is_no_number():
     images = torch.zeros(20, 1, 8, 8)
     images[3, 0, 0, 0] = torch.nan
-    assert np.isnan(distance_of(20)([images]).mean[NAME])
+    assert np.isnan(distance_of(20)([images])["fd"].mean[NAME])
     assert retention.score({NAME: float("nan")}, "fd") == float("inf")
 
 
@@ -76,7 +75,7 @@ def test_the_held_out_images_are_looked_at_once():
     config, network = tiny_config(), open_features("pixels")
     seen = Mock(side_effect=network.forward)
     counted = type(network)(network.name, network.label, network.resize, network.checksum, seen)
-    distance = FrechetDistance(counted, open_held_out_images(config), HERE, num_samples=60)
+    distance = SampleDistances({"fd"}, open_held_out_images(config), HERE, network=counted, num_samples=60)
     for _ in range(3):
         distance([torch.zeros(60, 1, 8, 8)])
     assert [len(call.args[0]) for call in seen.call_args_list] == [1, 60, 60, 60, 60]  # features are counted first
@@ -101,7 +100,7 @@ def test_a_run_writes_it_beside_the_others_with_its_protocol(run: Path):
 
 
 def test_with_as_many_images_as_features_there_is_no_warning():
-    assert distance_of(64).warning() is None and "singular" not in distance_of(64).protocol()
+    assert distance_of(64).warning() is None and "singular" not in distance_of(64).protocol()["fd"]
     assert distance_of(63).warning()
 
 
@@ -205,7 +204,7 @@ def test_a_single_held_out_image_is_too_few(monkeypatch: pytest.MonkeyPatch):
     held_out = open_held_out_images(config)
     assert len(held_out) == 1
     with pytest.raises(UserError, match="has a single image; give more held-out"):
-        frechet_distance_of(config, held_out, HERE)
+        sample_distances(config, held_out, HERE)
 
 
 def test_workers_find_weights_by_an_absolute_path(monkeypatch: pytest.MonkeyPatch):

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from distmgcd.evaluation.distances.feature_statistics import Moments, frechet_distance, moments_of
-from distmgcd.evaluation.features.networks import open_features
+from distmgcd.evaluation.distances.feature_statistics import Moments, frechet_distance
 
 
 def with_moments(mean: torch.Tensor, covariance: torch.Tensor, count: int = 1000) -> Moments:
@@ -86,10 +85,3 @@ def test_moments_of_parts_are_those_of_the_whole():
 def test_one_image_has_no_covariance():
     with pytest.raises(ValueError, match="at least 2 images, but there is 1"):
         frechet_distance(Moments.of(torch.ones(1, 3)), Moments.of(torch.ones(5, 3)))
-
-
-def test_moments_of_images_are_the_same_in_whatever_batches():
-    images = torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    network = open_features("pixels")
-    found = moments_of(images, network, batch_size=7)
-    torch.testing.assert_close(found.outer, Moments.of(network(images)[0]).outer, rtol=1e-12, atol=0)

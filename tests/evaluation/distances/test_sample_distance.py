@@ -8,10 +8,17 @@ import pytest
 import torch
 from tiny_runs import debug, records_of, tiny_config
 
-from distmgcd.data import batch_indices
-from distmgcd.evaluation.distances.sample_distance import distances, draws_of_bank, draws_of_data
+from distmgcd.config import Config
+from distmgcd.data import ImageSet, batch_indices
+from distmgcd.evaluation.distances.draws import draws_of_bank, draws_of_data
+from distmgcd.evaluation.distances.measure import Distances, sample_distances
 from distmgcd.models.assemble import open_held_out_images, open_training_images
 from distmgcd.models.sampling import as_floats
+from distmgcd.workers.collectives import LocalWorker
+
+
+def distances(sets: list[torch.Tensor], held_out: ImageSet, config: Config) -> Distances:
+    return sample_distances(config, held_out, LocalWorker(torch.device("cpu")))(sets)["swd"]
 
 
 def test_distances_are_the_mean_and_deviation_of_single_sets():

@@ -10,10 +10,7 @@ from scipy.stats import wasserstein_distance
 
 from distmgcd.core.grids import expand, pool
 from distmgcd.evaluation.distances import swd
-from distmgcd.evaluation.distances.swd import (
-    pixel_distances,
-    sliced_wasserstein,
-)
+from distmgcd.evaluation.distances.swd import sliced_wasserstein
 
 SIZES = (2, 4, 16)
 
@@ -26,6 +23,11 @@ def smooth_images(num_images: int, *, channels: int = 1, seed: int = 0) -> torch
     """[N, C, 16, 16] with structure at every grid."""
     coarse, middle, fine = (normal(num_images, channels, s, s, seed=10 * seed + s) for s in SIZES)
     return 0.4 * expand(coarse, 16) + 0.2 * expand(middle, 16) + 0.1 * fine
+
+
+def pixel_distances(x: torch.Tensor, y: torch.Tensor, **how: int) -> list[float]:
+    """At every grid."""
+    return [sliced_wasserstein(pool(x, size), pool(y, size), **how) for size in SIZES]
 
 
 def test_two_points_are_as_far_apart_as_their_shadow_along_a_direction():
@@ -85,42 +87,37 @@ def test_the_same_seed_gives_the_same_number_and_chunks_do_not_change_it(monkeyp
 @pytest.mark.parametrize("channels", [1, 3])
 def test_there_is_one_number_a_grid_and_0_for_a_set_against_itself(channels):
     x = smooth_images(20, channels=channels)
-    assert pixel_distances(x, x, sizes=SIZES) == [0, 0, 0]
-    assert len(pixel_distances(x, smooth_images(30, channels=channels, seed=1), sizes=SIZES)) == 3
+    assert pixel_distances(x, x) == [0, 0, 0]
+    assert len(pixel_distances(x, smooth_images(30, channels=channels, seed=1))) == 3
 
 
 def test_two_sets_of_one_distribution_are_near_the_sampling_error_and_no_other_is():
     x, y = smooth_images(300), smooth_images(300, seed=1)
-    error = pixel_distances(x, y, sizes=SIZES, num_directions=128)
-    fewer = pixel_distances(x[:75], y[:75], sizes=SIZES, num_directions=128)
+    error = pixel_distances(x, y, num_directions=128)
+    fewer = pixel_distances(x[:75], y[:75], num_directions=128)
     assert all(1.4 < few / many < 2.9 for few, many in zip(fewer, error, strict=True))  # about 1 / sqrt(n): 2
-    other = pixel_distances(0.5 * x + 0.2, y, sizes=SIZES, num_directions=128)
+    other = pixel_distances(0.5 * x + 0.2, y, num_directions=128)
     assert all(wrong > 2 * near for wrong, near in zip(other, error, strict=True))
 
 
 def test_more_noise_is_further_at_the_finest_grid():
     x, noise = smooth_images(200), normal(200, 1, 16, 16, seed=2)
-    scores = [pixel_distances(x + a * noise, x, sizes=SIZES, num_directions=128)[-1] for a in (0, 0.2, 0.4, 0.8)]
+    scores = [pixel_distances(x + a * noise, x, num_directions=128)[-1] for a in (0, 0.2, 0.4, 0.8)]
     assert scores[0] == 0 and all(b > 1.5 * a for a, b in pairwise(scores))
 
 
 def test_more_blur_is_further_at_the_finest_grid_and_the_same_below_the_blur():
     x = smooth_images(200)
     blurred = [x, *(expand(pool(x, size), 16) for size in (8, 4))]
-    scores = [pixel_distances(images, x, sizes=SIZES, num_directions=128) for images in blurred]
+    scores = [pixel_distances(images, x, num_directions=128) for images in blurred]
     assert scores[0][-1] == 0 and scores[2][-1] > 1.05 * scores[1][-1] > 0
     assert all(max(score[:2]) < 1e-6 for score in scores)
-
-
-def test_whole_images_are_compared_at_the_size_of_the_grid():
-    x, y = smooth_images(20), smooth_images(30, seed=1)
-    assert pixel_distances(x, y, sizes=SIZES)[1] == sliced_wasserstein(pool(x, 4), pool(y, 4))
 
 
 def test_a_pixel_that_is_not_a_number_shows():
     x = smooth_images(10)
     x[3, 0, 5, 5] = math.nan
-    assert math.isnan(pixel_distances(x, smooth_images(10, seed=1), sizes=SIZES)[0])
+    assert math.isnan(pixel_distances(x, smooth_images(10, seed=1))[0])
 
 
 @pytest.mark.parametrize(
@@ -134,6 +131,5 @@ def test_sets_that_cannot_be_compared_are_told_apart(samples, data):
 @pytest.mark.parametrize(("n", "m"), [(30, 30), (17, 40)])
 def test_projections_made_in_batches_give_the_same_distance(n: int, m: int):
     x, y = smooth_images(n, channels=3), smooth_images(m, channels=3, seed=1)
-    along = swd.directions(3 * 16 * 16, 512, 0).T
-    projected = [torch.cat([part.flatten(1) @ along for part in images.split(7)]) for images in (x, y)]
+    projected = [torch.cat([swd.project(part) for part in images.split(7)]) for images in (x, y)]
     assert swd.distance_of_projections(*projected) == pytest.approx(sliced_wasserstein(x, y), rel=1e-5)

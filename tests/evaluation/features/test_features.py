@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 
 from distmgcd.core.grids import expand
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.feature_statistics import frechet_distance, moments_of, squared_mmd
+from distmgcd.evaluation.distances.feature_statistics import Moments, frechet_distance, squared_mmd
 from distmgcd.evaluation.distances.pairwise import mean_pairwise_distance
 from distmgcd.evaluation.features.efficientnet import EfficientNetLite0
 from distmgcd.evaluation.features.networks import INCEPTION_FILE, FeatureNetwork, open_features
@@ -52,8 +52,8 @@ def blurred(images: torch.Tensor, times: int) -> torch.Tensor:
 def distances(name: str, worse: list[torch.Tensor], *, channels: int) -> list[float]:
     """FD to other pictures of data, and of each worse set of data."""
     network = installed(name)
-    data = moments_of(as_levels(pictures(NUM, 1, channels=channels)), network)
-    return [frechet_distance(moments_of(as_levels(images), network), data) for images in worse]
+    data = Moments.of(network(as_levels(pictures(NUM, 1, channels=channels)))[0])
+    return [frechet_distance(Moments.of(network(as_levels(images))[0]), data) for images in worse]
 
 
 @pytest.mark.parametrize(

@@ -1,48 +1,20 @@
-"""What a model is worth: fresh samples of it, drawn by all workers, against held-out images."""
-
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+"""Which sets of pictures distances are taken of, and the protocol of a run's distances in words."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from distmgcd.config import Config
 from distmgcd.data import ImageSet
-from distmgcd.evaluation.distances.swd import pixel_distances
 from distmgcd.models.sampling import as_floats
 
-
-class Distances(NamedTuple):
-    """Per grid {size: value}, or {name: value}: the mean over several sets of images, and their standard deviation."""
-
-    mean: dict[str, float]
-    spread: dict[str, float]
-
-
 # Philox streams number an epoch by the second half of their key (data/order.py). No epoch has this number: by that of
-# epoch 0 a draw from the bank would be of the chains that learning walked first.
+# epoch 0 a draw from the bank would be of the chains that learning ran first.
 _OF_BANK = 1 << 63
 
 
 def evaluation_seeds(config: Config) -> range:
     """The seeds of fresh samples, one a draw: the same for every run and trial."""
     return range(1, 1 + config.evaluate.num_draws)
-
-
-def distances(sets: Sequence[Tensor], held_out: ImageSet, config: Config) -> Distances:
-    """Sliced Wasserstein distance of each set [N, C, S, S] to the first N held-out images."""
-    data = as_floats(held_out.images[: len(sets[0])])
-    sizes = config.evaluation_sizes
-    values = [pixel_distances(images.clamp(-1.0, 1.0), data, sizes=sizes) for images in sets]
-    return Distances(*(dict(zip(map(str, sizes), x, strict=True)) for x in mean_and_spread(values)))
-
-
-def mean_and_spread(values: Sequence) -> tuple[Any, Any]:
-    """Over the first axis: the mean, and the standard deviation, 0 of one value."""
-    found = torch.tensor(values, dtype=torch.float64)
-    spread, mean = torch.std_mean(found, dim=0, correction=min(1, len(found) - 1))
-    return mean.tolist(), spread.tolist()
 
 
 def draws_of_data(images: ImageSet, config: Config) -> list[Tensor]:
