@@ -22,7 +22,7 @@ from distmgcd.config import Config
 from distmgcd.config.cost import multiply_adds
 from distmgcd.core.energy import ConvEnergy, frozen
 from distmgcd.core.execution.devices import fp32_products
-from distmgcd.core.execution.executors import Speed, Walker, walker_of
+from distmgcd.core.execution.executors import ChainExecutor, Speed, executor_of
 from distmgcd.core.langevin import Langevin, run_chain
 from distmgcd.core.synthesis import ChainNoise
 from distmgcd.models.assemble import make_langevin, make_model
@@ -41,10 +41,10 @@ EXECUTIONS = {
 }
 
 
-def executions(device: torch.device) -> dict[str, tuple[Walker, str]]:
+def executions(device: torch.device) -> dict[str, tuple[ChainExecutor, str]]:
     """{name: (what walks the chains, precision of the network)} of those that this device can run."""
     runnable = {name: speed for name, speed in EXECUTIONS.items() if name != "captured" or device.type == "cuda"}
-    return {name: (walker_of(speed), speed.on(device).precision) for name, speed in runnable.items()}
+    return {name: (executor_of(speed), speed.on(device).precision) for name, speed in runnable.items()}
 
 
 def bench_chains(
@@ -73,9 +73,9 @@ def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) 
     """Our executions, and the loop as a textbook has it: on frozen weights, and on live ones."""
     noise = ChainNoise(torch.arange(len(x), device=x.device), seed=0)
 
-    def ours(walker: Walker) -> None:
+    def ours(executor: ChainExecutor) -> None:
         with frozen(energy):
-            walker.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
+            executor.run_chain(energy, x, noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
 
     def textbook() -> None:
         with frozen(energy):
@@ -87,8 +87,8 @@ def contenders_of(energy: ConvEnergy, x: Tensor, grid: int, settings: Langevin) 
 
     default = eager_precision(x.device)
     contenders = {
-        name: Contender("ours", lambda walker=walker: ours(walker), precision)
-        for name, (walker, precision) in executions(x.device).items()
+        name: Contender("ours", lambda executor=executor: ours(executor), precision)
+        for name, (executor, precision) in executions(x.device).items()
     }
     contenders["textbook, frozen"] = Contender("textbook", textbook, default)
     contenders["textbook, live"] = Contender("textbook", lambda: live_chain(energy, x, settings), default)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import torch
 
-from distmgcd.bench.images import training_pixels
-from distmgcd.bench.updates import Batch
+from distmgcd.bench.updates import Batch, training_pixels
 from distmgcd.config import Config, load_config, to_yaml
 from distmgcd.core.learning import learn
 from distmgcd.models.assemble import make_learner, make_method

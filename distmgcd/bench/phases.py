@@ -28,7 +28,7 @@ def learn_by_phase(learner: Learner, batch: Batch, update: int, method: Method, 
     with around("read"):
         pixels = batch.read()
     with around("observe"):
-        observed, x, draws, start, held = prepare(pixels, batch.indices, update, method)
+        observed, x, draws, start, fixed = prepare(pixels, batch.indices, update, method)
     ends, last_steps = [], []
     with frozen(learner.model):
         for grid, (energy, size, settings) in enumerate(
@@ -38,7 +38,7 @@ def learn_by_phase(learner: Learner, batch: Batch, update: int, method: Method, 
             with around(f"chain {size}x{size}"):
                 x = start(grid, expand(x, size))
                 z = noise(grid, tuple(x.shape[1:]), settings.num_steps)
-                x, info = method.walker.run_chain(energy, x, z, settings, held[grid] if held else None)
+                x, info = method.executor.run_chain(energy, x, z, settings, fixed[grid] if fixed else None)
             ends.append(x)
             last_steps.append(info)
     with around("gradient"):

@@ -3,12 +3,10 @@
 from typing import Any
 
 from distmgcd.bench.chains import bench_chains
-from distmgcd.bench.images import training_pixels
 from distmgcd.bench.machine import describe, protocol
 from distmgcd.bench.memory import bench_memory
-from distmgcd.bench.targets import targets_of
-from distmgcd.bench.updates import bench_blocks, bench_updates
-from distmgcd.bench.whole_loop import bench_ray
+from distmgcd.bench.scaling import bench_ray
+from distmgcd.bench.updates import bench_blocks, bench_updates, training_pixels
 from distmgcd.config import Config
 from distmgcd.workers.collectives import choose_device
 
@@ -25,7 +23,6 @@ def bench(config: Config, *, use_gpu: bool | None = None, num_workers: int = 0) 
     if num_workers:
         figures["ray"] = bench_ray(config, use_gpu=device.type == "cuda", num_workers=num_workers)
     figures["notes"] = [*notes, *([note] if note else []), *left_out]
-    figures["targets"] = targets_of(figures, config)
     return figures
 
 
@@ -34,5 +31,4 @@ def bench_peers(config: Config, *, use_gpu: bool | None = None) -> dict[str, Any
     device = choose_device(use_gpu)
     figures: dict[str, Any] = {"machine": describe(device), "protocol": protocol()}
     figures["chains"], figures["notes"] = bench_chains(config, device, figures["machine"], with_peers=True)
-    figures["targets"] = targets_of(figures, config)
     return figures

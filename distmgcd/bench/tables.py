@@ -1,12 +1,10 @@
 """The figures of every kind of bench for a person: tables, and a line each for what is one number."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
-
-from distmgcd.bench.predict import SHOWS, shows_at
 
 
 def of_speed(figures: dict[str, Any]) -> list[Any]:
@@ -35,16 +33,11 @@ def of_speed(figures: dict[str, Any]) -> list[Any]:
             f"{ray['ratio_to_debug']:.2f} of this process ({ray['debug_images_per_s']:,.0f}); "
             f"rounds from {ray['ratio_smallest']:.2f} to {ray['ratio_largest']:.2f}"
         )
-    return [*lines, *of_targets(figures["targets"]), *figures["notes"]]
+    return [*lines, *figures["notes"]]
 
 
 def of_peers(figures: dict[str, Any]) -> list[Any]:
-    return [
-        *_heading(figures["machine"]),
-        of_chains(figures["chains"]),
-        *of_targets(figures["targets"]),
-        *figures["notes"],
-    ]
+    return [*_heading(figures["machine"]), of_chains(figures["chains"]), *figures["notes"]]
 
 
 def of_chains(chains: dict[str, Any]) -> Table:
@@ -67,17 +60,6 @@ def of_chains(chains: dict[str, Any]) -> Table:
     rounds = ", ".join(f"{grid['num_rounds']} x {grid['num_steps']} steps" for grid in chains.values())
     table.caption = f"rounds: {rounds}; of textbook: median ratio inside a round, to frozen weights"
     return table
-
-
-def of_targets(targets: Sequence[dict[str, Any]]) -> list[Table]:
-    if not targets:
-        return []
-    table = _table("targets", "", "reached", "wanted", "met")
-    for row in targets:
-        wanted = "stated" if row["wanted"] is None else f"{row['wanted']:g}"
-        reached = "never" if row["reached"] is None else f"{row['reached']:.2f}"
-        table.add_row(row["what"], reached, wanted, "" if row["met"] is None else "yes" if row["met"] else "no")
-    return [table]
 
 
 def of_profile(figures: dict[str, Any]) -> list[Any]:
@@ -127,73 +109,6 @@ def of_scaling(figures: dict[str, Any]) -> list[Any]:
         f"Ray Train runs the loop at {figures['ray_to_torchrun']:.3f} of torchrun's rate (median of rounds).",
         *(f"{what}: {ratio:.3f} of the rate {of}." for what, of, ratio in ratios if ratio),
     ]
-
-
-def of_predict(figures: dict[str, Any]) -> list[Any]:
-    grids = _table("a grid's chain and gradient", "grid", "MFLOP a chain-step", "GFLOP/s", "us a step", "gradient")
-    for size, grid in figures["grids"].items():
-        grids.add_row(
-            f"{size}x{size}",
-            f"{grid['flop_per_chain_step'] / 1e6:,.2f}",
-            "-" if grid["flop_per_s"] is None else f"{grid['flop_per_s'] / 1e9:,.1f}",
-            f"{1e6 * grid['fixed_s_per_step']:,.0f}",
-            _bytes(grid["gradient_bytes"]),
-        )
-    grids.caption = f"lines through updates of {', '.join(figures['measured_s'])} images, off by " + (
-        f"{_percent(figures['fit_largest_error'])} at most; 'us a step' is what a step costs whatever the batch"
-    )
-    link = figures["link"]
-    lines: list[Any] = [
-        *_heading(figures["machine"]),
-        grids,
-        f"averaging gradients ({link['source']}): {link['bytes_per_s'] / 1e9:,.2f} GB/s, "
-        f"{1e6 * link['latency_s']:,.0f} us a message",
-    ]
-    if figures["checked"]:
-        lines.append(_checked(figures))
-    batch = figures["batch"]
-    lines += _predicted(f"batch {batch} shared by all (predicted)", figures["fixed_batch"])
-    lines += _predicted(f"{batch} images a worker (predicted)", figures["fixed_share"])
-    return [*lines, "It assumes that", *(f"- {sentence}" for sentence in figures["assumptions"]), *figures["notes"]]
-
-
-def _checked(figures: dict[str, Any]) -> Table:
-    table = _table(
-        f"batch {figures['batch']} shared by all, here", "workers", "predicted", "measured", "from", "to", "ratio"
-    )
-    how = "with" if figures["overlap"] else "without"
-    for row in figures["checked"]:
-        predicted, measured = row[f"{how}_overlap"]["images_per_s"], row["measured_images_per_s"]
-        ratio = predicted / statistics.median(measured)
-        table.add_row(str(row["num_workers"]), f"{predicted:,.0f}", *_spread(measured), f"{ratio:.2f}")
-    table.caption = f"images/s, {how} overlap; measured under torchrun, one thread a worker on the CPU"
-    return table
-
-
-def _predicted(title: str, rows: Sequence[dict[str, Any]]) -> list[Any]:
-    if not rows:
-        return [f"{title}: no row, for even the fewest workers predicted are more than the images of a batch"]
-    table = _table(title, "workers", "each", "images/s", "comm.", "of ideal", "overlapped", "comm.", "of ideal")
-    for row in rows:
-        cells = [
-            cell
-            for name in ("without_overlap", "with_overlap")
-            for cell in (
-                f"{row[name]['images_per_s']:,.0f}",
-                _percent(row[name]["communication"]),
-                f"{row[name]['of_ideal']:.2f}",
-            )
-        ]
-        table.add_row(f"{row['num_workers']:,}", str(row["share"]), *cells)
-    without, overlapped = (shows_at(rows, name) for name in ("without_overlap", "with_overlap"))
-    return [
-        table,
-        f"Communication is more than {SHOWS:.0%} of an update {_from(without)}, with overlap {_from(overlapped)}.",
-    ]
-
-
-def _from(count: int | None) -> str:
-    return f"from {count:,} workers" if count else "in no row"
 
 
 def _heading(machine: dict[str, Any]) -> list[str]:

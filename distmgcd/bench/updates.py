@@ -19,10 +19,24 @@ from distmgcd.core.learning import Learner, Method, learn
 from distmgcd.core.parallel.blocks import learn_in_blocks
 from distmgcd.core.synthesis import ChainNoise, synthesise
 from distmgcd.data import batch_indices
-from distmgcd.models.assemble import make_blocks, make_learner, make_method
+from distmgcd.errors import UserError
+from distmgcd.models.assemble import make_blocks, make_learner, make_method, open_training_images
 from distmgcd.workers.collectives import LocalWorker
 
 _LONGEST_FOR_BLOCKS = 5.0  # seconds of an update; blocks take six times as many updates
+
+
+def training_pixels(config: Config) -> tuple[np.ndarray, str | None]:
+    """uint8 [N, C, S, S], and a sentence where they are made up, because the config's own cannot be read.
+
+    How fast an update is does not depend on what the images show, so a machine without them can be measured, too.
+    """
+    try:
+        return open_training_images(config).images, None
+    except UserError as error:
+        shape = (config.learning.global_batch_size, config.data.channels, config.image_size, config.image_size)
+        made_up = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        return made_up, f"Pixels are random numbers, which does not change the speed. ({error})"
 
 
 class Batch:
@@ -47,11 +61,11 @@ def bench_updates(config: Config, images: np.ndarray, device: torch.device) -> d
     """Images/s of whole updates, the share of their time that sampling takes, and the textbook's update."""
     learner, method = make_learner(config, LocalWorker(device)), make_method(config)
     batch = Batch(config, images, device)
-    seeds = torch.zeros(len(batch), config.data.channels, 1, 1, device=device)
+    start_images = torch.zeros(len(batch), config.data.channels, 1, 1, device=device)
 
     def sampling(model: MultiGridEnergy = learner.model) -> None:
         noise = ChainNoise(batch.indices, config.seed)
-        synthesise(model, seeds, noise, sizes=method.sizes, langevin=method.langevin, walker=method.walker)
+        synthesise(model, start_images, noise, sizes=method.sizes, langevin=method.langevin, executor=method.executor)
 
     textbook = textbook_update(make_learner(config, LocalWorker(device)), batch.pixels, method)
 

@@ -29,25 +29,15 @@ def bench(
     scaling: Annotated[
         bool, _mode("scaling", "Time the loop with 1 and --workers workers, under torchrun and Ray.")
     ] = False,
-    predict: Annotated[
-        bool, _mode("predict", "Predict images/s on 8 to 1,024 workers; --workers 1,2,4 also runs so many here.")
-    ] = False,
     workers: Annotated[
         str | None, typer.Option(metavar="N|N,N,...", help="Also time the loop under Ray Train with so many workers.")
-    ] = None,
-    bandwidth: Annotated[
-        float | None, typer.Option(help="For --predict: GB/s between two workers.", show_default="measured here")
-    ] = None,
-    latency: Annotated[
-        float | None, typer.Option(help="For --predict: microseconds of a message.", show_default="measured here")
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
     gpu: Gpu = None,
 ) -> None:
     """Time the chains and the update loop, against a bare textbook loop and this machine's matrix product."""
-    modes = {"peers": peers, "profile": profile, "scaling": scaling, "predict": predict}
+    modes = {"peers": peers, "profile": profile, "scaling": scaling}
     mode, counts = _one_of(modes), _parse_counts(workers)
-    _check_link(mode, bandwidth, latency)
     if mode in ("peers", "profile") and counts:
         raise UserError(f"--workers is not for --{mode}, which runs in this process; leave it out.")
 
@@ -55,16 +45,13 @@ def bench(
     from distmgcd.config import load_config
 
     config = load_config(*split(settings))
-    link = None if bandwidth is None else (1e9 * bandwidth, 1e-6 * (latency or 0.0))
-    figures = {"command": mode, **_measure(config, mode, counts, gpu=gpu, link=link)}
+    figures = {"command": mode, **_measure(config, mode, counts, gpu=gpu)}
     print_all(*getattr(tables, f"of_{mode}")(figures))
     if json_path:
         json_path.write_text(json.dumps(figures, indent=1, allow_nan=False))
 
 
-def _measure(
-    config: "Config", mode: str, counts: list[int], *, gpu: bool | None, link: tuple[float, float] | None
-) -> dict[str, Any]:
+def _measure(config: "Config", mode: str, counts: list[int], *, gpu: bool | None) -> dict[str, Any]:
     if mode == "profile":
         from distmgcd.bench.profile import bench_profile
 
@@ -73,11 +60,6 @@ def _measure(
         from distmgcd.bench.scaling import bench_scaling
 
         return bench_scaling(config, worker_counts=counts or [2], use_gpu=bool(gpu))
-    if mode == "predict":
-        from distmgcd.bench.predict import bench_predict
-        from distmgcd.bench.update_time import Link
-
-        return bench_predict(config, use_gpu=gpu, link=link and Link(*link), check_with=counts)
     if mode == "peers":
         from distmgcd.bench.speed import bench_peers
 
@@ -103,18 +85,3 @@ def _parse_counts(text: str | None) -> list[int]:
             f"--workers must be numbers from 1 up such as 4 or 1,2,4, but is {text!r}; leave it out for none."
         )
     return sorted({int(count) for count in counts})
-
-
-def _check_link(mode: str, bandwidth: float | None, latency: float | None) -> None:
-    """Raises UserError."""
-    for name, value in (("--bandwidth", bandwidth), ("--latency", latency)):
-        if value is not None and mode != "predict":
-            raise UserError(f"{name} says what --predict is to assume, but --predict is not given; add it.")
-    if (bandwidth is None) != (latency is None):
-        missing, given = ("--latency", "--bandwidth") if latency is None else ("--bandwidth", "--latency")
-        raise UserError(f"{given} alone says half of what a link is; give {missing}, too, or neither to measure both.")
-    if bandwidth is not None and not (bandwidth > 0 and latency >= 0):
-        raise UserError(
-            f"--bandwidth must be above 0 and --latency not below, but they are {bandwidth:g} and {latency:g}; 25 and "
-            "10 fit a 200 Gbit/s network."
-        )

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy
-from distmgcd.core.execution.executors import PLAIN, Walker
+from distmgcd.core.execution.executors import PLAIN, ChainExecutor
 from distmgcd.core.grids import pool, pyramid
-from distmgcd.core.langevin import Held, Langevin
+from distmgcd.core.langevin import FixedPixels, Langevin
 from distmgcd.core.noise import Purpose
 from distmgcd.core.synthesis import (
     ChainNoise,
@@ -36,28 +36,28 @@ from distmgcd.core.synthesis import (
 class Known:
     """What is known of some images, at every grid, coarse to fine."""
 
-    seeds: Tensor  # [B, C, 1, 1], the mean of the known pixels; 0 where there is none
-    held: list[Held]  # G
+    start_images: Tensor  # [B, C, 1, 1], the mean of the known pixels; 0 where there is none
+    fixed: list[FixedPixels]  # G
     hidden_share: list[Tensor]  # G of [B, 1, s, s], m_s
     known_part: list[Tensor]  # G of [B, C, s, s], k_s
 
     @staticmethod
     def of(images: Tensor, hidden: Tensor, levels: Sequence[Tensor]) -> "Known":
-        """images: [B, C, S, S]; hidden: bool [B, 1, S, S]; levels: G of [B, C, s, s], what is held of each grid."""
+        """images: [B, C, S, S]; hidden: bool [B, 1, S, S]; levels: G of [B, C, s, s], what is fixed of each grid."""
         known, shares = images.masked_fill(hidden, 0.0), hidden.to(images.dtype)
         sizes = [level.shape[-1] for level in levels]
         mean_share = pool(shares, 1)
-        seeds = torch.where(mean_share < 1.0, pool(known, 1) / (1.0 - mean_share), 0.0)
+        start_images = torch.where(mean_share < 1.0, pool(known, 1) / (1.0 - mean_share), 0.0)
         shares = [pool(shares, size) for size in sizes]
-        held = [Held(level, share > 0.0) for level, share in zip(levels, shares, strict=True)]
-        return Known(seeds, held, shares, [pool(known, size) for size in sizes])
+        fixed = [FixedPixels(level, share > 0.0) for level, share in zip(levels, shares, strict=True)]
+        return Known(start_images, fixed, shares, [pool(known, size) for size in sizes])
 
     def start(self, start: StartOfGrid = from_below) -> StartOfGrid:
         """Where chains start that else would start as given, and that know this."""
 
         def of_grid(grid: int, expanded: Tensor) -> Tensor:
             mixed = self.hidden_share[grid] * expanded + self.known_part[grid]
-            return self.held[grid].put_back(start(grid, mixed))
+            return self.fixed[grid].put_back(start(grid, mixed))
 
         return of_grid
 
@@ -72,7 +72,7 @@ def inpaint(
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: SampleStart = "climb",
-    walker: Walker = PLAIN,
+    executor: ChainExecutor = PLAIN,
 ) -> list[Tensor]:
     """The images with the hidden pixels filled by chains, at every grid: G of [B, C, s, s].
 
@@ -85,11 +85,11 @@ def inpaint(
     start_of_grid = NoiseStart(indices, seed, purpose=Purpose.INPAINT_NOISE_START) if start == "noise" else from_below
     return synthesise(
         model,
-        known.seeds,
+        known.start_images,
         noise,
         sizes=sizes,
         langevin=langevin,
         start=known.start(start_of_grid),
-        held=known.held,
-        walker=walker,
+        fixed=known.fixed,
+        executor=executor,
     ).images

@@ -51,25 +51,25 @@ class StepInfo(NamedTuple):
     drift: Tensor  # [B, C, H, W] (s^2 / 2) grad U
 
 
-class Held(NamedTuple):
+class FixedPixels(NamedTuple):
     """The pixels that a chain leaves as they are."""
 
     pixels: Tensor  # [B, C, H, W], read where the chain does not move
-    moves: Tensor  # bool [B, 1, H, W], where it does
+    free: Tensor  # bool [B, 1, H, W], where it does
 
     def put_back(self, x: Tensor) -> Tensor:
-        """x with the held pixels as they are, bit for bit."""
-        return torch.where(self.moves, x, self.pixels)
+        """x with the fixed pixels as they are, bit for bit."""
+        return torch.where(self.free, x, self.pixels)
 
 
 def langevin_step(
-    energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin, held: Held | None = None
+    energy: Energy, x: Tensor, noise: Tensor, langevin: Langevin, fixed: FixedPixels | None = None
 ) -> tuple[Tensor, StepInfo]:
     """One step from x with the given standard normal noise. The energy's weights should be frozen."""
-    return move(x, *slope(energy, x), noise, langevin, held)
+    return langevin_update(x, *energy_and_grad(energy, x), noise, langevin, fixed)
 
 
-def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
+def energy_and_grad(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     """U(x) [B] and grad U(x) [B, C, H, W]."""
     x = x.detach().requires_grad_()
     u = energy(x)
@@ -77,8 +77,8 @@ def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     return u.detach(), gradient
 
 
-def move(
-    x: Tensor, u: Tensor, gradient: Tensor, noise: Tensor, langevin: Langevin, held: Held | None = None
+def langevin_update(
+    x: Tensor, u: Tensor, gradient: Tensor, noise: Tensor, langevin: Langevin, fixed: FixedPixels | None = None
 ) -> tuple[Tensor, StepInfo]:
     """The step itself, from x down its slope."""
     with torch.no_grad():
@@ -86,8 +86,8 @@ def move(
         x = torch.add(x - drift, noise, alpha=langevin.noise_std)
         if langevin.clamp == "step":
             x.clamp_(-1.0, 1.0)
-        if held is not None:
-            x = held.put_back(x)
+        if fixed is not None:
+            x = fixed.put_back(x)
     return x, StepInfo(u, drift)
 
 
@@ -98,29 +98,29 @@ def cooled(noise: Iterable[Tensor], langevin: Langevin) -> Iterable[Tensor]:
     return (z * langevin.noise_factor(step) for step, z in enumerate(noise))
 
 
-def walk(
-    energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+def iter_steps(
+    energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, fixed: FixedPixels | None = None
 ) -> Iterator[tuple[Tensor, StepInfo]]:
     """The chain from x, step by step; noise yields one [B, C, H, W] a step."""
     for z in noise:
-        x, info = langevin_step(energy, x, z, langevin, held)
+        x, info = langevin_step(energy, x, z, langevin, fixed)
         yield x, info
 
 
 def run_chain(
-    energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+    energy: Energy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, fixed: FixedPixels | None = None
 ) -> tuple[Tensor, StepInfo | None]:
     """The end of the chain from x, and what its last step did (None for a chain of no steps)."""
     info = None
     for z in noise:
-        x, info = langevin_step(energy, x, z, langevin, held)
-    return chain_end(x, langevin, held), info
+        x, info = langevin_step(energy, x, z, langevin, fixed)
+    return chain_end(x, langevin, fixed), info
 
 
-def chain_end(x: Tensor, langevin: Langevin, held: Held | None = None) -> Tensor:
+def chain_end(x: Tensor, langevin: Langevin, fixed: FixedPixels | None = None) -> Tensor:
     """What a chain gives after its last step."""
     if langevin.clamp == "end":
         x = x.clamp(-1.0, 1.0)
-        if held is not None:  # observed pixels with noise on them may lie outside
-            x = held.put_back(x)
+        if fixed is not None:  # observed pixels with noise on them may lie outside
+            x = fixed.put_back(x)
     return x

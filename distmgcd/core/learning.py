@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from distmgcd.core.energy import MultiGridEnergy
-from distmgcd.core.execution.executors import PLAIN, Walker
+from distmgcd.core.execution.executors import PLAIN, ChainExecutor
 from distmgcd.core.grids import pyramid
 from distmgcd.core.inpainting import Known
-from distmgcd.core.langevin import Held, Langevin, StepInfo
+from distmgcd.core.langevin import FixedPixels, Langevin, StepInfo
 from distmgcd.core.masks import MaskKind, draw_masks
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 from distmgcd.core.parallel.overlap import End, StartAverage, average_beside_chains, parts_of
-from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, StartOfGrid, grid_by_grid, training_start
+from distmgcd.core.synthesis import ChainNoise, PreviousEnds, StartKind, StartOfGrid, sample_grids, training_start
 
 # Of every grid at every update. All but the last two are means over images, so a mean over workers that is weighted by
 # their numbers of images is that of the whole batch; this is why the drift is kept squared.
@@ -56,7 +56,7 @@ class Method:
     clip_norm: Sequence[float] | None = None  # largest norm of a gradient; larger ones are scaled down. None: no bound
     start: StartKind = "multigrid"
     mask: MaskKind | None = None  # hide so much of every image, at each update elsewhere, and let chains move only that
-    walker: Walker = PLAIN  # how chains are executed; every one walks the same chain
+    executor: ChainExecutor = PLAIN  # how chains are executed; every one walks the same chain
 
 
 class Learner:
@@ -149,9 +149,16 @@ def begin_pairs(
     previous: PreviousEnds | None,
 ) -> tuple[list[Tensor], Iterator[End]]:
     """The observed images of this update, G of [B, C, s, s], and the chains, which walk as they are asked for."""
-    observed, seeds, noise, start, held = prepare(pixels, indices, update, method, previous)
-    chains = grid_by_grid(
-        model, seeds, noise, sizes=method.sizes, langevin=method.langevin, start=start, held=held, walker=method.walker
+    observed, start_images, noise, start, fixed = prepare(pixels, indices, update, method, previous)
+    chains = sample_grids(
+        model,
+        start_images,
+        noise,
+        sizes=method.sizes,
+        langevin=method.langevin,
+        start=start,
+        fixed=fixed,
+        executor=method.executor,
     )
     return observed, chains
 
@@ -160,10 +167,10 @@ class Prepared(NamedTuple):
     """All that the chains of an update need."""
 
     observed: list[Tensor]  # G of [B, C, s, s], with the noise that learning adds
-    seeds: Tensor  # [B, C, 1, 1]
+    start_images: Tensor  # [B, C, 1, 1]
     noise: ChainNoise
     start: StartOfGrid
-    held: list[Held] | None  # G, of a method with a mask
+    fixed: list[FixedPixels] | None  # G, of a method with a mask
 
 
 def prepare(
@@ -171,16 +178,16 @@ def prepare(
 ) -> Prepared:
     """What an update observes, and where and how its chains start."""
     images = observe(pixels, indices, update, method)
-    seeds, *levels = pyramid(images, (1, *method.sizes))
+    start_images, *levels = pyramid(images, (1, *method.sizes))
     noise = ChainNoise(indices, method.seed, update)
     start = training_start(method.start, noise, observed=levels, previous=previous)
     observed = [add_noise(x, indices, update, grid, method) for grid, x in enumerate(levels)]
     if method.mask is None:
-        return Prepared(observed, seeds, noise, start, None)
+        return Prepared(observed, start_images, noise, start, None)
     size = method.sizes[-1]
     hidden = draw_masks(method.mask, indices, size, seed=method.seed, purpose=Purpose.MASK, update=update)
-    known = Known.of(images, hidden, observed)  # held with their noise: only hidden pixels may tell the two apart
-    return Prepared(observed, known.seeds, noise, known.start(start), known.held)
+    known = Known.of(images, hidden, observed)  # fixed with their noise: only hidden pixels may tell the two apart
+    return Prepared(observed, known.start_images, noise, known.start(start), known.fixed)
 
 
 def observe(pixels: Tensor, indices: Tensor, update: int, method: Method) -> Tensor:

@@ -72,7 +72,7 @@ class Chains:
         num_kept = self._bounds[rank + 1] - self._bounds[rank]
         num_pixels = sum(channels * size * size for size in sizes)
         self._ends = torch.zeros(num_kept, num_pixels, device=device)  # all grids of an image in one row
-        self._walked = torch.zeros(num_kept, dtype=torch.bool, device=device)
+        self._has_chain = torch.zeros(num_kept, dtype=torch.bool, device=device)
 
     def recall(self, batch: Tensor, share: slice, update: int) -> PreviousEnds:
         """Where the chains of this worker's share of a batch ended, but of those that begin anew; all workers call it.
@@ -81,7 +81,7 @@ class Chains:
         """
         kept_by = [self._positions(batch, rank) for rank in range(self._world_size)]
         mine = self._places(batch, kept_by[self._rank])
-        rows = torch.cat([self._ends[mine], self._walked[mine, None].to(self._ends.dtype)], dim=1)
+        rows = torch.cat([self._ends[mine], self._has_chain[mine, None].to(self._ends.dtype)], dim=1)
         gathered = self._gather(rows, [len(positions) for positions in kept_by])
         back = torch.cat(kept_by).argsort()[share].to(gathered.device)  # from the order of keepers to that of the batch
         rows = gathered[back]
@@ -98,19 +98,19 @@ class Chains:
         positions = self._positions(batch, self._rank)
         mine = self._places(batch, positions)
         self._ends[mine] = gathered[positions.to(gathered.device)]
-        self._walked[mine] = True
+        self._has_chain[mine] = True
 
     def state(self) -> dict[str, Tensor]:
         """The chains of all images [N, ...], whoever keeps them, for a checkpoint; all workers call it."""
         counts = [last - first for first, last in zip(self._bounds, self._bounds[1:], strict=False)]
-        walked = self._gather(self._walked.to(torch.uint8), counts)
+        walked = self._gather(self._has_chain.to(torch.uint8), counts)
         return {"ends": self._gather(self._ends, counts), "walked": walked}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take this worker's part of what state() gave, of any number of workers."""
         mine = slice(self._bounds[self._rank], self._bounds[self._rank + 1])
         self._ends.copy_(state["ends"][mine])
-        self._walked.copy_(state["walked"][mine])
+        self._has_chain.copy_(state["walked"][mine])
 
     @property
     def _world_size(self) -> int:

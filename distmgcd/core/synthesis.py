@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen
-from distmgcd.core.execution.executors import PLAIN, Walker
+from distmgcd.core.execution.executors import PLAIN, ChainExecutor
 from distmgcd.core.grids import expand
-from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, cooled
+from distmgcd.core.langevin import FixedPixels, Langevin, StepInfo, chain_end, cooled
 from distmgcd.core.noise import Purpose, normals, random_words, uniform
 
 NoiseOfGrid = Callable[[int, tuple[int, ...], int], Iterable[Tensor]]
@@ -65,13 +65,13 @@ class PreviousEnds(NamedTuple):
     """Where the persistent chains of some images ended when they were last walked."""
 
     images: Sequence[Tensor]  # G of [B, C, s, s]
-    walked: Tensor  # bool [B]; an image that has no chain yet starts one as the multi-grid sampler does
+    has_chain: Tensor  # bool [B]; an image that has no chain yet starts one as the multi-grid sampler does
 
     def start(self, grid: int, expanded: Tensor) -> Tensor:
-        return torch.where(self.walked[:, None, None, None], self.images[grid], expanded)
+        return torch.where(self.has_chain[:, None, None, None], self.images[grid], expanded)
 
     def at(self, part: slice | Tensor) -> "PreviousEnds":
-        return PreviousEnds([images[part] for images in self.images], self.walked[part])
+        return PreviousEnds([images[part] for images in self.images], self.has_chain[part])
 
 
 @dataclass(frozen=True)
@@ -114,73 +114,75 @@ class Synthesis(NamedTuple):
 
 def synthesise(
     model: MultiGridEnergy,
-    seeds: Tensor,
+    start_images: Tensor,
     noise: NoiseOfGrid,
     *,
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
-    held: Sequence[Held] | None = None,
-    walker: Walker = PLAIN,
+    fixed: Sequence[FixedPixels] | None = None,
+    executor: ChainExecutor = PLAIN,
 ) -> Synthesis:
-    """Walk the chains of all grids, as grid_by_grid."""
-    ends = grid_by_grid(model, seeds, noise, sizes=sizes, langevin=langevin, start=start, held=held, walker=walker)
+    """Walk the chains of all grids, as sample_grids."""
+    ends = sample_grids(
+        model, start_images, noise, sizes=sizes, langevin=langevin, start=start, fixed=fixed, executor=executor
+    )
     return Synthesis(*map(list, zip(*ends, strict=True)))
 
 
-def grid_by_grid(
+def sample_grids(
     model: MultiGridEnergy,
-    seeds: Tensor,
+    start_images: Tensor,
     noise: NoiseOfGrid,
     *,
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
-    held: Sequence[Held] | None = None,
-    walker: Walker = PLAIN,
+    fixed: Sequence[FixedPixels] | None = None,
+    executor: ChainExecutor = PLAIN,
 ) -> Iterator[tuple[Tensor, StepInfo]]:
-    """Walk the chains of the grids, coarse to fine, from the seeds [B, C, 1, 1] up or from where start has them.
+    """Walk the chains of the grids, coarse to fine, from the start_images [B, C, 1, 1] up or from where start has them.
 
     Yields where those of each grid ended [B, C, s, s], and their last step; the next grid walks when it is asked for.
-    held: of every grid, pixels that its chains leave as they are. Give it the bare model: a DDP wrapper would
+    fixed: of every grid, pixels that its chains leave as they are. Give it the bare model: a DDP wrapper would
     synchronise at every step. Only the grid that walks is frozen, so that a gradient may be taken in between.
     """
-    x = seeds
+    x = start_images
     for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
         x = start(grid, expand(x, size))
         with frozen(energy):
             z = cooled(noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
-            x, info = walker.run_chain(energy, x, z, settings, held[grid] if held else None)
+            x, info = executor.run_chain(energy, x, z, settings, fixed[grid] if fixed else None)
         yield x, info
 
 
-def climb(
+def iter_grid_steps(
     model: MultiGridEnergy,
-    seeds: Tensor,
+    start_images: Tensor,
     noise: NoiseOfGrid,
     *,
     sizes: Sequence[int],
     langevin: Sequence[Langevin],
     start: StartOfGrid = from_below,
-    held: Sequence[Held] | None = None,
-    walker: Walker = PLAIN,
+    fixed: Sequence[FixedPixels] | None = None,
+    executor: ChainExecutor = PLAIN,
 ) -> Iterator[tuple[int, int, Tensor, StepInfo | None]]:
-    """Every step of grid_by_grid: (grid, step, images [B, C, s, s] after it, what it did).
+    """Every step of sample_grids: (grid, step, images [B, C, s, s] after it, what it did).
 
     Step 0 is where a grid's chains start and did nothing (None); the last one is followed by the clamp, where there
     is one. The model is frozen until the generator ends.
     """
-    x = seeds
+    x = start_images
     with frozen(model):
         for grid, (energy, size, settings) in enumerate(zip(model.grids, sizes, langevin, strict=True)):
             x = start(grid, expand(x, size))
             yield grid, 0, x, None
             z = cooled(noise(grid, tuple(x.shape[1:]), settings.num_steps), settings)
-            holds = held[grid] if held else None
-            steps = walker.walk(energy, x, z, settings, holds)
+            fixed_here = fixed[grid] if fixed else None
+            steps = executor.iter_steps(energy, x, z, settings, fixed_here)
             for step, (x, info) in enumerate(steps, start=1):
                 if step == settings.num_steps:
-                    x = chain_end(x, settings, holds)
+                    x = chain_end(x, settings, fixed_here)
                 yield grid, step, x, info
 
 
@@ -225,7 +227,7 @@ def draw_samples(
     langevin: Sequence[Langevin],
     start: SampleStart = "climb",
     device: torch.device | str = "cpu",
-    walker: Walker = PLAIN,
+    executor: ChainExecutor = PLAIN,
 ) -> list[Tensor]:
     """Fresh samples at every grid: G of [len(samples), C, s, s], nominally in [-1, 1].
 
@@ -233,7 +235,9 @@ def draw_samples(
     with it (but for batch norm, whose chains are coupled). start: up from drawn 1x1 versions, or at every grid from
     uniform noise; nothing of a training image is in either.
     """
-    seeds, samples = starts.draw(samples, seed=seed).to(device), samples.to(device)
+    start_images, samples = starts.draw(samples, seed=seed).to(device), samples.to(device)
     noise = ChainNoise(samples, seed, purpose=Purpose.SAMPLE_CHAIN)
     start_of_grid = NoiseStart(samples, seed, purpose=Purpose.SAMPLE_NOISE_START) if start == "noise" else from_below
-    return synthesise(model, seeds, noise, sizes=sizes, langevin=langevin, start=start_of_grid, walker=walker).images
+    return synthesise(
+        model, start_images, noise, sizes=sizes, langevin=langevin, start=start_of_grid, executor=executor
+    ).images

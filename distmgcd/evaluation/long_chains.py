@@ -29,7 +29,7 @@ from torch import Tensor
 
 from distmgcd.core.energy import MultiGridEnergy, frozen
 from distmgcd.core.grids import pool
-from distmgcd.core.langevin import Energy, Langevin, chain_end, walk
+from distmgcd.core.langevin import Energy, Langevin, chain_end, iter_steps
 from distmgcd.core.noise import Purpose
 from distmgcd.core.synthesis import ChainNoise, NoiseOfGrid
 from distmgcd.evaluation.distances.statistics import gather_rows, own_batches
@@ -112,7 +112,7 @@ def continue_chains(
         done = 0
         for multiple, mark in zip(multiples, marks, strict=True):
             with frozen(model):
-                for y, _ in walk(energy, x, islice(ahead, mark - done), settings):
+                for y, _ in iter_steps(energy, x, islice(ahead, mark - done), settings):
                     x = y
             done, next_noise = mark, next(ahead)
             yield _look(exact.grids[grid], x, next_noise, settings, grid, multiple)

@@ -7,7 +7,7 @@ import torch
 
 from distmgcd.config import Config
 from distmgcd.core.energy import ConvEnergy, MultiGridEnergy
-from distmgcd.core.execution.executors import Speed, Walker, walker_of
+from distmgcd.core.execution.executors import ChainExecutor, Speed, executor_of
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.learning import Learner, Method
 from distmgcd.core.networks import NETWORKS, ConvLayer
@@ -61,9 +61,9 @@ def make_sampling_langevin(config: Config) -> list[Langevin]:
     return [*coarse, finest._replace(temperature=finest.temperature * config.langevin.sample_noise**2)]
 
 
-def make_walker(config: Config) -> Walker:
+def make_executor(config: Config) -> ChainExecutor:
     """How chains are executed; the same for the same settings, so that what it traced or captured serves again."""
-    return _walker(speed_of(config))
+    return _executor(speed_of(config))
 
 
 def speed_of(config: Config) -> Speed:
@@ -71,9 +71,7 @@ def speed_of(config: Config) -> Speed:
     return Speed(**config.speed.model_dump(exclude={"overlap"}))
 
 
-@cache
-def _walker(speed: Speed) -> Walker:
-    return walker_of(speed)
+_executor = cache(executor_of)
 
 
 def make_method(config: Config, *, rate_scale: RateScale = 1.0) -> Method:
@@ -98,7 +96,7 @@ def make_method(config: Config, *, rate_scale: RateScale = 1.0) -> Method:
         decay_updates=learning.rate_updates,
         start=config.start.kind,
         mask=learning.mask,
-        walker=make_walker(config),
+        executor=make_executor(config),
     )
 
 

@@ -8,7 +8,7 @@ from distmgcd.config import Config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.synthesis import StartDistribution, draw_samples
 from distmgcd.data import ImageSet, shard
-from distmgcd.models.assemble import make_sampling_langevin, make_walker
+from distmgcd.models.assemble import make_executor, make_sampling_langevin
 from distmgcd.workers.collectives import Worker
 
 
@@ -37,7 +37,7 @@ def sample_in_batches(
     device: torch.device,
 ) -> list[Tensor]:
     """The samples of the given numbers at every grid, a batch at a time so that memory stays bounded."""
-    how = {"sizes": config.grids.sizes, "langevin": make_sampling_langevin(config), "walker": make_walker(config)}
+    how = {"sizes": config.grids.sizes, "langevin": make_sampling_langevin(config), "executor": make_executor(config)}
     batches = [
         draw_samples(model, starts, batch, seed=seed, start=config.start.of_samples, device=device, **how)
         for batch in samples.split(config.learning.block_size or config.learning.global_batch_size)

@@ -14,7 +14,7 @@ from distmgcd.core.inpainting import inpaint
 from distmgcd.core.persistent import bank
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.errors import UserError
-from distmgcd.models.assemble import make_model, make_sampling_langevin, make_walker
+from distmgcd.models.assemble import make_executor, make_model, make_sampling_langevin
 from distmgcd.models.run_images import with_data
 from distmgcd.models.sampling import sample_in_batches
 from distmgcd.runs import checkpoint, learner_state, retention
@@ -65,7 +65,11 @@ class TrainedModel:
         _check_images(images, channels=config.data.channels, size=config.image_size)
         _check_hidden(hidden, num=len(images), size=config.image_size)
         indices = torch.arange(len(images)) if indices is None else indices
-        how = {"sizes": config.grids.sizes, "langevin": make_sampling_langevin(config), "walker": make_walker(config)}
+        how = {
+            "sizes": config.grids.sizes,
+            "langevin": make_sampling_langevin(config),
+            "executor": make_executor(config),
+        }
         batch_size, start = config.learning.block_size or config.learning.global_batch_size, config.start.of_samples
         parts = zip(*(values.split(batch_size) for values in (images, hidden, indices)), strict=True)
         filled = [

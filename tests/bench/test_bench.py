@@ -10,9 +10,8 @@ import torch
 from tiny_runs import tiny_config
 
 from distmgcd.bench import chains, machine, timing
-from distmgcd.bench.images import training_pixels
 from distmgcd.bench.memory import most_resident
-from distmgcd.bench.targets import targets_of
+from distmgcd.bench.updates import training_pixels
 from distmgcd.config import load_config
 from distmgcd.config.cost import multiply_adds
 from distmgcd.core.execution.executors import Speed
@@ -84,68 +83,6 @@ def test_a_slow_product_of_matrices_is_not_made_larger(monkeypatch):
     assert set(sizes) == {512}
 
 
-PEAKS = {"fp32": 100.0, "bf16": 300.0}
-
-
-def grid(plain: float, fast: float, peers: dict[str, float]):
-    """Figures of a grid whose chain-step costs 2 FLOP, with 10 steps of 10 images, 3 s of compiling."""
-    rates = {"plain": ("ours", "fp32", plain), "auto": ("ours", "bf16", fast)}
-    rates |= {name: ("peer", "fp32", rate) for name, rate in peers.items()}
-    return {
-        "batch": 10,
-        "flop_per_chain_step": 2.0,
-        "contenders": {
-            name: {
-                "kind": kind,
-                "precision": precision,
-                "chain_steps_per_s": {"median": rate},
-                "of_fp32_textbook": rate / 10,
-                "fraction_of_peak": {"fp32": 2 * rate / PEAKS["fp32"], "bf16": 2 * rate / PEAKS["bf16"]},
-                "first_call_s": 3.0,
-            }
-            for name, (kind, precision, rate) in rates.items()
-        },
-        "of_peers": {ours: {peer: rates[ours][2] / rate for peer, rate in peers.items()} for ours in ("plain", "auto")},
-    }
-
-
-def test_targets_take_the_fastest_peer_and_the_fastest_product():
-    figures = {
-        "machine": {"matrix_product_flop_per_s": PEAKS},
-        "chains": {"16": grid(10, 30, {"a": 10, "b": 20}), "64": grid(10, 120, {"a": 9, "b": 8})},
-    }
-    config = load_config("paper64", ["langevin.num_steps=10"])
-    rows = {row["what"]: (row["reached"], row["wanted"], row["met"]) for row in targets_of(figures, config)}
-    assert rows["grid 16: auto, of the fastest peer (b)"] == (1.5, 2.0, False)
-    assert rows["grid 16: plain, of the fastest peer, both in fp32"] == (0.5, 1.0, False)
-    assert rows["grid 64: auto, of the fastest peer (a)"] == (pytest.approx(120 / 9), 2.0, True)
-    assert rows["grid 64: auto, of the bf16 matrix product"] == (0.8, 0.85, False)
-    # A chain has 100 chain-steps: 10 s plain and 10 / 3 s with auto at grid 16.
-    paid = rows["grid 16: auto, updates until its first call is paid back (at most)"]
-    assert paid == (pytest.approx(3 / (10 - 10 / 3)), 200, True)
-    assert targets_of(figures, load_config("digits")) == []
-
-
-def test_an_execution_that_is_slower_never_pays_back():
-    figures = {"machine": {"matrix_product_flop_per_s": PEAKS}, "chains": {"16": grid(10, 5, {})}}
-    (row,) = targets_of(figures, load_config("paper64"))
-    assert row["reached"] is None and row["met"] is False
-
-
-def test_on_a_gpu_the_targets_are_those_of_the_update_and_of_grid_4():
-    figures = {
-        "machine": {"matrix_product_flop_per_s": PEAKS | {"tf32": 200.0}},
-        "chains": {"4": grid(10, 120, {}), "64": grid(10, 120, {})},
-        "updates": {"of_fp32_textbook": 3.0},
-    }
-    rows = {
-        row["what"]: (row["reached"], row["wanted"], row["met"]) for row in targets_of(figures, load_config("paper64"))
-    }
-    assert rows["grid 4: auto, of the eager fp32 loop"] == (12.0, 10.0, True)
-    assert rows["whole update, of the eager fp32 update"] == (3.0, 4.0, False)
-    assert rows["grid 64: auto, of the bf16 matrix product"] == (0.8, None, None)
-
-
 @pytest.mark.parametrize(
     "options, sentence",
     [
@@ -154,11 +91,6 @@ def test_on_a_gpu_the_targets_are_those_of_the_update_and_of_grid_4():
         (["--scaling", "--workers", "2:4"], "--workers must be numbers from 1 up such as 4 or 1,2,4, but is '2:4'"),
         (["--scaling", "--workers", "0"], "--workers must be numbers from 1 up"),
         (["--scaling", "--workers", "3"], "must divide learning.global_batch_size, but 3 does not divide 8"),
-        (["--bandwidth", "3"], "--predict is not given"),
-        (["--predict", "--bandwidth", "3"], "--bandwidth alone says half of what a link is; give --latency, too"),
-        (["--predict", "--bandwidth", "0", "--latency", "1"], "--bandwidth must be above 0"),
-        (["--predict", "learning.global_batch_size=1"], "learning.global_batch_size is 1"),
-        (["--predict", "--workers", "3"], "must divide learning.global_batch_size, but 3 does not divide 8"),
     ],
 )
 def test_mistakes_are_one_sentence(options, sentence, tiny, command):

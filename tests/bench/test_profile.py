@@ -10,11 +10,9 @@ from tiny_runs import tiny_config
 from torch.profiler import record_function
 
 from distmgcd.bench import phases
-from distmgcd.bench.images import training_pixels
-from distmgcd.bench.kernels import CLASSES, class_of_kernel, class_of_operator, times_of
 from distmgcd.bench.phases import Clock, learn_by_phase
-from distmgcd.bench.profile import no_phase
-from distmgcd.bench.updates import Batch
+from distmgcd.bench.profile import CLASSES, class_of_kernel, class_of_operator, no_phase, times_of
+from distmgcd.bench.updates import Batch, training_pixels
 from distmgcd.core.learning import learn
 from distmgcd.models.assemble import make_learner, make_method
 from distmgcd.workers.collectives import LocalWorker

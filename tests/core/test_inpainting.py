@@ -10,23 +10,23 @@ from torch import Tensor
 
 from distmgcd.core.execution import executors
 from distmgcd.core.execution.captured import CapturedChain
-from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed, Walker
+from distmgcd.core.execution.executors import PLAIN, ChainExecutor, Speed, TracedExecutor
 from distmgcd.core.grids import expand, pool, pyramid
 from distmgcd.core.inpainting import Known, inpaint
-from distmgcd.core.langevin import Held, Langevin, run_chain
+from distmgcd.core.langevin import FixedPixels, Langevin, run_chain
 from distmgcd.core.learning import Pairs, learn, sample_pairs
 from distmgcd.core.masks import MASK_KINDS, draw_masks
 from distmgcd.core.noise import Purpose
 from distmgcd.core.parallel.blocks import Blocks, learn_in_blocks
-from distmgcd.core.synthesis import ChainNoise, climb, synthesise
+from distmgcd.core.synthesis import ChainNoise, iter_grid_steps, synthesise
 
 SIZES = METHOD.sizes
 INDICES = torch.tensor([4, 90, 2, 31, 8])
 IMAGES = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
-WALKERS = {
+EXECUTORS = {
     "plain": PLAIN,
-    "traced": FastWalker(Speed("traced", "fp32", False)),
-    "captured": FastWalker(Speed("captured", "fp32", False)),
+    "traced": TracedExecutor(Speed("traced", "fp32", False)),
+    "captured": TracedExecutor(Speed("captured", "fp32", False)),
 }
 
 
@@ -37,9 +37,9 @@ def _as_if_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "CapturedChain", partial(CapturedChain, capture=lambda work: work))
 
 
-def fill(images: Tensor, hidden: Tensor, walker: Walker = PLAIN, **changes: object) -> list[Tensor]:
+def fill(images: Tensor, hidden: Tensor, executor: ChainExecutor = PLAIN, **changes: object) -> list[Tensor]:
     langevin = [LANGEVIN._replace(**changes)] * 2
-    return inpaint(small_model(), images, hidden, INDICES, seed=3, sizes=SIZES, langevin=langevin, walker=walker)
+    return inpaint(small_model(), images, hidden, INDICES, seed=3, sizes=SIZES, langevin=langevin, executor=executor)
 
 
 def masks(kind: str = "square") -> Tensor:
@@ -53,12 +53,12 @@ def everything(hidden: bool) -> Tensor:
 # What moves
 
 
-@pytest.mark.parametrize("execution", WALKERS)
+@pytest.mark.parametrize("execution", EXECUTORS)
 @pytest.mark.parametrize("clamp", ["none", "end", "step"])
 @pytest.mark.parametrize("kind", MASK_KINDS)
 def test_known_pixels_stay_bit_for_bit_and_hidden_ones_move(kind: str, clamp: str, execution: str):
     images, hidden = 1.5 * IMAGES, masks(kind)  # beyond what a clamp leaves
-    levels = fill(images, hidden, WALKERS[execution], clamp=clamp)
+    levels = fill(images, hidden, EXECUTORS[execution], clamp=clamp)
     for found, image in zip(levels, pyramid(images, SIZES), strict=True):
         moves = pool(hidden.float(), found.shape[-1]) > 0
         assert torch.equal(found[~moves], image[~moves])
@@ -70,40 +70,42 @@ def test_known_pixels_stay_bit_for_bit_and_hidden_ones_move(kind: str, clamp: st
 
 def test_known_pixels_stay_at_every_step():
     known = Known.of(IMAGES, masks(), pyramid(IMAGES, SIZES))
-    how = {"sizes": SIZES, "langevin": METHOD.langevin, "start": known.start(), "held": known.held}
-    for walker in WALKERS.values():
-        steps = list(climb(small_model(), known.seeds, ChainNoise(INDICES, 3), walker=walker, **how))
+    how = {"sizes": SIZES, "langevin": METHOD.langevin, "start": known.start(), "fixed": known.fixed}
+    for executor in EXECUTORS.values():
+        steps = list(
+            iter_grid_steps(small_model(), known.start_images, ChainNoise(INDICES, 3), executor=executor, **how)
+        )
         assert len(steps) == 10
         for grid, _, x, _ in steps:
-            moves = known.held[grid].moves
+            moves = known.fixed[grid].free
             assert torch.equal(x[~moves], pool(IMAGES, SIZES[grid])[~moves])
-        ends = synthesise(small_model(), known.seeds, ChainNoise(INDICES, 3), walker=walker, **how).images
+        ends = synthesise(small_model(), known.start_images, ChainNoise(INDICES, 3), executor=executor, **how).images
         torch.testing.assert_close(ends[1], steps[-1][2], rtol=1e-5, atol=1e-5)
 
 
 def test_a_captured_chain_holds_the_pixels_of_its_own_images():
     model, how = small_model(), {"sizes": SIZES, "langevin": METHOD.langevin}
-    walker = FastWalker(Speed("captured", "fp32", False))
+    executor = TracedExecutor(Speed("captured", "fp32", False))
     for seed, images in enumerate((IMAGES, -IMAGES)):
         hidden = draw_masks("square", INDICES, 8, seed=seed, purpose=Purpose.MASK)
         found, expected = (
-            inpaint(model, images, hidden, INDICES, seed=3, walker=each, **how)[1] for each in (walker, PLAIN)
+            inpaint(model, images, hidden, INDICES, seed=3, executor=each, **how)[1] for each in (executor, PLAIN)
         )
         assert torch.equal(found.masked_select(~hidden), images.masked_select(~hidden))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert [len(walker._captured[energy]) for energy in model.grids] == [1, 1]
+    assert [len(executor._captured[energy]) for energy in model.grids] == [1, 1]
 
 
 def test_with_nothing_hidden_the_images_come_back():
     assert torch.equal(fill(IMAGES, everything(False))[1], IMAGES)
 
 
-@pytest.mark.parametrize("execution", WALKERS)
+@pytest.mark.parametrize("execution", EXECUTORS)
 def test_with_everything_hidden_it_is_the_ordinary_sampler(execution: str):
     noise = ChainNoise(INDICES, 3, purpose=Purpose.INPAINT_CHAIN)
-    how = {"sizes": SIZES, "langevin": METHOD.langevin, "walker": WALKERS[execution]}
+    how = {"sizes": SIZES, "langevin": METHOD.langevin, "executor": EXECUTORS[execution]}
     expected = synthesise(small_model(), torch.zeros(5, 1, 1, 1), noise, **how).images
-    found = fill(IMAGES, everything(True), WALKERS[execution])
+    found = fill(IMAGES, everything(True), EXECUTORS[execution])
     assert all(map(torch.equal, found, expected))
 
 
@@ -130,8 +132,8 @@ def test_a_start_is_the_average_of_what_is_known_and_of_what_the_grid_below_says
     hidden[..., :2, 2:] = True  # a whole box of grid 2: 2, 3, 6, 7
     hidden[..., 3, 0] = True  # a quarter of one: 12
     known = Known.of(image, hidden, [pool(image, 2), image])
-    assert known.seeds.item() == pytest.approx((120 - 2 - 3 - 6 - 7 - 12) / 11)
-    assert known.held[0].moves.flatten().tolist() == [False, True, True, False]
+    assert known.start_images.item() == pytest.approx((120 - 2 - 3 - 6 - 7 - 12) / 11)
+    assert known.fixed[0].free.flatten().tolist() == [False, True, True, False]
     start = known.start()(0, torch.full((1, 1, 2, 2), 100.0))
     assert start.flatten().tolist() == [2.5, 100.0, (8 + 9 + 13 + 100) / 4, 12.5]
     assert torch.equal(known.start()(1, torch.zeros(1, 1, 4, 4)), torch.where(hidden, 0.0, image))
@@ -139,7 +141,7 @@ def test_a_start_is_the_average_of_what_is_known_and_of_what_the_grid_below_says
 
 def test_where_nothing_is_known_the_seed_is_grey():
     known = Known.of(IMAGES, everything(True), pyramid(IMAGES, SIZES))
-    assert torch.equal(known.seeds, torch.zeros(5, 1, 1, 1))
+    assert torch.equal(known.start_images, torch.zeros(5, 1, 1, 1))
 
 
 # What they sample
@@ -154,9 +156,9 @@ def test_a_chain_samples_the_conditional_distribution_of_a_gaussian():
         return 0.5 * (flat @ precision * flat).sum(1)
 
     x = torch.full((num, 1, 1, 2), 1.6)
-    held = Held(x.clone(), torch.tensor([True, False]).expand(num, 1, 1, 2))
+    fixed = FixedPixels(x.clone(), torch.tensor([True, False]).expand(num, 1, 1, 2))
     noise = torch.randn(60, num, 1, 1, 2, generator=torch.Generator().manual_seed(0))
-    end, _ = run_chain(energy, x, noise, settings, held)
+    end, _ = run_chain(energy, x, noise, settings, fixed)
     first, given = end.flatten(1).unbind(1)
     variance = 0.5 / (1 - settings.step_size**2 / (4 * 0.5))  # of the unadjusted chain
     assert torch.equal(given, x[..., 1].flatten())

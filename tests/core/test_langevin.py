@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distmgcd.core.langevin import Langevin, cooled, langevin_step, run_chain, walk
+from distmgcd.core.langevin import Langevin, cooled, iter_steps, langevin_step, run_chain
 from distmgcd.core.noise import Purpose, normals
 
 SIGMA = 0.6
@@ -29,7 +29,7 @@ def test_mean_and_variance_are_exact_at_every_step_on_a_gaussian_energy(step_siz
     x = torch.full((10_000, 1, 2, 2), 1.5)
     shrink, mean, variance = 1 - step_size**2 / (2 * SIGMA**2), 1.5, 0.0
     langevin = Langevin(25, step_size, temperature, "none")
-    for state, _ in walk(gaussian, x, noise(len(x), 25), langevin):
+    for state, _ in iter_steps(gaussian, x, noise(len(x), 25), langevin):
         mean, variance = shrink * mean, shrink**2 * variance + step_size**2 * temperature
         assert abs(state.mean().item() - mean) < 4 * math.sqrt(variance / state.numel())
         assert abs(state.var().item() - variance) < 4 * variance * math.sqrt(2 / state.numel())
@@ -70,10 +70,10 @@ def test_a_step_tells_the_energy_where_it_started_and_its_drift():
 def test_a_chain_equals_its_steps_one_by_one():
     langevin, zs = Langevin(6, 0.4, 0.5, "none"), noise(5, 6)
     x = start = torch.randn(5, 1, 2, 2)
-    walked = list(walk(gaussian, start, zs, langevin))
-    for z, (state, walked_info) in zip(zs, walked, strict=True):
+    steps = list(iter_steps(gaussian, start, zs, langevin))
+    for z, (state, step_info) in zip(zs, steps, strict=True):
         x, info = langevin_step(gaussian, x, z, langevin)
-        assert torch.equal(state, x) and torch.equal(walked_info.drift, info.drift)
+        assert torch.equal(state, x) and torch.equal(step_info.drift, info.drift)
     end, last = run_chain(gaussian, start, iter(zs), langevin)
     assert torch.equal(end, x) and torch.equal(last.energy, info.energy)
 
@@ -81,7 +81,8 @@ def test_a_chain_equals_its_steps_one_by_one():
 def test_clamp_none_lets_pixels_leave_the_box_and_end_and_step_keep_them_in():
     x, zs = torch.zeros(50, 1, 2, 2), noise(50, 5)
     paths = {
-        clamp: [s for s, _ in walk(flat, x, zs, Langevin(5, 1.0, 1.0, clamp))] for clamp in ("none", "end", "step")
+        clamp: [s for s, _ in iter_steps(flat, x, zs, Langevin(5, 1.0, 1.0, clamp))]
+        for clamp in ("none", "end", "step")
     }
     ends = {clamp: run_chain(flat, x, zs, Langevin(5, 1.0, 1.0, clamp))[0] for clamp in ("none", "end", "step")}
     assert ends["none"].abs().max() > 1
@@ -103,7 +104,7 @@ def test_falling_noise_has_its_known_variance_at_every_step():
     langevin = Langevin(5, 0.5, 0.8, "none", cooling=(1.0, 0.2))
     factors, variance, n = (1.0, 0.8, 0.6, 0.4, 0.2), 0.0, 40_000
     assert [langevin.noise_factor(step) for step in range(6)] == pytest.approx([*factors, 0.2])
-    steps = walk(flat, torch.zeros(n // 4, 1, 2, 2), cooled(noise(n // 4, 5), langevin), langevin)
+    steps = iter_steps(flat, torch.zeros(n // 4, 1, 2, 2), cooled(noise(n // 4, 5), langevin), langevin)
     for factor, (x, _) in zip(factors, steps, strict=True):
         variance += 0.25 * 0.8 * factor**2
         assert x.var().item() == pytest.approx(variance, rel=5 * math.sqrt(2 / n))

@@ -92,8 +92,8 @@ def test_metrics_say_what_the_update_did():
 
     fresh = small_model()
     noise = ChainNoise(INDICES, METHOD.seed, 0)
-    seeds = pool(observe(PIXELS, INDICES, 0, METHOD), 1)
-    images, last = synthesise(fresh, seeds, noise, sizes=METHOD.sizes, langevin=METHOD.langevin)
+    start_images = pool(observe(PIXELS, INDICES, 0, METHOD), 1)
+    images, last = synthesise(fresh, start_images, noise, sizes=METHOD.sizes, langevin=METHOD.langevin)
     torch.testing.assert_close(metrics["energy_synthesised"][1], fresh.grids[1](images[1]).mean().detach())
     torch.testing.assert_close(metrics["drift_squared"][0], last[0].drift.square().mean())
 

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, conv2d, silu
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from distmgcd.core.energy import frozen
-from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
+from distmgcd.core.execution.executors import PLAIN, Speed, TracedExecutor
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.networks import ConvLayer, ResidualBlock, residual
 from distmgcd.core.noise import Purpose, normals
@@ -88,15 +88,15 @@ def test_every_convolution_of_a_block_has_its_spectral_norm_computed_once_per_ch
     num_weighted = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in energy.modules())
     assert num_weighted == 1 + 3 * 2 + 1 + 1  # first, blocks, the one skip that changes the width, head
     monkeypatch.setattr(_SpectralNorm, "forward", lambda self, weight: calls.append(1) or compute(self, weight))
-    chain(FastWalker(Speed("traced", "fp32", False)), energy, torch.zeros(2, 1, 8, 8))
+    chain(TracedExecutor(Speed("traced", "fp32", False)), energy, torch.zeros(2, 1, 8, 8))
     assert len(calls) == num_weighted
 
 
-def chain(walker: FastWalker, energy: nn.Module, x: torch.Tensor, num_steps: int = 5) -> torch.Tensor:
+def chain(executor: TracedExecutor, energy: nn.Module, x: torch.Tensor, num_steps: int = 5) -> torch.Tensor:
     settings = Langevin(num_steps=num_steps, step_size=0.5, temperature=1e-3, clamp="end")
     noise = normals(torch.arange(len(x)), tuple(x.shape[1:]), num_steps, seed=1, purpose=Purpose.CHAIN)
     with frozen(energy):
-        return walker.run_chain(energy, x, noise, settings)[0]
+        return executor.run_chain(energy, x, noise, settings)[0]
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -106,13 +106,13 @@ def chain(walker: FastWalker, energy: nn.Module, x: torch.Tensor, num_steps: int
 def test_traced_chains_are_the_plain_ones(size: int, norm: str, head: str, channels_last: bool):
     energy = small_residual_energy(size, 3, norm=norm, head=head, reference_sigma=2.0)
     x = torch.rand(6, 3, size, size) * 2 - 1
-    expected, found = chain(PLAIN, energy, x), chain(FastWalker(Speed("traced", "fp32", channels_last)), energy, x)
+    expected, found = chain(PLAIN, energy, x), chain(TracedExecutor(Speed("traced", "fp32", channels_last)), energy, x)
     assert float((found - expected).norm() / expected.norm()) < 1e-5
     assert float((expected - x).norm() / x.norm()) > 1e-2
 
 
 def test_in_bf16_a_step_is_near_the_plain_one():
     energy, x = small_residual_energy(8, 3, head="sum"), torch.rand(6, 3, 8, 8) * 2 - 1
-    plain, rounded = (chain(w, energy, x, 1) for w in (PLAIN, FastWalker(Speed("traced", "bf16"))))
+    plain, rounded = (chain(w, energy, x, 1) for w in (PLAIN, TracedExecutor(Speed("traced", "bf16"))))
     moved = (plain - x).norm()
     assert 0 < float((plain - rounded).norm() / moved) < 0.05

@@ -1,4 +1,4 @@
-"""Persistent chains belong to images: they come back to theirs, whoever keeps them and whoever walked them."""
+"""Persistent chains belong to images: they come back to theirs, whoever keeps them and whoever ran them."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,24 +57,24 @@ def test_every_image_gets_its_own_chain_back(num_workers: int):
 
     def work(rank: int, gather: Callable) -> None:
         chains, shares = make(rank, num_workers, gather), shares_of(num_workers)
-        assert not chains.recall(BATCH, shares[rank], 0).walked.any()
+        assert not chains.recall(BATCH, shares[rank], 0).has_chain.any()
         chains.keep(BATCH, shares, ends_of(BATCH[shares[rank]], 0.5))
         found = chains.recall(other, shares[rank], 0)
         mine = other[shares[rank]]
-        assert found.walked.tolist() == [int(image) in BATCH.tolist() for image in mine]
+        assert found.has_chain.tolist() == [int(image) in BATCH.tolist() for image in mine]
         for images, expected in zip(found.images, ends_of(mine, 0.5), strict=True):
-            assert torch.equal(images[found.walked], expected[found.walked])
+            assert torch.equal(images[found.has_chain], expected[found.has_chain])
 
     of_workers(num_workers, work)
 
 
 def test_what_four_workers_kept_three_go_on_with():
-    def walk(rank: int, gather: Callable) -> dict[str, Tensor]:
+    def train(rank: int, gather: Callable) -> dict[str, Tensor]:
         chains = make(rank, 4, gather)
         chains.keep(BATCH, shares_of(4), ends_of(BATCH[shares_of(4)[rank]], 0.25))
         return chains.state()
 
-    states = of_workers(4, walk)
+    states = of_workers(4, train)
     assert all(torch.equal(states[0]["ends"], state["ends"]) for state in states)
     assert states[0]["walked"].nonzero().flatten().tolist() == sorted(BATCH.tolist())
 
@@ -83,13 +83,13 @@ def test_what_four_workers_kept_three_go_on_with():
         chains.load(states[0])
         share = shares_of(3)[rank]
         found = chains.recall(BATCH, share, 0)
-        assert found.walked.all()
+        assert found.has_chain.all()
         assert torch.equal(found.images[1], ends_of(BATCH[share], 0.25)[1])
 
     of_workers(3, go_on)
 
 
-def test_the_bank_is_the_finest_grid_of_the_chains_that_were_walked():
+def test_the_bank_is_the_finest_grid_of_the_chains_that_were_run():
     chains = Chains(NUM_IMAGES, 1, SIZES, rank=0, world_size=1, gather=lambda values, counts: values)
     coarse, fine = ends_of(BATCH)[0], ends_of(BATCH, 0.5)[1] + torch.arange(16).view(1, 1, 4, 4)
     chains.keep(BATCH, [slice(0, 6)], [coarse, fine])
@@ -114,14 +114,14 @@ def test_what_begins_anew_is_forgotten_on_any_number_of_workers(num_workers: int
         chains = Chains(NUM_IMAGES, 1, SIZES, rank=rank, world_size=num_workers, gather=gather, renewal=renewal)
         share = shares_of(num_workers)[rank]
         chains.keep(BATCH, shares_of(num_workers), ends_of(BATCH[share]))
-        return chains.recall(BATCH, share, 5).walked
+        return chains.recall(BATCH, share, 5).has_chain
 
-    walked = torch.cat(of_workers(num_workers, work))
-    assert torch.equal(walked, ~renewal.anew(BATCH, 5))
-    assert 0 < walked.sum() < 6
+    has_chain = torch.cat(of_workers(num_workers, work))
+    assert torch.equal(has_chain, ~renewal.anew(BATCH, 5))
+    assert 0 < has_chain.sum() < 6
 
 
-def test_a_chain_goes_on_where_it_ended_and_an_unwalked_one_climbs():
+def test_a_chain_goes_on_where_it_ended_and_one_not_run_yet_starts_from_the_coarser_grid():
     learner = small_learner()
     pixels, indices = random_pixels(4)
     chains = Chains(1000, 1, METHOD.sizes, rank=0, world_size=1, gather=lambda values, counts: values)

@@ -28,10 +28,10 @@ def observed() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["multigrid", "single", "persistent"])
-def test_without_steps_a_climb_is_the_mean_colour(kind: StartKind):
-    seeds = observed()[0]
+def test_without_steps_samples_have_the_mean_colour(kind: StartKind):
+    start_images = observed()[0]
     for found, size in zip(starts_of(kind), SIZES, strict=True):
-        assert torch.equal(found, expand(seeds, size))
+        assert torch.equal(found, expand(start_images, size))
 
 
 def test_contrastive_divergence_starts_at_the_images_before_their_noise():
@@ -41,7 +41,7 @@ def test_contrastive_divergence_starts_at_the_images_before_their_noise():
         assert (found - noisy).abs().max() > 0.01
 
 
-def test_persistent_chains_start_where_they_ended_once_they_were_walked():
+def test_persistent_chains_start_where_they_ended_once_they_were_run():
     ends = PreviousEnds([torch.rand(10, 1, size, size) for size in SIZES], torch.arange(10) % 2 == 0)
     for grid, (found, size) in enumerate(zip(starts_of("persistent", previous=ends), SIZES, strict=True)):
         assert torch.equal(found[::2], ends.images[grid][::2])
@@ -73,11 +73,11 @@ def test_noise_is_a_function_of_seed_image_update_grid_and_purpose():
     assert not any(torch.isclose(other, noise()).any() for other in others)
 
 
-def test_the_grids_of_a_model_are_learned_each_for_itself_unless_chains_climb():
+def test_the_grids_of_a_model_are_learned_each_for_itself_unless_chains_start_from_coarser_grids():
     """What a coarser grid synthesises decides the finer ones of multigrid and of no other start."""
-    walking = (LANGEVIN, LANGEVIN._replace(num_steps=0))
+    still = (LANGEVIN, LANGEVIN._replace(num_steps=0))
     changed = [
-        not torch.equal(starts_of(kind)[1], starts_of(kind, langevin=walking)[1])
+        not torch.equal(starts_of(kind)[1], starts_of(kind, langevin=still)[1])
         for kind in ("multigrid", "data", "noise")
     ]
     assert changed == [True, False, False]
@@ -87,9 +87,9 @@ def test_samples_start_at_drawn_colours_or_at_noise_that_knows_no_colour():
     dark, light = (StartDistribution(torch.tensor([[level]], dtype=torch.uint8), torch.ones(1)) for level in (9, 250))
     how = {"seed": 1, "sizes": SIZES, "langevin": NO_STEPS}
     numbers = torch.tensor([5, 7])
-    climbing = [draw_samples(small_model(), starts, numbers, **how) for starts in (dark, light)]
-    assert torch.equal(climbing[0][1], expand(dark.draw(numbers, seed=1), 8))
-    assert climbing[0][1].max() < 0 < climbing[1][1].min()
+    samples = [draw_samples(small_model(), starts, numbers, **how) for starts in (dark, light)]
+    assert torch.equal(samples[0][1], expand(dark.draw(numbers, seed=1), 8))
+    assert samples[0][1].max() < 0 < samples[1][1].min()
     noise = [draw_samples(small_model(), starts, numbers, start="noise", **how) for starts in (dark, light)]
     for grid, (one, other) in enumerate(zip(*noise, strict=True)):
         assert torch.equal(one, other)

@@ -1,4 +1,4 @@
-"""Where chains start and how they climb."""
+"""Where chains start, and how they go from grid to grid."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch import nn
 from distmgcd.core.grids import expand
 from distmgcd.core.langevin import langevin_step
 from distmgcd.core.noise import Purpose, normals
-from distmgcd.core.synthesis import ChainNoise, StartDistribution, climb, draw_samples, synthesise
+from distmgcd.core.synthesis import ChainNoise, StartDistribution, draw_samples, iter_grid_steps, synthesise
 
 SIZES, CHAINS = (4, 8), (LANGEVIN, LANGEVIN)
 
@@ -30,10 +30,12 @@ def correlated_means(num_images: int = 4000) -> torch.Tensor:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_chain_without_drift_and_temperature_is_the_expanded_seed(channels):
-    seeds = torch.rand(5, channels, 1, 1) * 2 - 1
+    start_images = torch.rand(5, channels, 1, 1) * 2 - 1
     cold = [LANGEVIN._replace(temperature=0.0)] * 2
-    images, _ = synthesise(without_drift(channels), seeds, ChainNoise(torch.arange(5), 0), sizes=SIZES, langevin=cold)
-    assert torch.equal(images[0], expand(seeds, 4)) and torch.equal(images[1], expand(seeds, 8))
+    images, _ = synthesise(
+        without_drift(channels), start_images, ChainNoise(torch.arange(5), 0), sizes=SIZES, langevin=cold
+    )
+    assert torch.equal(images[0], expand(start_images, 4)) and torch.equal(images[1], expand(start_images, 8))
 
 
 def test_chains_without_drift_are_a_random_walk_of_separate_noise():
@@ -48,10 +50,10 @@ def test_chains_without_drift_are_a_random_walk_of_separate_noise():
     assert values.std(dim=0).min() > 0.8 * math.sqrt(variance)  # noise shared by the batch would make this 0
 
 
-def test_synthesis_is_expand_and_walk_at_every_grid():
-    model, images, seeds = small_model(), torch.tensor([4, 90, 2]), torch.rand(3, 1, 1, 1)
-    synthesis = synthesise(model, seeds, ChainNoise(images, 8, update=6), sizes=SIZES, langevin=CHAINS)
-    x = seeds
+def test_synthesis_expands_and_runs_a_chain_at_every_grid():
+    model, images, start_images = small_model(), torch.tensor([4, 90, 2]), torch.rand(3, 1, 1, 1)
+    synthesis = synthesise(model, start_images, ChainNoise(images, 8, update=6), sizes=SIZES, langevin=CHAINS)
+    x = start_images
     for grid, size in enumerate(SIZES):
         x = expand(x, size)
         for z in normals(
@@ -94,9 +96,9 @@ def test_samples_do_not_draw_the_noise_of_training():
     model, images = without_drift(), torch.arange(3)
     starts = StartDistribution(torch.tensor([[128]], dtype=torch.uint8), torch.tensor([1]))
     sampled = draw_samples(model, starts, images, seed=1, sizes=SIZES, langevin=CHAINS)[0]
-    seeds = starts.draw(images, seed=1)
-    trained = synthesise(model, seeds, ChainNoise(images, 1), sizes=SIZES, langevin=CHAINS).images[0]
-    assert abs(torch.corrcoef(torch.stack([(x - seeds).flatten() for x in (sampled, trained)]))[0, 1]) < 0.6
+    start_images = starts.draw(images, seed=1)
+    trained = synthesise(model, start_images, ChainNoise(images, 1), sizes=SIZES, langevin=CHAINS).images[0]
+    assert abs(torch.corrcoef(torch.stack([(x - start_images).flatten() for x in (sampled, trained)]))[0, 1]) < 0.6
 
 
 def test_the_start_distribution_counts_the_rounded_mean_colours():
@@ -150,35 +152,37 @@ def test_a_worker_that_has_no_sample_to_draw_draws_none(start):
     assert [tuple(x.shape) for x in drawn] == [(0, 3, 4, 4), (0, 3, 8, 8)]
 
 
-def test_climbing_shows_every_step_from_the_expanded_start_to_the_clamped_end():
-    model, images, seeds = small_model(), torch.tensor([4, 90, 2]), torch.rand(3, 1, 1, 1)
+def test_iter_grid_steps_yields_every_step_from_the_expanded_start_to_the_clamped_end():
+    model, images, start_images = small_model(), torch.tensor([4, 90, 2]), torch.rand(3, 1, 1, 1)
     chains = [LANGEVIN._replace(temperature=4.0, clamp="end"), LANGEVIN._replace(num_steps=2)]
     noise = ChainNoise(images, 8, update=6)
-    steps = list(climb(model, seeds, noise, sizes=SIZES, langevin=chains))
+    steps = list(iter_grid_steps(model, start_images, noise, sizes=SIZES, langevin=chains))
     assert [(grid, step) for grid, step, _, _ in steps] == [(0, s) for s in range(5)] + [(1, s) for s in range(3)]
-    assert torch.equal(steps[0][2], expand(seeds, 4)) and torch.equal(steps[5][2], expand(steps[4][2], 8))
+    assert torch.equal(steps[0][2], expand(start_images, 4)) and torch.equal(steps[5][2], expand(steps[4][2], 8))
     assert [info is None for *_, info in steps] == [step == 0 for _, step, _, _ in steps]
     assert steps[3][2].abs().max() > 1 >= steps[4][2].abs().max()
-    found = synthesise(model, seeds, noise, sizes=SIZES, langevin=chains)
+    found = synthesise(model, start_images, noise, sizes=SIZES, langevin=chains)
     for end, last in zip((steps[4], steps[7]), zip(*found, strict=True), strict=True):
         assert torch.equal(end[2], last[0]) and torch.equal(end[3].drift, last[1].drift)
 
 
-def test_a_climb_that_is_left_in_the_middle_leaves_no_frozen_weight_behind():
+def test_iter_grid_steps_left_in_the_middle_leaves_no_frozen_weight_behind():
     model = small_model()
-    steps = climb(model, torch.zeros(2, 1, 1, 1), ChainNoise(torch.arange(2), 0), sizes=SIZES, langevin=CHAINS)
+    steps = iter_grid_steps(
+        model, torch.zeros(2, 1, 1, 1), ChainNoise(torch.arange(2), 0), sizes=SIZES, langevin=CHAINS
+    )
     next(steps)
     assert not any(p.requires_grad for p in model.parameters())
     steps.close()
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_where_noise_falls_the_climb_and_synthesis_walk_the_same_chains():
-    model, seeds = small_model(), torch.rand(3, 1, 1, 1)
+def test_where_noise_falls_iter_grid_steps_and_synthesise_run_the_same_chains():
+    model, start_images = small_model(), torch.rand(3, 1, 1, 1)
     cooling = [LANGEVIN._replace(cooling=(1.0, 0.5)), LANGEVIN._replace(cooling=(0.4, 0.0))]
     how = {"sizes": SIZES, "langevin": cooling}
-    ends = synthesise(model, seeds, ChainNoise(torch.arange(3), 8), **how).images
-    shown = {grid: x for grid, _, x, _ in climb(model, seeds, ChainNoise(torch.arange(3), 8), **how)}
+    ends = synthesise(model, start_images, ChainNoise(torch.arange(3), 8), **how).images
+    shown = {grid: x for grid, _, x, _ in iter_grid_steps(model, start_images, ChainNoise(torch.arange(3), 8), **how)}
     assert all(torch.equal(shown[grid], ends[grid]) for grid in shown)
-    constant = synthesise(model, seeds, ChainNoise(torch.arange(3), 8), sizes=SIZES, langevin=CHAINS).images
+    constant = synthesise(model, start_images, ChainNoise(torch.arange(3), 8), sizes=SIZES, langevin=CHAINS).images
     assert not any(torch.allclose(x, y, atol=1e-3) for x, y in zip(ends, constant, strict=True))

@@ -16,17 +16,17 @@ Ends = dict[int, list[tuple[Tensor, list[Tensor]]]]
 @contextmanager
 def captured_ends() -> Iterator[Ends]:
     ends: Ends = {}
-    grid_by_grid = learning.grid_by_grid
+    sample_grids = learning.sample_grids
 
-    def watched(model: Any, seeds: Tensor, noise: Any, **how: Any) -> Iterator[Any]:
+    def watched(model: Any, start_images: Tensor, noise: Any, **how: Any) -> Iterator[Any]:
         images: list[Tensor] = []
         ends.setdefault(noise.update + 1, []).append((noise.images.clone(), images))
-        for x, info in grid_by_grid(model, seeds, noise, **how):
+        for x, info in sample_grids(model, start_images, noise, **how):
             images.append(torch.clone(x))
             yield x, info
 
-    learning.grid_by_grid = watched
+    learning.sample_grids = watched
     try:
         yield ends
     finally:
-        learning.grid_by_grid = grid_by_grid
+        learning.sample_grids = sample_grids

@@ -9,9 +9,9 @@ from tiny_runs import Stopped, debug, state_of, stop_after, tiny_config
 from torch import nn
 
 import distmgcd
-from distmgcd.core.execution.executors import FastWalker, PlainWalker
+from distmgcd.core.execution.executors import PlainExecutor, TracedExecutor
 from distmgcd.core.execution.warn_once import warn_once
-from distmgcd.models.assemble import make_learner, make_method, make_walker
+from distmgcd.models.assemble import make_executor, make_learner, make_method
 from distmgcd.workers.collectives import LocalWorker
 
 AUTO = ("speed.execution=auto", "speed.precision=auto")
@@ -65,9 +65,9 @@ def test_a_run_for_a_gpu_runs_without_one_and_that_is_said(tmp_path: Path, caplo
 
 def test_the_same_settings_share_what_was_traced():
     one, other = tiny_config(), tiny_config("seed=3")
-    assert isinstance(make_walker(one), FastWalker) and make_walker(one) is make_method(other).walker
-    assert isinstance(make_walker(tiny_config("speed.execution=plain")), PlainWalker)
-    assert make_walker(tiny_config("speed.channels_last=true")) is not make_walker(one)
+    assert isinstance(make_executor(one), TracedExecutor) and make_executor(one) is make_method(other).executor
+    assert isinstance(make_executor(tiny_config("speed.execution=plain")), PlainExecutor)
+    assert make_executor(tiny_config("speed.channels_last=true")) is not make_executor(one)
 
 
 class OneOfMany(LocalWorker):

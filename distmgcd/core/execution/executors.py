@@ -22,20 +22,38 @@ from distmgcd.core.energy import ConvEnergy
 from distmgcd.core.execution.captured import CapturedChain
 from distmgcd.core.execution.conv_forms import channels_last_pays
 from distmgcd.core.execution.devices import fp32_products, multiplies_bf16
-from distmgcd.core.execution.traced import TracedSlope, in_bf16
+from distmgcd.core.execution.traced import TracedGradient, in_bf16
 from distmgcd.core.execution.warn_once import first_line, warn_once
-from distmgcd.core.langevin import Held, Langevin, StepInfo, chain_end, langevin_step, move, slope
+from distmgcd.core.langevin import (
+    FixedPixels,
+    Langevin,
+    StepInfo,
+    chain_end,
+    energy_and_grad,
+    langevin_step,
+    langevin_update,
+)
 
 
-class Walker(Protocol):
+class ChainExecutor(Protocol):
     """Walks chains; as the functions of core.langevin do."""
 
-    def walk(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+    def iter_steps(
+        self,
+        energy: ConvEnergy,
+        x: Tensor,
+        noise: Iterable[Tensor],
+        langevin: Langevin,
+        fixed: FixedPixels | None = None,
     ) -> Iterator[tuple[Tensor, StepInfo]]: ...
 
     def run_chain(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+        self,
+        energy: ConvEnergy,
+        x: Tensor,
+        noise: Iterable[Tensor],
+        langevin: Langevin,
+        fixed: FixedPixels | None = None,
     ) -> tuple[Tensor, StepInfo | None]: ...
 
 
@@ -68,11 +86,11 @@ class Speed(NamedTuple):
         return Speed(execution, precision, channels_last)
 
 
-def walker_of(speed: Speed) -> Walker:
-    return PlainWalker(speed) if speed.execution == "plain" else FastWalker(speed)
+def executor_of(speed: Speed) -> ChainExecutor:
+    return PlainExecutor(speed) if speed.execution == "plain" else TracedExecutor(speed)
 
 
-class PlainWalker:
+class PlainExecutor:
     """Chains by langevin_step and the energy's own forward, with autograd: the reference, and for a debugger.
 
     Maps lie in memory as torch has them, whatever speed.channels_last is.
@@ -81,31 +99,41 @@ class PlainWalker:
     def __init__(self, speed: Speed):
         self._speed = speed
 
-    def walk(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+    def iter_steps(
+        self,
+        energy: ConvEnergy,
+        x: Tensor,
+        noise: Iterable[Tensor],
+        langevin: Langevin,
+        fixed: FixedPixels | None = None,
     ) -> Iterator[tuple[Tensor, StepInfo]]:
-        """The chain from x, step by step, as langevin.walk."""
+        """The chain from x, step by step, as langevin.iter_steps."""
         precision = self._speed.on(x.device).precision
         energy = in_bf16(energy) if precision == "bf16" else energy
         for z in noise:
             with _products(x, precision):
-                x, info = langevin_step(energy, x, z, langevin, held)
+                x, info = langevin_step(energy, x, z, langevin, fixed)
             yield x, info
 
     def run_chain(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+        self,
+        energy: ConvEnergy,
+        x: Tensor,
+        noise: Iterable[Tensor],
+        langevin: Langevin,
+        fixed: FixedPixels | None = None,
     ) -> tuple[Tensor, StepInfo | None]:
         """The end of the chain from x, as langevin.run_chain."""
         info = None
-        for step in self.walk(energy, x, noise, langevin, held):
+        for step in self.iter_steps(energy, x, noise, langevin, fixed):
             x, info = step
-        return chain_end(x, langevin, held), info
+        return chain_end(x, langevin, fixed), info
 
 
-PLAIN = PlainWalker(Speed("plain", "fp32"))
+PLAIN = PlainExecutor(Speed("plain", "fp32"))
 
 
-class FastWalker:
+class TracedExecutor:
     """Chains by a traced gradient. What was traced for an energy serves it as long as it lives, whatever its weights.
 
     The energies must be frozen meanwhile (energy.frozen): their weights are read when a chain starts.
@@ -116,33 +144,43 @@ class FastWalker:
         self._traced: WeakKeyDictionary[ConvEnergy, dict[tuple, _Traced | None]] = WeakKeyDictionary()
         self._captured: WeakKeyDictionary[ConvEnergy, dict[tuple, CapturedChain | None]] = WeakKeyDictionary()
 
-    def walk(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+    def iter_steps(
+        self,
+        energy: ConvEnergy,
+        x: Tensor,
+        noise: Iterable[Tensor],
+        langevin: Langevin,
+        fixed: FixedPixels | None = None,
     ) -> Iterator[tuple[Tensor, StepInfo]]:
-        """The chain from x, step by step, as langevin.walk."""
-        slope_at = self._slope(energy, x)
+        """The chain from x, step by step, as langevin.iter_steps."""
+        grad_at = self._gradient(energy, x)
         for z in noise:
-            x, info = move(x, *slope_at(x), z, langevin, held)
+            x, info = langevin_update(x, *grad_at(x), z, langevin, fixed)
             yield x, info
 
     def run_chain(
-        self, energy: ConvEnergy, x: Tensor, noise: Iterable[Tensor], langevin: Langevin, held: Held | None = None
+        self,
+        energy: ConvEnergy,
+        x: Tensor,
+        noise: Iterable[Tensor],
+        langevin: Langevin,
+        fixed: FixedPixels | None = None,
     ) -> tuple[Tensor, StepInfo | None]:
         """The end of the chain from x, as langevin.run_chain; where it is captured, noise is as long as the chain."""
         traced = self._traced_for(energy, x)
         if traced and traced.speed.execution == "captured":
-            captured = self._captured_for(energy, x, langevin, traced, held)
+            captured = self._captured_for(energy, x, langevin, traced, fixed)
             if captured:
-                return captured(x, noise, traced.prepare(energy), langevin, held)
-        slope_at, info = self._slope(energy, x), None
+                return captured(x, noise, traced.prepare(energy), langevin, fixed)
+        grad_at, info = self._gradient(energy, x), None
         for z in noise:
-            x, info = move(x, *slope_at(x), z, langevin, held)
-        return chain_end(x, langevin, held), info
+            x, info = langevin_update(x, *grad_at(x), z, langevin, fixed)
+        return chain_end(x, langevin, fixed), info
 
-    def _slope(self, energy: ConvEnergy, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _gradient(self, energy: ConvEnergy, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """The slope of an energy as its weights are now."""
         traced = self._traced_for(energy, x)
-        return traced.slope(energy) if traced else partial(slope, energy)
+        return traced.energy_and_grad(energy) if traced else partial(energy_and_grad, energy)
 
     def _traced_for(self, energy: ConvEnergy, x: Tensor) -> "_Traced | None":
         """None where it cannot be traced."""
@@ -152,12 +190,12 @@ class FastWalker:
         return of_shape[key]
 
     def _captured_for(
-        self, energy: ConvEnergy, x: Tensor, langevin: Langevin, traced: "_Traced", held: Held | None
+        self, energy: ConvEnergy, x: Tensor, langevin: Langevin, traced: "_Traced", fixed: FixedPixels | None
     ) -> CapturedChain | None:
         """None where it cannot be captured."""
         captured = self._captured.setdefault(energy, {})
-        if (key := (x.shape, x.device, langevin.num_steps, langevin.clamp, held is not None)) not in captured:
-            captured[key] = _capture(traced, energy, x, langevin, held)
+        if (key := (x.shape, x.device, langevin.num_steps, langevin.clamp, fixed is not None)) not in captured:
+            captured[key] = _capture(traced, energy, x, langevin, fixed)
         return captured[key]
 
 
@@ -167,7 +205,7 @@ class _Traced:
     def __init__(self, energy: ConvEnergy, x: Tensor, speed: Speed):
         dtype = torch.bfloat16 if speed.precision == "bf16" else torch.float32
         layout = channels_last_pays(energy, x) if speed.channels_last == "auto" else speed.channels_last
-        found = TracedSlope(energy, x, dtype=dtype, channels_last=layout)
+        found = TracedGradient(energy, x, dtype=dtype, channels_last=layout)
         self.speed, self.prepare, self._step = speed, found.prepare, found.step.forward
         if speed.execution == "compiled":
             self._step = _compiled(found.step, x, found.prepare(energy))
@@ -176,7 +214,7 @@ class _Traced:
         with torch.no_grad(), _products(x, self.speed.precision):
             return self._step(x, *prepared)
 
-    def slope(self, energy: ConvEnergy) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def energy_and_grad(self, energy: ConvEnergy) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         prepared = self.prepare(energy)
         return lambda x: self.step(x, *prepared)
 
@@ -190,15 +228,15 @@ def _trace(energy: ConvEnergy, x: Tensor, speed: Speed) -> _Traced | None:
     try:
         return _Traced(energy, x, speed)
     except Exception as error:  # whatever torch raises of a network that it cannot trace
-        warn_once(f"A network cannot be traced ({first_line(error)}): its chains are walked plain, in fp32.")
+        warn_once(f"A network cannot be traced ({first_line(error)}): its chains run plain, in fp32.")
         return None
 
 
 def _capture(
-    traced: _Traced, energy: ConvEnergy, x: Tensor, langevin: Langevin, held: Held | None
+    traced: _Traced, energy: ConvEnergy, x: Tensor, langevin: Langevin, fixed: FixedPixels | None
 ) -> CapturedChain | None:
     try:
-        return CapturedChain(traced.step, x, traced.prepare(energy), langevin, held)
+        return CapturedChain(traced.step, x, traced.prepare(energy), langevin, fixed)
     except Exception as error:  # whatever CUDA raises
         warn_once(f"A chain cannot be captured as a CUDA graph ({first_line(error)}): it is traced.")
         return None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distmgcd.core.execution.small_map_conv import Size
+Size = tuple[int, int]  # height and width of a map
 
 _LEAST_CHANNELS = 128  # with fewer, adding up the products takes longer than what they save
 _MOST_SERVED = 0.75  # of the pixels of y, by a tap on average

@@ -1,6 +1,6 @@
 """The gradient of an energy as a flat list of tensor operations, without autograd.
 
-    (u, g) = slope(x)                                 u = U(x) [B], g = grad U(x) [B, C, s, s]
+    (u, g) = energy_and_grad(x)                                 u = U(x) [B], g = grad U(x) [B, C, s, s]
 
 An energy is traced once for every shape of x. Its weights come in as arguments and are never part of the trace. What
 depends on them alone (casts, folded convolutions, the gradient that enters the last layer) is taken out of the step
@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map_only
 from distmgcd.core.execution.conv_forms import map_sizes, put_quick_forms
 
 
-class TracedSlope:
+class TracedGradient:
     """The slope of an energy for images of one shape [B, C, s, s].
 
     Raises whatever torch does where the energy cannot be traced.

@@ -47,12 +47,11 @@ def parts_of(model: MultiGridEnergy) -> list[Part]:
     return [Part(model.grids[first:last]) for first, last in messages(num_bytes)]
 
 
-def messages(num_bytes: Sequence[int], *, least: int | None = None) -> Iterator[tuple[int, int]]:
+def messages(num_bytes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Which grids have their gradients, of so many bytes, averaged at once: first, and one past the last."""
-    least = LEAST_BYTES if least is None else least
     first = 0
     for last in range(1, len(num_bytes) + 1):
-        if last == len(num_bytes) or sum(num_bytes[first:last]) >= least:
+        if last == len(num_bytes) or sum(num_bytes[first:last]) >= LEAST_BYTES:
             yield first, last
             first = last
 
@@ -67,7 +66,7 @@ def average_beside_chains(
 ) -> tuple[list[End], Tensor]:
     """Run the chains of all grids and give every parameter its gradient, averaged over workers.
 
-    observed: [B, C, s, s] of every grid; chains: as synthesis.grid_by_grid, run as they are asked for. weight: of this
+    observed: [B, C, s, s] of every grid; chains: as synthesis.sample_grids, run as they are asked for. weight: of this
     worker's gradient. Returns where the chains ended, and this worker's mean energies [2, G].
     """
     observed, chains = iter(observed), iter(chains)

@@ -13,7 +13,7 @@ from torch import Tensor
 from distmgcd.core.energy import MultiGridEnergy, frozen, frozen_norms
 from distmgcd.core.langevin import Energy, Langevin, StepInfo
 from distmgcd.core.learning import Method, prepare
-from distmgcd.core.synthesis import PreviousEnds, climb
+from distmgcd.core.synthesis import PreviousEnds, iter_grid_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +111,10 @@ def _of_batch(
     previous: PreviousEnds | None,
 ) -> list[GridChains]:
     """These chains, all at once; as core.learning.sample_pairs does."""
-    observed, seeds, noise, start, held = prepare(pixels, indices, update, method, previous)
-    how = {"sizes": method.sizes, "langevin": method.langevin, "walker": method.walker}
+    observed, start_images, noise, start, fixed = prepare(pixels, indices, update, method, previous)
+    how = {"sizes": method.sizes, "langevin": method.langevin, "executor": method.executor}
     with frozen(model):
-        steps = climb(model, seeds, noise, start=start, held=held, **how)
+        steps = iter_grid_steps(model, start_images, noise, start=start, fixed=fixed, **how)
         return [
             _of_grid(
                 model.grids[grid],

@@ -5,7 +5,7 @@ import torch
 from small_models import small_energy
 
 from distmgcd.core.energy import frozen
-from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed
+from distmgcd.core.execution.executors import PLAIN, Speed, TracedExecutor
 from distmgcd.core.execution.warn_once import warn_once
 from distmgcd.core.langevin import Langevin
 from distmgcd.core.noise import Purpose, normals
@@ -18,11 +18,11 @@ def test_a_compiled_chain_is_the_plain_one_and_keeps_up_with_the_weights(norm: s
     torch.manual_seed(0)
     warn_once.cache_clear()
     energy, x = small_energy(4, norm=norm), torch.rand(6, 1, 4, 4) * 2 - 1
-    walker, settings = FastWalker(Speed("compiled", "fp32", False)), Langevin(15, 0.5, 1e-3, "end")
+    executor, settings = TracedExecutor(Speed("compiled", "fp32", False)), Langevin(15, 0.5, 1e-3, "end")
     noise = list(normals(torch.arange(6), (1, 4, 4), 15, seed=1, purpose=Purpose.CHAIN))
     for _ in range(2):
         with frozen(energy):
-            found, expected = (w.run_chain(energy, x, noise, settings)[0] for w in (walker, PLAIN))
+            found, expected = (w.run_chain(energy, x, noise, settings)[0] for w in (executor, PLAIN))
         assert float((found - expected).norm() / expected.norm()) < 1e-5
         with torch.no_grad():
             for parameter in energy.parameters():

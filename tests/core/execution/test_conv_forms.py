@@ -5,10 +5,8 @@ import torch
 from torch import nn
 
 from distmgcd.core.energy import ConvEnergy, frozen
-from distmgcd.core.execution.conv_forms import channels_last_pays, quick_form
-from distmgcd.core.execution.executors import PLAIN, Speed, walker_of
-from distmgcd.core.execution.image_conv import ImageConv
-from distmgcd.core.execution.small_map_conv import DenseConv
+from distmgcd.core.execution.conv_forms import DenseConv, ImageConv, channels_last_pays, quick_form
+from distmgcd.core.execution.executors import PLAIN, Speed, executor_of
 from distmgcd.core.execution.tap_conv import TapConv
 from distmgcd.core.execution.traced import quick_network
 from distmgcd.core.langevin import Langevin
@@ -92,5 +90,5 @@ def test_chains_through_all_forms_are_the_plain_ones(norm: str, precision: str, 
     langevin = Langevin(10, 0.1, 0.01, "end")
     with frozen(energy):
         expected, _ = PLAIN.run_chain(energy, x, noise, langevin)
-        found, _ = walker_of(Speed("traced", precision)).run_chain(energy, x, noise, langevin)
+        found, _ = executor_of(Speed("traced", precision)).run_chain(energy, x, noise, langevin)
     assert 0 < float((found - expected).norm() / (expected - x).norm()) < tolerance

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from distmgcd.core.energy import frozen
 from distmgcd.core.execution import traced
-from distmgcd.core.execution.traced import TracedSlope, record, split
-from distmgcd.core.langevin import slope
+from distmgcd.core.execution.traced import TracedGradient, record, split
+from distmgcd.core.langevin import energy_and_grad
 from distmgcd.core.networks import ACTIVATIONS
 
 NORMS = ("none", "layer", "spectral", "batch")
@@ -23,13 +23,13 @@ def images(size: int, channels: int = 1) -> Tensor:
 
 def step_of_traced(energy: nn.Module, x: Tensor, **how: object) -> tuple[Tensor, Tensor]:
     with frozen(energy):
-        found = TracedSlope(energy, x, **how)
+        found = TracedGradient(energy, x, **how)
         return found.step(x, *found.prepare(energy))
 
 
 def plain(energy: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     with frozen(energy):
-        return slope(energy, x)
+        return energy_and_grad(energy, x)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -68,7 +68,7 @@ def test_in_bf16_energy_and_gradient_are_fp32_and_near(norm: str):
 
 def test_a_step_does_nothing_that_depends_on_the_weights_alone():
     energy, x = small_energy(2, reference_sigma=2.0), images(2)
-    found = TracedSlope(energy, x, dtype=torch.bfloat16)
+    found = TracedGradient(energy, x, dtype=torch.bfloat16)
     calls = [str(node.target) for node in found.step.graph.nodes if node.op == "call_function"]
     assert not [name for name in calls if name.split(".")[1] in ("stack", "ones", "t", "permute", "convolution")]
     assert not list(found.step.parameters()) and not list(found.step.buffers())
@@ -78,11 +78,11 @@ def test_one_trace_serves_other_weights():
     energy, x = small_energy(4), images(4)
     other = deepcopy(energy)
     with frozen(energy), frozen(other):
-        found = TracedSlope(energy, x)
+        found = TracedGradient(energy, x)
         for parameter in other.parameters():
             parameter.add_(torch.randn_like(parameter))
-        torch.testing.assert_close(found.step(x, *found.prepare(other)), slope(other, x))
-        assert not torch.allclose(found.step(x, *found.prepare(energy))[1], slope(other, x)[1])
+        torch.testing.assert_close(found.step(x, *found.prepare(other)), energy_and_grad(other, x))
+        assert not torch.allclose(found.step(x, *found.prepare(energy))[1], energy_and_grad(other, x)[1])
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -5,7 +5,7 @@ import torch
 from small_models import method, random_pixels, small_learner, small_model, state_of
 from torch import Tensor
 
-from distmgcd.core.execution.executors import PLAIN, FastWalker, Speed, Walker
+from distmgcd.core.execution.executors import PLAIN, ChainExecutor, Speed, TracedExecutor
 from distmgcd.core.langevin import run_chain
 from distmgcd.core.learning import METRICS, Learner, learn
 from distmgcd.core.parallel import overlap
@@ -14,7 +14,7 @@ from distmgcd.core.synthesis import PreviousEnds, StartKind
 
 PIXELS, INDICES = random_pixels(6)
 KINDS = ("multigrid", "data", "persistent", "single", "noise")
-TRACED = FastWalker(Speed("traced", "fp32", False))
+TRACED = TracedExecutor(Speed("traced", "fp32", False))
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +28,11 @@ def alone(gradient: Tensor):
     return lambda: None
 
 
-def state_after(learner: Learner, kind: StartKind, walker: Walker) -> list[Tensor]:
+def state_after(learner: Learner, kind: StartKind, executor: ChainExecutor) -> list[Tensor]:
     """Everything that three updates leave behind."""
     metrics, previous = [], None
     for update in range(3):
-        how = method(start=kind, walker=walker, flip=True)
+        how = method(start=kind, executor=executor, flip=True)
         learned = learn(learner, PIXELS, INDICES, update, how, weight=0.75, previous=previous)
         metrics.append(learned.metrics)
         if kind == "persistent":
@@ -42,16 +42,16 @@ def state_after(learner: Learner, kind: StartKind, walker: Walker) -> list[Tenso
 
 
 @pytest.mark.parametrize(
-    ("norm", "kind", "walker"),
+    ("norm", "kind", "executor"),
     [
         *(("none", kind, PLAIN) for kind in KINDS),
-        *((norm, "multigrid", walker) for norm in ("batch", "spectral", "layer") for walker in (PLAIN, TRACED)),
+        *((norm, "multigrid", executor) for norm in ("batch", "spectral", "layer") for executor in (PLAIN, TRACED)),
     ],
 )
-def test_updates_with_averages_beside_the_chains_are_the_plain_ones_bit_for_bit(norm: str, kind: StartKind, walker):
-    plain = state_after(small_learner(small_model(norm=norm)), kind, walker)
+def test_updates_with_averages_beside_the_chains_are_the_plain_ones_bit_for_bit(norm: str, kind: StartKind, executor):
+    plain = state_after(small_learner(small_model(norm=norm)), kind, executor)
     for learner in (small_learner(small_model(norm=norm), start_average=alone), in_one_message(small_model(norm=norm))):
-        found = state_after(learner, kind, walker)
+        found = state_after(learner, kind, executor)
         assert len(plain) == len(found) and all(map(torch.equal, found, plain))
 
 
@@ -61,21 +61,23 @@ def in_one_message(model) -> Learner:
     return learner
 
 
-def test_gradients_go_in_messages_of_a_least_size_and_the_rest_in_a_last_one():
-    assert list(messages([20, 154, 302, 375], least=1000)) == [(0, 4)]
-    assert list(messages([311, 1500, 1500, 1549], least=1000)) == [(0, 2), (2, 3), (3, 4)]
-    assert list(messages([1657, 6504, 300, 200], least=1000)) == [(0, 1), (1, 2), (2, 4)]
-    assert list(messages([1, 2, 3], least=0)) == [(0, 1), (1, 2), (2, 3)]
+def test_gradients_go_in_messages_of_a_least_size_and_the_rest_in_a_last_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(overlap, "LEAST_BYTES", 1000)
+    assert list(messages([20, 154, 302, 375])) == [(0, 4)]
+    assert list(messages([311, 1500, 1500, 1549])) == [(0, 2), (2, 3), (3, 4)]
+    assert list(messages([1657, 6504, 300, 200])) == [(0, 1), (1, 2), (2, 4)]
+    monkeypatch.setattr(overlap, "LEAST_BYTES", 0)
+    assert list(messages([1, 2, 3])) == [(0, 1), (1, 2), (2, 3)]
 
 
-def test_a_gradient_is_on_its_way_before_the_finer_grid_walks_and_only_the_step_waits():
+def test_a_gradient_is_on_its_way_before_the_finer_chain_runs_and_only_the_step_waits():
     events = []
 
     class Telling:
         @staticmethod
-        def run_chain(energy, x, noise, langevin, held):
-            events.append(f"walk {x.shape[-1]}")
-            return run_chain(energy, x, noise, langevin, held)
+        def run_chain(energy, x, noise, langevin, fixed):
+            events.append(f"run {x.shape[-1]}")
+            return run_chain(energy, x, noise, langevin, fixed)
 
     def start_average(gradient: Tensor):
         events.append(f"start {sizes[len(gradient)]}")
@@ -85,8 +87,8 @@ def test_a_gradient_is_on_its_way_before_the_finer_grid_walks_and_only_the_step_
     sizes = {sum(p.numel() for p in learner.model.grids[grid].parameters()): size for grid, size in ((0, 4), (1, 8))}
     for optimizer in learner.optimizers:
         optimizer.register_step_pre_hook(lambda *_: events.append("step"))
-    learn(learner, PIXELS, INDICES, 0, method(walker=Telling))
-    assert events == ["walk 4", "start 4", "walk 8", "start 8", "wait 4", "wait 8", "step", "step"]
+    learn(learner, PIXELS, INDICES, 0, method(executor=Telling))
+    assert events == ["run 4", "start 4", "run 8", "start 8", "wait 4", "wait 8", "step", "step"]
 
 
 def test_small_gradients_leave_with_the_last_one(monkeypatch: pytest.MonkeyPatch):

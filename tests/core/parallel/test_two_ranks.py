@@ -73,10 +73,10 @@ def get_stuck(worker: ProcessGroupWorker, folder: Path) -> None:
 
     class Stuck:
         @staticmethod
-        def run_chain(energy, x, noise, langevin, held):
+        def run_chain(energy, x, noise, langevin, fixed):
             while worker.rank == 1 and x.shape[-1] == 8 and not verdict.exists():
                 time.sleep(0.01)
-            return run_chain(energy, x, noise, langevin, held)
+            return run_chain(energy, x, noise, langevin, fixed)
 
     watchdog = Watchdog(
         worker.control.activity, Board(folder), rank=worker.rank, world_size=2, limit=1.5, on_stuck=verdict.write_text
@@ -84,7 +84,7 @@ def get_stuck(worker: ProcessGroupWorker, folder: Path) -> None:
     pixels, indices = random_pixels(8, channels=3)
     worker.control.activity.update(7)
     watchdog.start()
-    learn(learner_of(worker, "beside"), pixels, indices, 0, method(walker=Stuck))
+    learn(learner_of(worker, "beside"), pixels, indices, 0, method(executor=Stuck))
     watchdog.end()
 
 

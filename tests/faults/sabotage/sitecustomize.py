@@ -33,7 +33,7 @@ def sabotage(loop) -> None:
                 return advance(training)
             Path(file).touch()
             if how == "chain":
-                return advance(replace(training, method=replace(training.method, walker=Endless())))
+                return advance(replace(training, method=replace(training.method, executor=Endless())))
             if how == "mistake":
                 raise loop_errors().UserError("The disk of this machine is empty; fill it.")
             while True:
