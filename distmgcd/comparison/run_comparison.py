@@ -1,6 +1,6 @@
 """A comparison from its plan to its results: try, choose by validation images, train anew, measure by held-out ones.
 
-Samples of every method of a comparison below each other, and held-out images above them: samples.png.
+samples.png shows samples of every method, one below the other, and held-out images above them.
 """
 
 import io

@@ -15,7 +15,7 @@ from distmgcd.evaluation.pictures.sheet import to_levels
 
 MARGIN = 8  # pixels around the page and between strips
 LABEL_WIDTH = 44  # left of the tiles
-GAP = 6  # between two tiles; a frame has room in it
+GAP = 6  # between two tiles; a frame fits in it
 TITLE_HEIGHT = 20
 LINE_HEIGHT = 12  # of small text
 ROW_GAP = 12  # below the small text of a row
