@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "training": {"torch", "numpy", "PIL", "yaml"},
     "launch": {"torch"},
     "export": {"torch", "safetensors", "yaml"},
-    "sweep": {"yaml", "pydantic", "optuna", "rich", "pyarrow", "PIL"},
+    "sweep": {"yaml", "pydantic", "optuna", "pyarrow", "PIL", "jinja2", "plotly"},
     "tuning": {"torch"},
     "comparison": {"torch", "pydantic"},
     "display": {"rich"},
