@@ -1,4 +1,4 @@
-"""What this process finds around it: CPUs that it may use, a home folder, and a Ray that it is told to join."""
+"""The environment of this process: CPUs that it may use, the home folder, and a running Ray to join."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What a user can do wrong, told apart from what we did wrong."""
+"""Errors whose text is for the user: a mistake of the user, and a run that failed."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""Text for whoever reads it: wrapped between words on a terminal; in a file or a pipe one record is one line."""
+"""Text for the terminal is wrapped between words; in a file or a pipe one record is one line."""
 
 import re
 import shutil

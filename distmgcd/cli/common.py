@@ -29,7 +29,7 @@ class Group(typer.core.TyperGroup):
         raise UserError(found)
 
 
-def _in_place_of(error: Exception) -> str | None:
+def _in_place_of(error: Any) -> str | None:
     """A sentence about an unknown option (NoSuchOption of click, or of the copy of it that typer brings)."""
     if type(error).__name__ != "NoSuchOption" or error.ctx is None:
         return None

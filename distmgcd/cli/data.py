@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,10 +23,10 @@ def data_import(
     ],
     dest: Annotated[str, typer.Argument(help="The Parquet file to write.")],
     image_size: Annotated[
-        int | None, typer.Option(help="Crop the centre square and resize to so many pixels a side.")
+        int | None, typer.Option(help="Crop the centre square and resize to so many pixels per side.")
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 makes all images grey, 3 makes all colour.")] = None,
-    layout: Annotated[str, typer.Option(help="png or raw (uint8).")] = "png",
+    layout: Annotated[Literal["png", "raw"], typer.Option(help="png or raw (uint8).")] = "png",
     background: Annotated[
         str, typer.Option(help="The colour behind transparent images: black, white, #rrggbb.")
     ] = "black",

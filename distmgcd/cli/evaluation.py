@@ -1,9 +1,4 @@
-"""evaluate: what a trained run is worth, in numbers with their protocol.
-
-inpaint: hide a part of images and have a run fill it.
-
-features and ood: what the networks of a run have learned to see, by labels and by energy.
-"""
+"""evaluate, inpaint, features, ood: trained runs measured; every number with its protocol."""
 
 from typing import Annotated, Literal
 

@@ -42,12 +42,13 @@ def sample(
     trained = load(run, which=checkpoint, device=choose_device(gpu))
     if title := Run.open(run).title():
         say(title)
-    if bank and trained.bank is None:
+    chains = trained.bank if bank else None
+    if bank and chains is None:
         raise UserError(
             f"--bank shows persistent chains, but the run {run} has none ({_why_no_bank(trained.config)}); leave it "
             "out for fresh samples."
         )
-    images = trained.bank[:num] if bank else trained.sample(num, seed=seed)
+    images = trained.sample(num, seed=seed) if chains is None else chains[:num]
     with writable(out):
         if out.suffix == ".png":
             save_sheet(images, out)

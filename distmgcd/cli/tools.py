@@ -27,7 +27,7 @@ def config(
     explain a setting."""
     from distmgcd.config import load_config, preset_names, to_yaml
 
-    if explain in preset_names() or (explain or "").endswith((".yaml", ".yml")):
+    if explain and (explain in preset_names() or explain.endswith((".yaml", ".yml"))):
         if settings:
             raise UserError(
                 f"--explain {explain} takes no settings; `distmgcd config {explain} ...` shows them applied."

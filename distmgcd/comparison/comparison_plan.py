@@ -40,7 +40,7 @@ SET_BY_PLAN = {
     "checkpoint.keep_best": "itself: the last checkpoint is measured",
     "watch.max_retries": "itself: a run that goes back costs more, so one that diverges ends",
 }
-FARTHEST = 0.05  # that the cost of a run may be from the budget before it is told
+FARTHEST = 0.05  # that the cost of a run may differ from the budget before a warning
 
 
 class Sampling(Strict):

@@ -164,7 +164,7 @@ def _draws(trained: TrainedModel, way: Sampling | None, num: int) -> list[Tensor
 
 
 def _drawing(trained: TrainedModel, way: Sampling | None) -> TrainedModel:
-    """The model as it was sampled, to be told with the numbers."""
+    """The model as it was sampled, for the record."""
     return replace(trained, config=way.applied(trained.config)) if way else trained
 
 

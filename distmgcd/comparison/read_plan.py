@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 
 from distmgcd.comparison.comparison_plan import SET_BY_PLAN, Measure, Plan, Sampling, Variant
 from distmgcd.config import check_changes, find_base, load_config, make_config, setting_paths, suggest_setting
-from distmgcd.config.document import Document, Place, Strict, read_document
-from distmgcd.config.kinds import Factor, PositiveInt, Rule, Seed, Text, suggest
+from distmgcd.config.document import Document, Place, Strict, find_file, read_document
+from distmgcd.config.kinds import Factor, PositiveInt, Rule, Seed, Text
 from distmgcd.errors import UserError
 from distmgcd.launch import start_run
 from distmgcd.sweep.domains import WrongDomain, read_domain
@@ -56,7 +56,7 @@ def plan_names() -> list[str]:
 
 def read_plan(source: str, changes: Sequence[str] = ()) -> Plan:
     """A plan's name or file, with "dotted.key=value" changes to its base config. Raises UserError."""
-    document = read_document(_found(source))
+    document = read_document(find_file(source, PLANS, command="compare"))
     written = document.validated(_Plan)
     _check_tuning(document, written)
     base = _base(document, written, changes)
@@ -76,19 +76,6 @@ def read_plan(source: str, changes: Sequence[str] = ()) -> Plan:
     for name in plan.variants:
         _check_runs(document, plan, name)
     return plan
-
-
-def _found(source: str) -> str:
-    if source in plan_names():
-        return str(PLANS / f"{source}.yaml")
-    if Path(source).suffix not in (".yaml", ".yml"):
-        raise UserError(
-            f"There is no comparison {source!r}{suggest(source, plan_names())}; there are {', '.join(plan_names())}, "
-            "and a file must end in .yaml."
-        )
-    if not Path(source).exists() and Path(source).stem in plan_names():
-        raise UserError(f"The plan {source} does not exist; {Path(source).stem} without an ending is the one we have.")
-    return source
 
 
 def _check_tuning(document: Document, written: _Plan) -> None:

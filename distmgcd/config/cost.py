@@ -16,7 +16,7 @@ from distmgcd.config.schema import Config
 
 
 def multiply_adds(config: Config, grid: int) -> int:
-    """M_s: of one forward pass of one image at a grid."""
+    """M_s: multiply-adds of one forward pass of one image at this grid."""
     layers, size, channels = (
         config.network.layers(config.grids.sizes)[grid],
         config.grids.sizes[grid],
@@ -28,7 +28,7 @@ def multiply_adds(config: Config, grid: int) -> int:
 
 
 def _of_layers(layers: Sequence[Layer], size: int, channels: int) -> tuple[int, int, int]:
-    """(multiply-adds of the convolutions, pixels a side of the last maps, their number)."""
+    """(multiply-adds of the convolutions, pixels per side of the last maps, their number)."""
     total = 0
     for kernel, stride, out in layers:
         size = -(-size // stride)

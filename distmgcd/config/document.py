@@ -19,11 +19,12 @@ from distmgcd.errors import UserError
 Place = tuple[Hashable, ...]  # keys and list positions from the top
 Model = TypeVar("Model", bound=BaseModel)
 
+_FILES = {"tune": "sweep", "compare": "comparison"}
 _OLD_NUMBER = re.compile(r"[-+]?0[0-7_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 
 
 class Strict(BaseModel):
-    """A part of a file: immutable, without keys that nobody knows."""
+    """A part of a file: immutable, and unknown keys are a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,6 +54,25 @@ class Document:
         while place and place not in self.lines:
             place = place[:-1]
         return place
+
+
+def find_file(source: str, folder: Path, *, command: str) -> str:
+    """The path of a file, which is given by its path, or by its name if it is one of the package in this folder.
+
+    command: of distmgcd, which takes such a file. Raises UserError.
+    """
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    path = folder / f"{source}.yaml" if source in names else Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(
+            f"There is no {_FILES[command]} {source!r}{suggest(source, names)}; there are {', '.join(names)}, and a "
+            "file must end in .yaml."
+        )
+    if not path.exists() and path.stem in names:
+        raise UserError(
+            f"The file {source} does not exist; `distmgcd {command} {path.stem}` runs the one that we have."
+        )
+    return str(path) if source in names else source
 
 
 def read_document(file: str) -> Document:
@@ -154,18 +174,28 @@ def find_mistake(
     if annotation is None:
         known = list((_model_in(_look_up(model, place[:-1])[1]) or model).model_fields)
         return Mistake(place, unknown_key(path, known), is_unknown_key=True)
-    section = _model_in(annotation)
     if first["type"] == "missing" and len(place) == len(first["loc"]):
-        needed = [name for name, inner in section.model_fields.items() if inner.is_required()][:1] if section else []
-        return Mistake(place, f"{path} is missing; {add.format(path='.'.join([path, *needed]))}.")
+        return Mistake(place, f"{path} is missing; {add.format(path=_first_needed(path, annotation))}.")
     place = written(place)
-    path, found = ".".join(map(str, place)) or "A file", _value_at(value, place, first["input"])
-    if section:
-        return Mistake(place, no_section(path, found, list(section.model_fields)))
+    found = _value_at(value, place, first["input"])
+    return Mistake(first["loc"], _wrong_value(".".join(map(str, place)), found, annotation, field))
+
+
+def _first_needed(path: str, annotation: Any) -> str:
+    """The path itself, or for a section that of the first setting that it must have."""
+    section = _model_in(annotation)
+    needed = [name for name, field in section.model_fields.items() if field.is_required()][:1] if section else []
+    return ".".join([path, *needed])
+
+
+def _wrong_value(path: str, found: Any, annotation: Any, field: FieldInfo | None) -> str:
+    """The sentence on a value of the wrong kind. path: "" for the whole file."""
+    if section := _model_in(annotation):
+        return no_section(path, found, list(section.model_fields))
     way_out = f"; its default is {plain(field.get_default())}" if field and not field.is_required() else ""
     way_out = f"; write {field.examples[0]}" if field and field.examples else way_out
     verb = "hold" if get_origin(_bare(annotation)) is dict else "be"
-    return Mistake(first["loc"], f"{path} must {verb} {rule_of(annotation)}, but is {found!r}{way_out}.")
+    return f"{path} must {verb} {rule_of(annotation)}, but is {found!r:.200}{way_out}."
 
 
 def unknown_key(path: str, known: Sequence[str]) -> str:
@@ -176,15 +206,17 @@ def unknown_key(path: str, known: Sequence[str]) -> str:
 
 def no_section(path: str, value: Any, keys: Sequence[str]) -> str:
     """The sentence on a value where settings are wanted."""
-    names = ", ".join(f"{path}.{key}" if path != "A file" else key for key in keys)
-    return f"{path} must hold settings, but is {value!r:.60}; it has {names}."
+    names = ", ".join(f"{path}.{key}" if path else key for key in keys)
+    return f"{path or 'A file'} must hold settings, but is {value!r:.60}; it has {names}."
 
 
 def plain(value: Any) -> Any:
-    """The value with lists for tuples, as YAML and JSON have it."""
+    """The value as YAML and JSON have it: lists for tuples, mappings for models."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _look_up(model: type[BaseModel], loc: Place) -> tuple[Place, Any, FieldInfo | None]:

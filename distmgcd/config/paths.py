@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
-from typing import Any, get_type_hints
+from typing import Any, TypeGuard, get_type_hints
 
 from pydantic import BaseModel
 
@@ -38,10 +38,11 @@ def put(settings: dict[str, Any], path: str, value: Any) -> None:
 
 
 def sections() -> dict[str, type[BaseModel]]:
+    """{name: class} of the sections of a config."""
     return {name: f.annotation for name, f in Config.model_fields.items() if is_section(f.annotation)}
 
 
-def is_section(annotation: Any) -> bool:
+def is_section(annotation: Any) -> TypeGuard[type[Section]]:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 

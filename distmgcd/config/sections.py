@@ -137,7 +137,7 @@ class Learning(Section):
     num_updates: PositiveInt = 1000
     """Updates of the whole training; each sees one batch."""
     global_batch_size: PositiveInt = 64
-    """Images per update, of all workers together."""
+    """Images per update, over all workers."""
     block_size: PositiveInt | None = None
     """Run the chains and add the gradients in blocks of so many images: a run is then the same bit for bit on any
     number of workers, as many as there are blocks. null: the whole share of a worker at once, which is faster."""
@@ -216,8 +216,8 @@ class Evaluation(Section):
 
 
 class Watch(Section):
-    """When a run counts as diverged. It then goes back to its last good checkpoint, and the grid that diverged has a
-    smaller rate from there on; if that grid diverges again, it goes back to an earlier one."""
+    """When a run counts as diverged. It is then rolled back to its last good checkpoint, and the grid that diverged has
+    a smaller rate from there on; if that grid diverges again, the run is rolled back to an earlier one."""
 
     max_gap: PositiveFloat = 20.0
     """The largest |energy gap| of any grid, mean over a log interval."""
@@ -228,12 +228,12 @@ class Watch(Section):
     is below zero by three times its usual swing while its drift has doubled, its gradients are 30 times as large, or a
     tenth is left of its samples' pixels that are not -1 or 1. Not where max_retries is 0."""
     max_retries: NonNegativeInt = 3
-    """How often in a row a run goes back for one grid; one that has left the trouble four checkpoints behind counts
-    anew. The next time it freezes that grid and trains the others on, or gives up if there is no other."""
+    """How often in a row a run is rolled back for one grid; after four checkpoints without trouble it counts anew.
+    The next time that grid is frozen and the others are trained on, or the run ends if there is no other."""
     rate_after_retry: Factor = 0.5
     """Factor on the learning rate of the grid that diverged, at each retry."""
     max_seconds_stuck: PositiveFloat = 300.0
-    """Seconds for which a Ray worker may get nothing done; then it is ended, and all workers start again."""
+    """Seconds for which a Ray worker may make no progress; then it is ended, and all workers start again."""
 
 
 class Speed(Section):

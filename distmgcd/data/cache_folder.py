@@ -6,7 +6,7 @@ An entry goes by its fingerprint. To it belongs what processes that were killed 
     FINGERPRINT.unfinished    left of building one
     FINGERPRINT.deleted       left of deleting one
 
-Whoever has an entry open holds a lock on its images, whoever builds or deletes it one on FINGERPRINT.lock. Other
+A process that has an entry open locks its images; one that builds or deletes it locks FINGERPRINT.lock. Other
 machines may share the folder over NFS, whose locks reach them, too, unless it is mounted with locks of its own.
 """
 
@@ -73,7 +73,7 @@ _logger = logging.getLogger(__name__)
 
 
 def lock_of(entry: Path) -> Path:
-    """What is held while the entry is built or deleted. It stays when the entry goes: another may wait for it."""
+    """What is locked while the entry is built or deleted. It outlives the entry: others may wait for it."""
     return entry.with_suffix(".lock")
 
 
@@ -150,7 +150,7 @@ class Entry:
     shape: tuple[int, ...]  # (N, C, S, S)
     num_bytes: int
     last_used: float  # when it was last opened, in seconds since 1970
-    in_use: bool  # some process has it open, or is building it; also where nobody can tell
+    in_use: bool  # some process has it open, or is building it; also where that cannot be known
 
     @property
     def short_name(self) -> str:
@@ -166,7 +166,7 @@ def entries(folder: Path) -> list[Entry]:
     matches = (_FOLDER.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
     found = []
     for name in {match[1] for match in matches if match}:
-        with suppress(FileNotFoundError):  # somebody else deletes it just now
+        with suppress(FileNotFoundError):  # another process deletes it just now
             found.append(_look_at(folder / name))
     return sorted(found, key=lambda entry: (-entry.last_used, entry.name))
 

@@ -1,4 +1,4 @@
-"""What is in a data set, for a person to look at before training on it."""
+"""A summary of a data set, for a look before training on it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Description:
     image_sizes: dict[tuple[int, int], int]  # (width, height) in pixels -> sampled images, most frequent first
     channels: dict[int, int]  # 1 or 3 -> sampled images
     corrupt: tuple[SkippedRow, ...]  # among the sampled
-    notes: tuple[str, ...]  # what a person should know, a sentence each
+    notes: tuple[str, ...]  # what a user should know, one sentence each
     examples: tuple[np.ndarray, ...] = field(repr=False)  # each uint8 [H, W, C], the first 64
 
 

@@ -6,13 +6,13 @@ channels, split and all else that changes pixels; format version):
     images.u8    uint8 [N, C, S, S], nothing else
     labels.npy   int64 [N], absent if there are none
     rows.npy     int64 [N]
-    hashes.npy   uint64 [N], of the pixels of each image, by which two splits are held apart
+    hashes.npy   uint64 [N], of the pixels of each image, by which copies in another split are found
     entry.json   written last: N, the corrupt rows, the content (a hash of all pixels) and the rest
 
 It is built under a lock in a folder of another name and then renamed, so that a complete entry is opened
 without the lock. Corrupt rows are part of an entry and their limit is checked when it is opened: too many of
-them fail at once in every process and after every restart, without decoding again. An entry stays until somebody
-deletes it, see cache_folder.py, and that is refused while a process has it open.
+them fail at once in every process and after every restart, without decoding again. An entry stays until it is
+deleted (cache_folder.py), which is refused while a process has it open.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ def open_images(
     """Open one split ("all": every image) of `path`, decoding it first if no process of this node has yet.
 
     path: a Parquet file, a folder or glob of them, a folder of images, `sklearn:digits` or `torchvision:NAME`.
-    image_size: pixels a side of every image; centre squares are enlarged or averaged to it.
+    image_size: pixels per side of every image; centre squares are enlarged or averaged to it.
     channels: 1 or 3, which the images must have already.
     part: which part of the split, as a range of fractions of a fixed shuffled order of its rows: (0.9, 1) and
         (0, 0.9) share no image and mix the classes alike.
@@ -135,7 +135,7 @@ def _check_settings(*, image_size: int, channels: int, max_corrupt: float) -> No
 
 def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | None:
     """The images of a complete entry; None if it is absent or damaged. Raises UserError."""
-    pixels = pinned(entry / IMAGES)  # first: what is read after that nobody deletes
+    pixels = pinned(entry / IMAGES)  # first: after this no process deletes the entry
     if (description := read_description(entry)) is None:
         return None
     skipped = tuple(SkippedRow(*item) for item in description["skipped"])
@@ -146,7 +146,7 @@ def _open_entry(entry: Path, *, path: str, max_corrupt: float) -> ImageSet | Non
     if pixels is None:
         return None
     with suppress(OSError):  # the cache of another user, say
-        os.utime(entry / DESCRIPTION)  # when it was last used, for whoever makes room
+        os.utime(entry / DESCRIPTION)  # when it was last used, for `distmgcd data cache`
     return ImageSet(
         images=pixels.reshape(shape),
         labels=read_array(entry / "labels.npy") if "labels.npy" in description["num_bytes"] else None,

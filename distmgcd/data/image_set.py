@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -34,11 +34,11 @@ class ImageSet:
     classes: tuple[str, ...] | None  # names of the labels 0, 1, ...
     path: str  # data.path as the user wrote it
     split: str
-    split_origin: str  # for a person: where the splits come from
+    split_origin: str  # in words: where the splits come from
     fingerprint: str  # of the source's files and of how they were decoded
     content: str  # hash of all pixels: the same for the same images at another path, in another layout, copied anew
     splits: dict[str, int] | None = None  # rows of every split of the source; None in an entry of an earlier version
-    notes: tuple[str, ...] = ()  # what a person should know of these images before using them, a sentence each
+    notes: tuple[str, ...] = ()  # what a user should know of these images, one sentence each
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,7 +50,7 @@ class ImageSet:
 
     @property
     def image_size(self) -> int:
-        """Pixels a side."""
+        """Pixels per side."""
         return self.images.shape[2]
 
     @property
@@ -70,7 +70,8 @@ class Look(NamedTuple):
 
 def look_at(image: Image.Image, flat: Image.Image) -> Look:
     """Of an image as it was decoded, and of it without its transparency."""
-    bounds = flat.getextrema() if flat.mode != "L" else (flat.getextrema(),)
+    extrema: Any = flat.getextrema()  # (low, high), or one such pair for each channel
+    bounds = (extrema,) if flat.mode == "L" else extrema
     value = tuple(int(low) for low, _ in bounds) if all(low == high for low, high in bounds) else None
     return Look(value, pixels.fraction_clear(image) if image.mode in ("LA", "RGBA") else None)
 
@@ -79,7 +80,7 @@ def look_at(image: Image.Image, flat: Image.Image) -> Look:
 class Noticed:
     """Counts over the images of a set."""
 
-    of: str  # the split, for a person
+    of: str  # the split, in words
     num_images: int = 0
     num_copies: int = 0
     num_left_out: int = 0

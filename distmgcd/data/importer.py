@@ -50,7 +50,7 @@ class ImportReport:
     skipped: tuple[SkippedRow, ...]
     path: Path
     num_bytes: int
-    notes: tuple[str, ...]  # what a person should know of the images, a sentence each
+    notes: tuple[str, ...]  # what a user should know of the images, one sentence each
 
 
 def import_images(
@@ -67,7 +67,7 @@ def import_images(
 
     source: whatever `open_images` takes.
     dest: a local file that does not exist yet; parent folders are made. It appears when complete.
-    image_size: pixels a side of the centre square; None keeps every image's own size and shape.
+    image_size: pixels per side of the centre square; None keeps every image's own size and shape.
     channels: 1 or 3, converting where needed; None takes those of the first image, which all must have.
     layout: "png" stores PNG files the way Hugging Face does; "raw" stores uint8 [H, W] or [H, W, 3], one size.
     background: the colour behind transparent images: black, white or "#rrggbb".

@@ -37,15 +37,15 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Measure the run at this path; returns what its file in RUN/evaluation holds. Raises UserError.
 
-    num_workers: processes; 1 is this one. A sample is the same picture, bit for bit, whatever their number, and so is
-    everything taken of single images; sums over images differ by rounding. show is called in this process.
+    num_workers: processes; 1 is this one. The numbers are the same on any number of them. show is called in this
+    process.
     """
     if num_workers < 1:
         raise UserError(f"--workers must be at least 1, but is {num_workers}; 1 measures in this process.")
     device = choose_device(use_gpu)
     request = request or Request()
     check_writable(results_of(Run.open(run), request.out))
-    subject = open_subject(run, request, device)  # whatever is wrong is told before processes start
+    subject = open_subject(run, request, device)  # so that a mistake is found before processes start
     if num_workers == 1:
         record = measure(subject, LocalWorker(device), show)
         assert record is not None  # as in every first worker
@@ -70,7 +70,7 @@ def evaluate_run(
 
 
 def _follow(processes: ProcessContext, lines: SimpleQueue, show: Show) -> None:
-    """Pass on what they tell until they end. Raises ProcessExitedException; in the end no process is left."""
+    """Show the lines that they send until they end. Raises ProcessExitedException; in the end no process is left."""
     try:
         ended = False
         while not ended:

@@ -1,14 +1,12 @@
-"""Long chains of a run's samples: what is measured at every grid after K, 2K, 10K steps, and a sheet of them.
-
-Chains that go on where those of samples end: what becomes of pictures, energy and drift after K, 2K, 10K steps.
+"""Long chains: chains of samples that continue. Pictures, energy and drift after K, 2K, 10K steps, and a sheet.
 
     K     num_steps of the grid, after which a sample is taken
     mK    the chain of the same grid goes on from that sample, with the noise of steps K + 1, K + 2, ... of its number
 
 Models that are trained by short chains are samplers of K steps; a longer chain of them need not draw better pictures,
-and mostly draws worse ones. So say which number of steps a figure was taken at.
+and mostly draws worse ones. So every number is given with its number of steps.
 
-How far a Langevin step is from detailed balance: the acceptance rate of a Metropolis-adjusted one.
+`probe`: how far a Langevin step is from detailed balance, the acceptance rate of a Metropolis-adjusted one.
 
     x' = x - (s^2 / 2) grad U(x) + s sqrt(T) z                  what the chain does next, as a proposal
     log q(x' | x) = -|x' - x + (s^2 / 2) grad U(x)|^2 / (2 s^2 T) + constant
@@ -216,16 +214,12 @@ def chain_strips(subject: Subject, chains: Chains) -> list[Strip]:
     for grid, size in reversed(list(enumerate(config.grids.sizes))):
         rows = []
         for multiple in subject.request.multiples:
-            pictures = chains.pictures[grid, multiple][:_NUM_SHOWN]
             energies = chains.values[grid, multiple][:_NUM_SHOWN, 0].tolist()
             rows.append(
-                Row(
-                    label=f"{multiple * settings[grid].num_steps}",
-                    pictures=pictures,
-                    above=[""] * len(pictures),
+                Row.plain(
+                    f"{multiple * settings[grid].num_steps}",
+                    chains.pictures[grid, multiple][:_NUM_SHOWN],
                     below=[f"U {energy:.4g}" for energy in energies],
-                    marked=[False] * len(pictures),
-                    last_is_aside=False,
                 )
             )
         strips.append(Strip(f"{size}x{size} after so many steps", rows))

@@ -1,11 +1,11 @@
-"""Does the energy tell other images from held-out ones? AUROC of "the higher energy is the other image".
+"""Does the energy separate other images from held-out ones? AUROC of "the other image has the higher energy".
 
     AUROC = P(U(other) > U(held out)) + P(U(other) = U(held out)) / 2
 
-1: every other image has the higher energy; 0.5: no telling; below 0.5: the model finds the others likelier. The last
+1: every other image has the higher energy; 0.5: no difference; below 0.5: the model finds the others likelier. The last
 is no mistake: densities of images are governed by low-level statistics, and smooth or simple images get low energy
-whatever they show (Nalisnick et al. 2019, arXiv 1810.09136). Constant images and uniform noise stand beside the others
-to show it.
+whatever they show (Nalisnick et al. 2019, arXiv 1810.09136). Constant images and uniform noise are measured, too, to
+show it.
 """
 
 import platform

@@ -1,7 +1,4 @@
-"""What is to be measured, as a user asks for it.
-
-What is measured: a checkpoint, the images it is held against, and the network that features are taken in.
-"""
+"""What is measured: the request of a user, and what it needs: a checkpoint, images, and a feature network."""
 
 import re
 from dataclasses import dataclass, replace
@@ -40,7 +37,7 @@ SMALLEST_NUM = 20
 class Request:
     metrics: tuple[str, ...] | None = None  # None: all that the feature network allows
     num: int | None = None  # samples; None: 10,000, or as many as there are images to compare them with
-    multiples: tuple[int, ...] = (1, 2, 10)  # of every grid's num_steps, where chains are looked at
+    multiples: tuple[int, ...] = (1, 2, 10)  # of every grid's num_steps: when long chains are measured
     features: str = DEFAULT
     download: bool = False
     seed: int = 0

@@ -1,8 +1,7 @@
 """The card of an exported model: what it is, what it was trained on and how, and what it measures, in Markdown.
 
 Its first line says it all in short: `distmgcd pretrained` lists it, and `distmgcd sample` prints it.
-
-The command line that trains a run of a given config: the nearest preset, and what is changed of it.
+It holds the command line that trains such a run: the nearest preset and its changes.
 """
 
 import shlex
@@ -22,7 +21,7 @@ from distmgcd.runs.identity import DataRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that a card tells. No text in it holds a path of the machine that the model was trained on."""
+    """All that a card says. No text in it holds a path of the machine that the model was trained on."""
 
     name: str
     config: Config

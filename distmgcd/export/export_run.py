@@ -9,7 +9,7 @@ Rounding to fp16 moves a weight by at most 2^-11 of its size (or by 2^-25), less
 it by. Chains magnify any rounding, so a sample may come out otherwise, as it does on another kind of CPU; the
 distribution of samples stays.
 
-What others may be told of where things lay: names of data sets and of files, but no folder of this machine.
+An exported model names data sets and files, but no folder of this machine.
 """
 
 import hashlib

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from distmgcd.config import Config
@@ -59,6 +60,7 @@ def tune(
         features=absolute_features(sweep.features),
     )
     store = Run.at(storage_path, sweep.name if name is None else name).store
+    sweep = replace(sweep, name=Path(store.location).name)
     use_gpu = check_gpus(use_gpu, max(1, sweep.workers_per_trial), option="--workers-per-trial")
     asked = {"concurrent": concurrent, "use_gpu": use_gpu}
     # How large a Ray is that is not ours is seen once we are there.

@@ -1,4 +1,4 @@
-"""From a config to the numbers and modules of the method, which know no config."""
+"""What a config says, as networks, settings and images of the method; core itself knows no config."""
 
 from functools import cache, partial
 from typing import Any
@@ -136,7 +136,7 @@ def make_blocks(config: Config, worker: Worker) -> Blocks | None:
 
 
 def make_chains(config: Config, worker: Worker, *, num_images: int) -> Chains | None:
-    """Persistent chains, none of them walked yet, if the config asks for them."""
+    """Persistent chains, none of them run yet, if the config asks for them."""
     if config.start.kind != "persistent":
         return None
     return Chains(

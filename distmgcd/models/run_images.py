@@ -1,4 +1,4 @@
-"""The images of a run, wherever they are now: at its data.path, or at another place that is named for them."""
+"""The images of a run: at its data.path, or at another path where they are now."""
 
 from contextlib import suppress
 from typing import Literal

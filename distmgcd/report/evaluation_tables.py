@@ -1,7 +1,4 @@
-"""What a user sees of an evaluation: a table of the samples beside the data, one of long chains, one of inpainting.
-
-What a user sees of the experiments with features and energies: errors per method, AUROC per grid.
-"""
+"""Tables of what was measured: distances, long chains, inpainting, classification errors, AUROC of energies."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -52,15 +52,15 @@ class DamagedCheckpoint(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run knows of itself beside its tensors."""
+    """How far a run is: what is saved beside its tensors."""
 
     update: int = 0  # updates done
-    num_retries: int = 0  # how often it went back after diverging
+    num_retries: int = 0  # how often it was rolled back after diverging
     rate_scale: RateScale = 1.0  # what is left of the learning rate after that
     seconds: float = 0.0  # spent in updates, over all restarts
     retries_in_a_row: tuple[int, ...] = ()  # those of the last trouble, of each grid; (): none
     diverged_at: int = 0  # the update of the last divergence
-    went_back_to: int = 0  # updates done in the checkpoint that it went back to then
+    went_back_to: int = 0  # updates done in the checkpoint that it was rolled back to then
 
     def __post_init__(self):
         for name in ("rate_scale", "retries_in_a_row"):
@@ -167,7 +167,7 @@ def complete_left_overs(store: Store) -> None:
 
 
 def discard(store: Store, folder: str) -> None:
-    """Delete a checkpoint so that at no moment half of it has the name of a whole one."""
+    """Delete a checkpoint: at no moment does half of it have the name of a whole one."""
     if store.is_local and store.exists(folder):
         name = f"{folder.removesuffix('.unfinished').removesuffix('.discarded')}.discarded"
         if name != folder:
@@ -180,21 +180,23 @@ def discard(store: Store, folder: str) -> None:
 
 
 def discard_left_overs(store: Store) -> None:
-    """What a killed process left half written or half deleted."""
+    """Delete what a killed process left half written or half deleted."""
     for name in left_overs(store):
         store.delete_folder(f"{FOLDER}/{name}")
 
 
 def left_overs(store: Store) -> list[str]:
+    """The names of checkpoints that killed processes left half written or half deleted."""
     return [name for name in store.names(FOLDER) if _LEFT_OVER.fullmatch(name)]
 
 
 def name_of(update: int) -> str:
+    """The name of the checkpoint of an update: update_000200."""
     return f"update_{update:06d}"
 
 
 def update_of(name: str) -> int:
-    """How many updates a checkpoint of this name has behind it."""
+    """The updates done in the checkpoint of this name."""
     return int(name.removeprefix("update_"))
 
 

@@ -1,4 +1,4 @@
-"""Whether a run may go on with a config: what may change, what must be the same, and what a user should know of it.
+"""Whether a run may resume with a config: what may change, what must be the same, and what to tell the user.
 
 A run is its settings and its images. The images go by a hash of their pixels, so their path may change; a run that is
 older than that record goes by the path. It may get longer, not shorter: the rate keeps the course that it had.
@@ -15,7 +15,7 @@ from distmgcd.runs.store import Store
 
 DATA_FILE = "data.json"
 
-# What may change when a run goes on: none of these decides where it goes.
+# What may change when a run resumes: none of these changes its weights.
 _MAY_CHANGE = ("checkpoint.", "log.", "evaluate.", "watch.")
 
 DataRecord = dict[str, dict[str, Any]]  # {"images" and "held_out": {"num": of images, "content": a hash of them}}
@@ -27,7 +27,7 @@ def data_record(images: ImageSet, held_out: ImageSet) -> DataRecord:
 
 
 def read_data_record(store: Store) -> DataRecord | None:
-    """What images the run is of; None if it does not say so, or not legibly."""
+    """The record of the run's images; None if there is none, or if it cannot be read."""
     if not store.exists(DATA_FILE):
         return None
     try:
@@ -67,7 +67,7 @@ def _in_words(record: DataRecord) -> str:
 
 
 def continued(old: Config, new: Config) -> Config:
-    """The new config, with the course of the rate that the run has, where it names none of its own.
+    """The new config, with the run's schedule of the learning rate where it names none of its own.
 
     And with the run's length where the new one is that which it had before it was made longer, or between the two: so
     the command that began it goes on with it.
@@ -85,7 +85,7 @@ def continued(old: Config, new: Config) -> Config:
 
 
 def check_same(old: Config, new: Config, location: str, *, same_images: bool) -> None:
-    """Raises UserError if the run at this location cannot go on with the new config, continued from the old one."""
+    """Raises UserError if the run at this location cannot resume with the new config (that of `continued`)."""
     length = "learning.num_updates"
     may_change = (*_MAY_CHANGE, length, *(["data.path"] if same_images else []))
     if changed := differences(settings_of(old, leave_out=may_change), settings_of(new, leave_out=may_change)):
@@ -102,7 +102,7 @@ def check_same(old: Config, new: Config, location: str, *, same_images: bool) ->
 
 
 def kept_length_in_words(asked: Config, kept: Config, location: str) -> str:
-    """What a user is told who asks for a length that the run had before it was made longer."""
+    """The message for a command that asks for the length that the run had before it was made longer."""
     return (
         f"The run {location} was made longer: it has learning.num_updates={kept.learning.num_updates} and keeps that, "
         f"though this command gives {asked.learning.num_updates}."
@@ -116,7 +116,7 @@ def evaluation_differences(old: Config, new: Config) -> list[str]:
 
 
 def longer_in_words(old: Config, new: Config, location: str, *, finished: bool) -> str:
-    """What a user is told of a run that is trained past the end it had. finished: whether it had come to that end."""
+    """The message for a run that is trained past the end it had. finished: whether it had reached that end."""
     learning = new.learning
     goes_on = f"The run {location} goes on to {learning.num_updates} updates (it had {old.learning.num_updates})."
     if learning.final_rate == 1:

@@ -20,7 +20,7 @@ from distmgcd.runs.store import Store
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a run at one moment, copied to the CPU: learning may go on while it is written."""
+    """The state of a run at one moment, copied to the CPU: learning may continue while it is written."""
 
     tensors: dict[str, dict[str, Tensor]]  # file: name: value
     progress: Progress
@@ -55,7 +55,7 @@ def save(
 
 
 def write(store: Store, snapshot: Snapshot) -> str:
-    """Write a checkpoint; returns its name. Raises OSError; then nothing is left of it."""
+    """Write a checkpoint; returns its name. Raises OSError, and then leaves nothing of it."""
     return put(store, name_of(snapshot.progress.update), _contents(snapshot))
 
 

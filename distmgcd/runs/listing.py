@@ -1,4 +1,4 @@
-"""The runs under a storage path, and how each of them stands: what `distmgcd runs` shows."""
+"""The runs under a storage path with their states: what `distmgcd runs` shows."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Who trains a run: an advisory lock on RUN/lock, held by the process of the command, gone with it however it ends.
+"""Who trains a run: an advisory lock on RUN/lock of the command's process, released however the process ends.
 
 On a local disk only; where the file system knows no locks, nobody is kept out.
 """
@@ -19,7 +19,7 @@ _PATIENCE_S = 1.0  # `distmgcd runs` holds the lock for a moment to see whether 
 
 @contextmanager
 def locked(store: Store) -> Iterator[None]:
-    """Inside, no other command trains this run. Raises UserError if one does."""
+    """Lock the run, so that no other command trains it inside. Raises UserError if one does."""
     descriptor = _open(store, os.O_RDWR | os.O_CREAT)
     try:
         if descriptor is not None:
@@ -31,6 +31,7 @@ def locked(store: Store) -> Iterator[None]:
 
 
 def is_locked(store: Store) -> bool:
+    """Whether some command trains this run now; False where the file system knows no locks."""
     descriptor = _open(store, os.O_RDONLY)
     if descriptor is None:
         return False

@@ -63,7 +63,7 @@ def prune(store: Store, keep: int, *, keep_best: int = 0, metric: str = "swd", u
 
 
 def stays(store: Store, progress: Progress, measured: Measured, *, keep_best: int, metric: str) -> bool:
-    """Whether the checkpoint of this update that the run wrote before it went back is not to be written over.
+    """Whether to keep the checkpoint of this update that the run wrote before it was rolled back.
 
     So it is if it belongs to an earlier end of the run, and if it is one of the best and what would be written in its
     place is no better or was not measured.
@@ -83,7 +83,7 @@ def stays(store: Store, progress: Progress, measured: Measured, *, keep_best: in
 
 
 def discard_after(store: Store, update: int, *, metric: str) -> None:
-    """Delete the checkpoints of more updates: a run that diverged after them goes on from this one.
+    """Delete the checkpoints of more updates: a run that diverged after them resumes from this one.
 
     Not the best by the metric, nor those of earlier ends. Raises OSError.
     """

@@ -97,7 +97,7 @@ class Run:
         return self.store.read(CARD_FILE).decode().partition("\n")[0].lstrip("# ")
 
     def claim(self, config: Config, data: DataRecord | None = None) -> list[str]:
-        """Write what a new run is, or see that this one may go on with the config; returns what a user should know.
+        """Write config and data record of a new run, or check that it may resume with the config; returns messages.
 
         data: of the images at config.data.path. Raises UserError if the run is of another config or of other images.
         """
@@ -128,7 +128,7 @@ class Run:
         return notes
 
     def check_settings(self, config: Config) -> None:
-        """See that this run, if it is there, may go on with these settings, wherever its images are now.
+        """Check that this run, if it is there, may resume with these settings, wherever its images are now.
 
         Raises UserError.
         """
@@ -137,7 +137,7 @@ class Run:
             identity.check_same(old, identity.continued(old, config), self.store.location, same_images=True)
 
     def result(self) -> dict[str, Any] | None:
-        """What result.json holds of a run that has come to its end; None of one that has not, or that goes on past it.
+        """The contents of result.json of a finished run; None if it has not finished, or is trained past that end.
 
         Raises UserError if it is damaged.
         """
@@ -163,7 +163,7 @@ class Run:
                     self.store.write(f"{stem}_{config.learning.num_updates:06d}.{ending}", self.store.read(name))
 
     def _too_late(self, changed: list[str]) -> str:
-        """What is told of a finished run that is asked for with other settings of its evaluation."""
+        """The message for a finished run that is asked for with other evaluation settings."""
         location = self.store.location
         return (
             f"The run {location} is finished and keeps its result, measured with another {', '.join(changed)}; "
@@ -206,7 +206,7 @@ class Run:
         """Where the log is written: in the run if it is local, else in a temporary folder that is copied there."""
         if not self.store.is_local:
             folder = Path(tempfile.mkdtemp(prefix=f"distmgcd-{self.name}-"))
-            if self.store.exists(f"log/{METRICS_FILE}"):  # a run that goes on goes on with its log
+            if self.store.exists(f"log/{METRICS_FILE}"):  # a run that resumes continues its log
                 (folder / METRICS_FILE).write_bytes(self.store.read(f"log/{METRICS_FILE}"))
             return folder
         folder = Path(self.store.path("log"))

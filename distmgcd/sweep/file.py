@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from distmgcd.config import Config, check_changes, find_base, load_config, setting_paths, suggest_setting
-from distmgcd.config.document import Document, Place, Strict, read_document
+from distmgcd.config.document import Document, Place, Strict, find_file, read_document
 from distmgcd.config.kinds import Fraction, NonNegativeInt, PositiveInt, Rule, suggest
 from distmgcd.config.reading import PRESETS
 from distmgcd.errors import UserError
@@ -66,7 +66,7 @@ def read_sweep(source: str, changes: Sequence[str] = (), *, num_trials: int | No
 
     num_trials takes the place of what the file says.
     """
-    document = read_document(_file_of(source))
+    document = read_document(find_file(source, SWEEPS, command="tune"))
     written = document.validated(_File)
     base = _base(document, written, changes)
     space = _space(document, written, base)
@@ -87,22 +87,6 @@ def read_sweep(source: str, changes: Sequence[str] = (), *, num_trials: int | No
     check(sweep, document)
     num_points = sum(1 for _ in grid_points(space)) if written.search == "grid" else sweep.num_trials
     return replace(sweep, num_trials=min(sweep.num_trials or num_points, num_points))
-
-
-def _file_of(source: str) -> str:
-    if source in sweep_names():
-        return str(SWEEPS / f"{source}.yaml")
-    path = Path(source)
-    if path.suffix not in (".yaml", ".yml"):
-        raise UserError(
-            f"There is no sweep {source!r}{suggest(source, sweep_names())}; there are {', '.join(sweep_names())}, and "
-            "a file must end in .yaml."
-        )
-    if not path.exists() and path.stem in sweep_names():
-        raise UserError(
-            f"The sweep file {source} does not exist; `distmgcd tune {path.stem}` runs the one that we have."
-        )
-    return source
 
 
 def _base(document: Document, written: _File, changes: Sequence[str]) -> Config:

@@ -160,7 +160,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_yaml(sweep: Sweep) -> str:
     """The whole sweep as a file that read_sweep reads back to an equal one, but for the name of its base."""
-    space = {path: domain.form() for path, domain in sweep.space.common.items()}
+    space: dict[str, Any] = {path: domain.form() for path, domain in sweep.space.common.items()}
     if sweep.space.one_of:
         space["one_of"] = [
             {path: value.form() if hasattr(value, "form") else value for path, value in bundle.items()}

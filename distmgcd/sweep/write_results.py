@@ -3,7 +3,7 @@
 SWEEP/results.parquet     one row per trial, see results_parquet.py
 SWEEP/best.yaml           a config file: the best trial's settings, to be trained on all training images
 SWEEP/best_samples.png    the sample sheets of the best trials side by side
-SWEEP/report.html         all of it to look at, in one file
+SWEEP/report.html         all of it to look at, in one file; only with the libraries of the extra `report`
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,15 @@ from distmgcd.errors import UserError
 from distmgcd.runs import lock
 from distmgcd.runs.store import Store
 from distmgcd.sweep.best_files import write_best, write_sheets
-from distmgcd.sweep.page.page import page
+from distmgcd.sweep.page.page import can_be_written, page
 from distmgcd.sweep.plan import Sweep
 from distmgcd.sweep.read_trial import as_stopped, read_trials
 from distmgcd.sweep.results_parquet import write_table
 from distmgcd.sweep.sweep_results import SweepResults, gather
 from distmgcd.sweep.trial import Trial
 from distmgcd.sweep.trial_files import TRIALS, sweep_of
+
+REPORT_FILE = "report.html"
 
 
 def write_results(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> None:
@@ -55,4 +57,7 @@ def write_report(store: Store) -> SweepResults:
 def _write_what_is_shown(store: Store, results: SweepResults) -> None:
     write_best(store, results)
     write_sheets(store, results)
-    store.write("report.html", page(results).encode("utf-8", "replace"))
+    if can_be_written():
+        store.write(REPORT_FILE, page(results).encode("utf-8", "replace"))
+    else:  # an old one would be taken for that of now
+        store.delete(REPORT_FILE)

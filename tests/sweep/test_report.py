@@ -2,25 +2,36 @@
 
 import json
 import math
-import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_trials import MadeSweep, by_fd, diverged, finished, many
 
+from distmgcd.cli.terminal import sweep_display
+from distmgcd.runs.store import Store
+from distmgcd.sweep import write_results as write_results_module
 from distmgcd.sweep.axes import make_axis, number_text, text_of
 from distmgcd.sweep.domains import Choice, Interval, IntRange, PerGrid
-from distmgcd.sweep.page import page as page_module
-from distmgcd.sweep.page.markup import Markup, element
+from distmgcd.sweep.page.figures import SYMBOLS, level_of_data
 from distmgcd.sweep.page.page import page
 from distmgcd.sweep.parameter_axes import objective_axis, parameter_axes
 from distmgcd.sweep.space import Space
 from distmgcd.sweep.sweep_results import gather
 from distmgcd.sweep.trial import Trial
+from distmgcd.sweep.write_results import write_results
 
+pytest.importorskip("plotly")
 VOID = {"meta", "img", "br"}
+
+
+@pytest.fixture(autouse=True)
+def without_the_library(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Pages of a test without the 4.8 MB of plotly.js, but for the test that asks for it."""
+    if "whole_page" not in request.fixturenames:
+        monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "")
 
 
 class Page(HTMLParser):
@@ -28,9 +39,10 @@ class Page(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
+        self.open: list[tuple[str, dict[str, str | None]]] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
+        self.figures: list[dict[str, Any]] = []
         self.feed(text)
         self.close()
         assert not self.open, f"not closed: {self.open}"
@@ -38,36 +50,43 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
         if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
+            self.open.append(self.tags[-1])
 
     def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+        assert self.open and self.open.pop()[0] == tag, f"</{tag}> closes nothing"
 
     def handle_data(self, text):
-        if self.open and self.open[-1] not in ("script", "style"):
+        tag, attributes = self.open[-1] if self.open else ("", {})
+        if attributes.get("type") == "application/json":
+            self.figures.append(json.loads(text))
+        elif tag not in ("script", "style"):
             self.texts.append(text)
 
     @property
     def text(self) -> str:
-        return "".join(self.texts)
+        return " ".join("".join(self.texts).split())
 
     def rows(self) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag == "tr" and "data-tip" in attributes]
+        return [attributes for tag, attributes in self.tags if tag == "tr" and "data-t" in attributes]
 
-    def marks(self, state: str) -> list[dict[str, str | None]]:
-        return [a for tag, a in self.tags if tag == "use" and a["class"] == f"m {state}" and "data-t" in a]
+    def marks(self, state: str) -> int:
+        """Marks of this state in all pictures."""
+        markers = [trace["marker"] for figure in self.figures for trace in figure["data"] if "marker" in trace]
+        return sum(symbol == SYMBOLS[state][0] for marker in markers for symbol in marker["symbol"])
 
 
-def findings_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None):
+def coordinates(figure: dict[str, Any]) -> list[Any]:
+    parts = [part for trace in figure["data"] for part in (trace, *trace.get("dimensions", ()))]
+    return [value for part in parts for key in ("x", "y", "values") for value in part.get(key, ())]
+
+
+def results_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None):
     sweep = sweep or MadeSweep()
     return gather(sweep, sweep.with_configs(trials))
 
 
 def page_of(folder: Path, trials: list[Trial], sweep: MadeSweep | None = None) -> Page:
-    return Page(page(findings_of(folder, trials, sweep)))
+    return Page(page(results_of(folder, trials, sweep)))
 
 
 SWEEPS = {
@@ -87,15 +106,28 @@ SWEEPS = {
 def test_the_page_is_whole_and_has_a_row_for_every_trial(tmp_path: Path, trials: list[Trial]):
     found = page_of(tmp_path, trials)
     assert len(found.rows()) == len(trials)
-    numbers = [v for _, a in found.tags for k in ("x", "y", "points") if (v := a.get(k))]
-    assert not re.search("nan|inf", " ".join(numbers))
+    values = [value for figure in found.figures for value in coordinates(figure)]
+    assert all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    if len(trials) > 3:
+        assert "parcoords" in {trace["type"] for figure in found.figures for trace in figure["data"]}
+
+
+@pytest.fixture
+def whole_page(tmp_path: Path) -> str:
+    return page(results_of(tmp_path, SWEEPS["30 of all kinds"]))
+
+
+def test_the_library_is_in_the_page_which_is_of_a_size_to_be_mailed(whole_page: str):
+    assert "plotly.js v" in whole_page and len(whole_page) < 6e6
+    assert whole_page.count("</script>") == whole_page.count("<script type=") + 2
 
 
 def test_nothing_is_loaded_from_anywhere(tmp_path: Path):
     found = page_of(tmp_path, SWEEPS["30 of all kinds"])
     targets = [value for _, a in found.tags for key in ("src", "href") if (value := a.get(key))]
     assert all(target.startswith(("#", "data:")) for target in targets)
-    assert "url(" not in page(findings_of(tmp_path, [])) and "@import" not in page(findings_of(tmp_path, []))
+    css = page(results_of(tmp_path, []))
+    assert "url(" not in css and "@import" not in css
     assert not {tag for tag, _ in found.tags} & {"link", "iframe", "object", "embed", "base"}
 
 
@@ -108,11 +140,13 @@ def test_text_of_a_sweep_is_never_markup(tmp_path: Path):
     ]
     space = Space({evil: Choice((evil,), False)})
     found = page_of(tmp_path, trials, MadeSweep(name=evil, base_name=evil, objective=evil, space=space))
-    assert [tag for tag, _ in found.tags].count("script") == 1
-    assert not [tag for tag, _ in found.tags if tag == "img"]
+    assert [tag for tag, _ in found.tags].count("script") == len(found.figures) + 2
+    assert not [tag for tag, _ in found.tags if tag == "img"] and len(found.rows()) == 3
     assert not [a for _, a in found.tags if any(key.startswith("on") for key in a)]
     assert "alert(2)>\"'&\N{REPLACEMENT CHARACTER}" in found.text
-    page(findings_of(tmp_path, trials)).encode()  # no lone surrogate is left
+    page(results_of(tmp_path, trials)).encode()  # no lone surrogate is left
+    texts = [text for figure in found.figures for trace in figure["data"] for text in trace.get("text", ())]
+    assert texts and not [text for text in texts if "<" in text.replace("<br>", "")]
 
 
 def test_diverged_trials_are_marked_in_every_picture_that_has_their_setting(tmp_path: Path):
@@ -124,7 +158,7 @@ def test_diverged_trials_are_marked_in_every_picture_that_has_their_setting(tmp_
     ]
     found = page_of(tmp_path, trials)
     pictures = 3  # over updates, against the number of steps, against their cost; they have no images/s
-    assert len(found.marks("diverged")) == 2 * pictures
+    assert found.marks("diverged") == 2 * pictures
     assert "2 diverged" in found.text and "Grid 8x8 diverged at update 7." in found.text
 
 
@@ -156,10 +190,10 @@ def test_a_page_by_fd_names_the_features_and_shows_swd_beside(tmp_path: Path):
     assert "with an objective of 7.5 ± 0.25." in text and f"fd: {words}." in text
     assert "1 other trial is within it of the best (b)" in text and "1000 x sliced Wasserstein distance" in text
     assert "data against itself2.5" in text  # a row of the table of Frechet distances
-    results = findings_of(tmp_path, trials, MadeSweep(objective="fd"))
-    assert page_module._of_data_itself(results) == (2.5, "data against itself")  # a level in the picture over updates
+    results = results_of(tmp_path, trials, MadeSweep(objective="fd"))
+    assert level_of_data(results) == 2.5  # a level in the picture over updates
     assert text.count("FD-Random") > 5 and "1000 x fd" not in text and "FID" not in text
-    assert "FD-Random = 7.5 ± 0.25" in found.rows()[0]["data-tip"]
+    assert "FD-Random = 7.5 ± 0.25" in found.figures[0]["data"][-2]["text"][0]
 
 
 def test_fd_beside_swd_is_a_column_of_its_own(tmp_path: Path):
@@ -179,7 +213,7 @@ def test_a_setting_per_grid_has_an_axis_for_every_grid_of_any_trial(tmp_path: Pa
         finished("b", 0.2, parameters={"grids.sizes": [2, 4, 8], "langevin.step_size": [0.3, 0.1, 3.0]}),
         finished("c", 0.3, parameters={"grids.sizes": [4, 8], "langevin.step_size": 5.0}),
     ]
-    found = {(axis.path, axis.grid): axis for axis in parameter_axes(findings_of(tmp_path, trials))}
+    found = {(axis.path, axis.grid): axis for axis in parameter_axes(results_of(tmp_path, trials))}
     assert list(found) == [("langevin.step_size", f"{size}x{size}") for size in (2, 4, 8)] + [("grids.sizes", "")]
     values = {grid: dict(axis.values) for (path, grid), axis in found.items() if path == "langevin.step_size"}
     assert values == {"2x2": {0: 1.0, 1: 0.3}, "4x4": {1: 0.1, 2: 5.0}, "8x8": {0: 2.0, 1: 3.0, 2: 5.0}}
@@ -198,7 +232,7 @@ def test_an_axis_is_logarithmic_where_the_space_is(tmp_path: Path):
         (Choice((0.1, 1.0, 50.0), False), True),
     ):
         sweep = MadeSweep(space=Space({"learning.learning_rate": domain}))
-        assert parameter_axes(findings_of(tmp_path, trials, sweep))[0].axis.is_log == is_log
+        assert parameter_axes(results_of(tmp_path, trials, sweep))[0].axis.is_log == is_log
 
 
 def test_places_on_an_axis():
@@ -227,7 +261,7 @@ def test_ticks_are_few_and_inside(values: list[float], is_log: bool):
 
 
 def test_small_is_below_and_diverged_above_on_the_axis_of_the_objective(tmp_path: Path):
-    axis = objective_axis(findings_of(tmp_path, [finished("a", 0.1), finished("b", 0.2), diverged("c")]))
+    axis = objective_axis(results_of(tmp_path, [finished("a", 0.1), finished("b", 0.2), diverged("c")]))
     assert axis.place(100.0) < axis.place(200.0) < axis.place("diverged")
 
 
@@ -238,6 +272,15 @@ def test_numbers_and_values_as_text():
     assert [text_of(value) for value, _ in values] == [text for _, text in values]
 
 
-def test_markup_is_escaped_once():
-    inner = element("b", "<&>", Markup("<br>"), title='"')
-    assert element("p", inner, "&amp;") == '<p><b title="&quot;">&lt;&amp;&gt;<br></b>&amp;amp;</p>'
+def test_without_the_library_all_but_the_page_is_written_and_a_sentence_says_how_to_get_it(tmp_path: Path, monkeypatch):
+    store = Store(str(tmp_path))
+    trials = MadeSweep().with_configs([finished("a", 0.1)])
+    write_results(store, MadeSweep(), trials)
+    assert store.exists("report.html")
+    for module in (write_results_module, sweep_display):
+        monkeypatch.setattr(module, "can_be_written", lambda: False)
+    write_results(store, MadeSweep(), trials)
+    assert store.names("") == ["best.yaml", "results.parquet"]  # an old page would be taken for that of now
+    words = f"pip install 'distmgcd[report]', then `distmgcd report {tmp_path}` writes it."
+    assert words in sweep_display.lines_of_files(store)[-1]
+    assert words in sweep_display.lines_of_result(trials, trials[0], str(tmp_path))[-1]

@@ -15,10 +15,12 @@ from distmgcd.sweep import ranking
 from distmgcd.sweep.axes import number_text, text_of
 from distmgcd.sweep.best_files import BEST_FILE, SHEETS_FILE, moved
 from distmgcd.sweep.objective import label_of, objective_in_words
+from distmgcd.sweep.page.page import can_be_written
 from distmgcd.sweep.parameter_axes import names_of
 from distmgcd.sweep.ranking import in_words
 from distmgcd.sweep.results_parquet import FILE
 from distmgcd.sweep.trial import Trial
+from distmgcd.sweep.write_results import REPORT_FILE
 from distmgcd.terminal import time_in_words
 
 _STYLES = {"finished": "bold", "failed": "red"} | dict.fromkeys(("diverged", "again", "warning", "stopping"), "yellow")
@@ -89,9 +91,10 @@ def lines_of_result(trials: list[Trial], best: Trial | None, folder: str) -> lis
         *([f"               {frechet_in_words(best.fd, best.fd_spread)}"] if best.fd else []),
         f"               1000 x sliced Wasserstein distance  {distances_in_words(best.swd, best.swd_spread)}",
         f"               {best.gradient_evaluations} gradient evaluations per sample",
-        f"results        {folder}/report.html, results.parquet",
+        f"results        {folder}/{'report.html, ' if can_be_written() else ''}results.parquet",
         f"its run        {best.run}{_MOVED if moved(best) else ''}",
         f"train it       distmgcd train {quote(f'{folder}/best.yaml')}",
+        *how_to_get_the_page(folder),
     ]
 
 
@@ -139,12 +142,22 @@ def table_of(trials: Sequence[Trial], *, objective: str = "swd", num: int = 10) 
 
 def lines_of_files(store: Store) -> list[str]:
     """Where the results lie, those that there are, and how to train with the best."""
-    files = {"report": "report.html", "best settings": BEST_FILE, "their samples": SHEETS_FILE, "all trials": FILE}
+    files = {"report": REPORT_FILE, "best settings": BEST_FILE, "their samples": SHEETS_FILE, "all trials": FILE}
     lines = [f"{title:<17}{store.path(file)}" for title, file in files.items() if store.exists(file)]
     trained = (
         [f"{'train with them':<17}distmgcd train {quote(store.path(BEST_FILE))}"] if store.exists(BEST_FILE) else []
     )
-    return lines + trained
+    return lines + trained + how_to_get_the_page(store.location)
+
+
+def how_to_get_the_page(folder: str) -> list[str]:
+    """A sentence where report.html could not be written."""
+    if can_be_written():
+        return []
+    return [
+        "The page report.html needs plotly, which is not installed: pip install 'distmgcd[report]', then "
+        f"`distmgcd report {quote(folder)}` writes it."
+    ]
 
 
 def _differing(trials: Sequence[Trial]) -> list[str]:

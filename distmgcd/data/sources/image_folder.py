@@ -68,5 +68,5 @@ def _labels(names: list[str | None]) -> tuple[np.ndarray | None, tuple[str, ...]
     classes = tuple(sorted({name for name in names if name is not None}))
     if not classes:
         return None, None
-    code_of = {name: code for code, name in enumerate(classes)}
+    code_of: dict[str | None, int] = {name: code for code, name in enumerate(classes)}
     return np.array([code_of.get(name, NO_LABEL) for name in names], dtype=np.int64), classes

@@ -154,7 +154,7 @@ class TorchvisionSource:
             from torchvision import datasets
         except ImportError:
             raise _not_installed(self.path) from None
-        kind = getattr(datasets, self._name, None)
+        kind: Any = getattr(datasets, self._name, None)
         if not _is_usable(kind):
             usable = [name for name in datasets.__all__ if _is_usable(getattr(datasets, name))]
             raise UserError(

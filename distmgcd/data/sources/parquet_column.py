@@ -111,7 +111,7 @@ def _tensor_column(field: pa.Field, *, path: str) -> ImageColumn:
 
 
 def _shape_of_tensor(field: pa.Field) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """(shape, permutation); the shape is () where it is not told."""
+    """(shape, permutation); the shape is () where the file does not say it."""
     if isinstance(field.type, pa.FixedShapeTensorType):  # pyarrow knows this one itself
         permutation = field.type.permutation
         return tuple(field.type.shape), tuple(permutation) if permutation else None
@@ -129,7 +129,7 @@ def _shape_of_tensor(field: pa.Field) -> tuple[tuple[int, ...], tuple[int, ...] 
 def _numbers_of_pickle(pickled: bytes) -> tuple[int, ...]:
     """A pickled tuple of whole numbers, as Ray 2.49 to 2.54 wrote, read without executing it; () of anything else."""
     try:
-        steps = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(pickled)]
+        steps: list[tuple[str, Any]] = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(pickled)]
     except ValueError:
         return ()
     numbers = tuple(argument for name, argument in steps if name.startswith("BININT"))

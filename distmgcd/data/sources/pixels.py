@@ -7,12 +7,12 @@ What counts as what, by Pillow's mode (a colour-typed file is colour even if its
     none    F: floating-point pixels have no agreed range, so such an image is corrupt
 
 Transparency, of an alpha channel or of one see-through colour, is kept (modes LA and RGBA) until `over` lays the image
-over a background. The first frame of an
-animation is taken. The orientation tag of EXIF is ignored, as torchvision ignores it.
+over a background. The first frame of an animation is taken. The orientation tag of EXIF is ignored, as in torchvision.
 """
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
@@ -101,7 +101,8 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     wanted = "L" if image.mode in _GREY_MODES else "RGB"
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < _OPAQUE:
+        extrema: Any = image.getextrema()  # (low, high) of each channel
+        if extrema[3][0] < _OPAQUE:
             return image if wanted == "RGB" else image.convert("LA")
     image.load()
     return image if image.mode == wanted else image.convert(wanted)
@@ -141,7 +142,7 @@ def padded(image: Image.Image, num_pixels: int, background: str = "black") -> Im
 
 
 def fit(image: Image.Image, image_size: int) -> Image.Image:
-    """Crop the centre square and bring it to `image_size` pixels a side.
+    """Crop the centre square and bring it to `image_size` pixels per side.
 
     Larger images are averaged over areas: for a whole-number factor the mean of each box, as in the grids'
     pyramid, to the nearest level but for the last bit of Pillow's integer arithmetic. Smaller ones are

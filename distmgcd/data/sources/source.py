@@ -20,7 +20,7 @@ _NUM_SHOWN = 3
 
 
 class CorruptImage(Exception):
-    """One image cannot be decoded; its text is the reason, for a person to read."""
+    """One image cannot be decoded; its text is the reason, in words."""
 
 
 class SkippedRow(NamedTuple):
@@ -28,7 +28,7 @@ class SkippedRow(NamedTuple):
 
     row: int  # its row number in the source, from 0
     reason: str
-    place: str  # for a person: its file, and the row within it
+    place: str  # in words: its file, and the row within it
 
     def __str__(self) -> str:
         return f"{self.place} ({self.reason})"
@@ -77,13 +77,13 @@ Loader = Callable[[], Image.Image]
 class Contents:
     """All of a source but its pixels; R rows."""
 
-    layout: str  # for a person: how the images are stored
+    layout: str  # in words: how the images are stored
     split_names: tuple[str, ...]
     split_codes: np.ndarray  # int16 [R], positions in split_names
-    split_origin: str  # for a person: where the splits come from
+    split_origin: str  # in words: where the splits come from
     labels: np.ndarray | None  # int64 [R], NO_LABEL where a row has none; None if no row has one
     classes: tuple[str, ...] | None = None  # names of the labels 0, 1, ...
-    notes: tuple[str, ...] = ()  # for a person: what of the source is not read, a sentence each
+    notes: tuple[str, ...] = ()  # in words: what of the source is not read, one sentence each
 
     def __len__(self) -> int:
         return len(self.split_codes)
@@ -100,15 +100,19 @@ class Source(Protocol):
 
     def identity(self) -> list[Any]:
         """JSON values that change when the images do; found without opening a file."""
+        ...
 
     def contents(self) -> Contents:
         """Read everything but the pixels. Raises UserError."""
+        ...
 
     def images(self, rows: np.ndarray) -> Iterator[tuple[int, Loader]]:
         """(row, loader) of the wanted rows, which must ascend; streams. Raises UserError."""
+        ...
 
     def place(self, row: int) -> str:
-        """Where a person finds the image: its file, and the row within it."""
+        """Where the image is, in words: its file, and the row within it."""
+        ...
 
 
 def rows_of_split(contents: Contents, *, split: str, path: str, setting: str = "data.split") -> np.ndarray:

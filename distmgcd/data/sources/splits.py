@@ -1,6 +1,6 @@
 """Which split a file belongs to, by the ways in which people name splits.
 
-From the most explicit to the least; the first that tells the files apart is taken:
+From the most explicit to the least; the first that distinguishes the files is taken:
 
     KEY=VALUE   split=train/0.parquet, the partitions of Hive, Spark and Arrow
     folders     train/..., test/..., wherever they stand in the path, other names beside them (extra/) included
@@ -8,7 +8,7 @@ From the most explicit to the least; the first that tells the files apart is tak
                 train-00000-of-00002
 
 Pictures are so named by chance more often than tables are (`test1.png`), so words of their own names count only where
-all begin with one. Names that tell some files apart and leave the rest out are an error: a guess would train on images
+all begin with one. Names that give a split to some files only are an error: a guess would train on images
 that are held out. So are names that differ by nothing but a split which is no word of its own: Xtrain, Xtest.
 """
 
@@ -37,7 +37,7 @@ class FileSplits(NamedTuple):
     """The split of every file, in their order, and where it comes from."""
 
     names: list[str]
-    origin: str  # for a person
+    origin: str  # in words
     folders: list[list[str]]  # of every file, from the one below its split on: what is left to mean a label
 
 
@@ -76,9 +76,10 @@ def _by_partition(parts: list[list[str]]) -> FileSplits | None:
 def _by_folder(parts: list[list[str]], *, source: str) -> FileSplits | None:
     depth = _common_depth(parts)
     exact = [next((i for i in range(depth, len(p) - 1) if p[i].lower() in GROUP_OF), None) for p in parts]
-    if None not in exact:
-        names = [path[i] for path, i in zip(parts, exact, strict=True)]
-        folders = [_labelling(path, i, depth) for path, i in zip(parts, exact, strict=True)]
+    found = [position for position in exact if position is not None]
+    if len(found) == len(parts):
+        names = [path[i] for path, i in zip(parts, found, strict=True)]
+        folders = [_labelling(path, i, depth) for path, i in zip(parts, found, strict=True)]
         return FileSplits(names, "names of the folders", folders) if _differ(names) else None
     if not any(len(path) - 1 > depth and path[depth].lower() in GROUP_OF for path in parts):
         return None

@@ -1,17 +1,19 @@
-"""The L2-SVM of a label subset: linear, one class against the rest, squared hinge loss (scikit-learn's LinearSVC).
+"""The two classifiers that learn from a label subset.
+
+The L2-SVM: linear, one class against the rest, squared hinge loss (scikit-learn's LinearSVC).
 
     min over w, b of  |w|^2 / 2 + b^2 / 2 + C sum_i max(0, 1 - y_i (w . x_i + b))^2
 
 x is standardised by the subset's mean and deviation and divided by sqrt(D), so that |x|^2 is about 1 and the same C
-fit features of any number. C is chosen by stratified cross-validation on the subset: from the smallest of CANDIDATES
-upward, which are ever slower to fit, until one has a larger error than the best before it. Test images are seen once,
+fits any number of features. C is chosen by stratified cross-validation on the subset: from the smallest of CANDIDATES
+upward (larger ones are slower to fit), until one has a larger error than the best before it. Test images are seen once,
 by the classifier that was chosen.
 
-A small ConvNet on top of the feature maps of all grids, trained on a label subset; the maps stay as they are.
+The small ConvNet, on top of the feature maps of all grids, which are not trained further:
 
     standardised maps -> conv 3x3 to 64, batch norm, ReLU -> dropout 0.5 -> dense to classes -> cross-entropy
 
-Nothing of it is chosen by looking at errors: widths, rate and number of updates are the same for every method, data
+Nothing in it is chosen by errors: widths, rate and number of updates are the same for every method, data
 set and number of labels.
 """
 

@@ -1,11 +1,10 @@
 """What describes an image before it is classified: the maps of a run's networks, of random ones, or its pixels.
 
-What the networks of all grids see in an image: their feature maps, pooled to a few cells.
-
-The image is box-averaged to every grid, goes through that grid's network, and the map of its last convolution, or the
-maps of all of them, are max-pooled to at most cells x cells places, as Radford et al. 2016 (arXiv 1511.06434, section
-5.1) pool the maps of a discriminator before a linear classifier. Gao et al. 2017 (arXiv 1709.08868) classify by the
-features of all grids together. Maps that are smaller than the cells stay as they are.
+The feature maps of all grids, pooled to a few cells: the image is box-averaged to every grid, goes through that grid's
+network, and the map of its last convolution, or the maps of all of them, are max-pooled to at most cells x cells
+places, as Radford et al. 2016 (arXiv 1511.06434, section 5.1) pool the maps of a discriminator before a linear
+classifier. Gao et al. 2017 (arXiv 1709.08868) classify by the features of all grids together. Maps that are smaller
+than the cells stay as they are.
 """
 
 from collections.abc import Callable, Iterator, Sequence

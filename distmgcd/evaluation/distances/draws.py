@@ -13,12 +13,12 @@ _OF_BANK = 1 << 63
 
 
 def evaluation_seeds(config: Config) -> range:
-    """The seeds of fresh samples, one a draw: the same for every run and trial."""
+    """The seeds of fresh samples, one per draw: the same for every run and trial."""
     return range(1, 1 + config.evaluate.num_draws)
 
 
 def draws_of_data(images: ImageSet, config: Config) -> list[Tensor]:
-    """As many sets of training images as there are draws of samples, and as large where there are so many."""
+    """As many sets of training images as there are draws of samples, of evaluate.num_samples images, or of all."""
     return [as_floats(images.images[rows]) for rows in _random_rows(len(images), config)]
 
 

@@ -1,4 +1,6 @@
-"""Frechet distance of two sets of features, each taken as a Gaussian, from statistics that can be merged.
+"""Distances and scores in the features of a network: Frechet distance, kernel distance, class score.
+
+Frechet distance of two sets of features, each taken as a Gaussian, from sums over images.
 
     FD = |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))               (Dowson, Landau 1982)
 
@@ -14,7 +16,7 @@ Kernel distance: the squared maximum mean discrepancy of two sets of features, u
 Its expectation is 0 for two sets of one distribution, whatever their size, so single values may be negative. Called KID
 (Binkowski et al. 2018) in Inception's features. As there: the mean and the deviation over random subsets.
 
-Inception score, or the same in another classifier: are single images clear, and all of them together varied?
+Class score: the Inception score, or the same with another classifier. Are single images clear, and all together varied?
 
     IS = exp(mean_i KL(p(y | x_i) || p(y))),  p(y) = mean_i p(y | x_i)          (Salimans et al. 2016)
 

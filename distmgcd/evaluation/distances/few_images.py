@@ -1,4 +1,4 @@
-"""A warning where there are too few images for distances to tell much.
+"""Warnings where there are too few images for a distance to mean much.
 
 Why fewer than about 100 held-out images tell too little. The distance of two sets of n and m images of ONE distribution
 is not 0. Along a direction in which the images deviate by s, for a normal distribution with distribution function F,
@@ -7,7 +7,7 @@ is not 0. Along a direction in which the images deviate by s, for a normal distr
 
 Measured with swd.py (finest grid, 256 directions, two to six disjoint held-out sets of n, m = 1,000 training
 images, 719 of the digits): k = 1.15 to 1.44 for every n from 10 to 1,000, on digits 8x8, Fashion-MNIST 16x16, CIFAR-10
-32x32, and photographs at 32x32 and 64x64. This floor lies under every distance, and what is off by less hides in it.
+32x32, and photographs at 32x32 and 64x64. Every distance has this floor: a smaller difference cannot be seen.
 1000 x distance to n held-out photographs at 32x32, with the deviation over held-out sets:
 
     n      photographs     the same from 8x8 pixels    normal distribution of the same mean and covariance
@@ -18,9 +18,10 @@ images, 719 of the digits): k = 1.15 to 1.44 for every n from 10 to 1,000, on di
     400     34.5 +- 3.8     54.6 +- 4.7                 40.6 +- 4.4
     1000    25.4 +- 2.2     49.3 +- 1.2                 33.3 +- 1.2
 
-With 50 images even pictures blurred to a sixteenth of their pixels pass; with 100 they stand apart by three deviations.
-There the floor is an eighth of s, which is the bound. Blobs with the right mean and covariance pass up to several
-hundred images. What projections do not show, which parts belong together, the distance does not see with any number.
+With 50 images even pictures blurred to a sixteenth of their pixels have the distance of photographs; with 100 they
+differ by three deviations. There the floor is an eighth of s, which is the bound here. Noise with the right mean and
+covariance cannot be told from photographs up to several hundred images. Which parts of a picture belong together, the
+distance does not see with any number of images.
 """
 
 import math
@@ -54,7 +55,7 @@ def warning_of_few(num_samples: int, num_held_out: int, *, way_out: str) -> str 
 
 
 def warning_of_few_for(name: str, *, num_images: int, num_features: int) -> str | None:
-    """What is to be said before a Frechet distance of so many images is believed, or None."""
+    """A warning where a Frechet distance of num_images images is mostly bias, or None."""
     if num_images >= num_features:
         return None
     return (

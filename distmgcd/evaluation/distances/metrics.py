@@ -1,4 +1,4 @@
-"""One function a metric: from what was collected of samples, data and held-out images to numbers with their protocol.
+"""One function per metric of `evaluate`: numbers with their protocol, from the statistics of three sets of images.
 
 samples    N of the model
 data       N training images: what a perfect model would score, but for chance
@@ -12,6 +12,8 @@ from distmgcd.evaluation.distances import measure
 from distmgcd.evaluation.distances.feature_statistics import (
     NUM_PARTS,
     NUM_SUBSETS,
+    ClassScore,
+    KernelDistance,
     class_score,
     kernel_distance,
 )
@@ -53,29 +55,26 @@ def fd(subject: Subject, sets: Sets) -> dict[str, Any]:
 
 def kd(subject: Subject, sets: Sets) -> dict[str, Any]:
     samples, data = (kernel_distance(own.features, sets.held_out.features) for own in (sets.samples, sets.data))
-    return {
-        "name": subject.features.measure("KD"),
-        "samples": samples.mean,
-        "samples_deviation": samples.deviation,
-        "data": data.mean,
-        "data_deviation": data.deviation,
-        "protocol": {
-            **subject.features.protocol(),
-            "kernel": "(x . y / D + 1)^3, unbiased",
-            "subsets": f"mean and deviation over {NUM_SUBSETS} random subsets of {samples.subset_size}",
-        },
-    }
+    subsets = f"mean and deviation over {NUM_SUBSETS} random subsets of {samples.subset_size}"
+    protocol = {**subject.features.protocol(), "kernel": "(x . y / D + 1)^3, unbiased", "subsets": subsets}
+    return _with_deviations(subject.features.measure("KD"), samples, data) | {"protocol": protocol}
 
 
 def class_scores(subject: Subject, sets: Sets) -> dict[str, Any]:
     samples, data = class_score(sets.samples.classes), class_score(sets.data.classes)
+    protocol = {**subject.features.protocol(), "parts": f"mean and deviation over {NUM_PARTS}"}
+    return _with_deviations(subject.features.measure("IS"), samples, data) | {"protocol": protocol}
+
+
+def _with_deviations(
+    name: str, samples: KernelDistance | ClassScore, data: KernelDistance | ClassScore
+) -> dict[str, Any]:
     return {
-        "name": subject.features.measure("IS"),
+        "name": name,
         "samples": samples.mean,
         "samples_deviation": samples.deviation,
         "data": data.mean,
         "data_deviation": data.deviation,
-        "protocol": {**subject.features.protocol(), "parts": f"mean and deviation over {NUM_PARTS}"},
     }
 
 

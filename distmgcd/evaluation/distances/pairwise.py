@@ -1,16 +1,18 @@
-"""The nearest of many references to each of some queries, from a stream: has the model learned its images by heart?
+"""What is measured by distances of single images: nearest neighbours, precision and recall, diversity.
+
+The nearest of many references to each query: has the model learned its training images by heart?
 
     memorisation ratio = median_i d(sample_i, train) / median_j d(held-out_j, train)        d to the nearest one
 
-About 1: samples stand to the training images as unseen images do. Well below 1: they are copies, or blander than
-images are; look at the sheet. fp64 throughout, so that a copy is at distance 0 up to 1e-8 of its length, and that of
-pixel levels is exact.
+About 1: samples are as far from the training images as unseen images are. Well below 1: they are copies, or smoother
+than images are; look at the sheet. fp64 throughout, so that a copy is at distance 0 up to 1e-8 of its length, and that
+of pixel levels is exact.
 
 Precision and recall by k-nearest-neighbour manifolds (Kynkaanniemi et al. 2019).
 
     manifold(X) = union of the balls around x in X that reach to x's k-th nearest neighbour in X
     precision   = share of samples in the manifold of the data          are the samples like data?
-    recall      = share of the data in the manifold of the samples      are all kinds of data there?
+    recall      = share of the data in the manifold of the samples      does the model draw all kinds of data?
 
 Of two sets of one distribution both are below 1 (about 0.8 to 0.9 at k = 3), so print them beside those of data.
 

@@ -1,18 +1,18 @@
-"""How well hidden pixels are filled, and two fills that need no model to compare with.
+"""How well hidden pixels are filled, two fills without a model to compare with, and masks from a file.
 
 Of images x and fills y, over all hidden values (pixels and channels) of all images, pixels in [0, 1]:
 
     error = mean |y - x|                    PSNR = 10 log10(1 / mean (y - x)^2), in dB
 
 The paper (Gao et al. 2017, the section on inpainting) gives the average difference per pixel and the PSNR over the
-hidden region. Its text was not at hand: this is recalled, and so are its figures for the square, error .042 and PSNR
-16.42. That PSNR is a root mean square of .151, so by these formulas the two go together only if errors are very uneven;
-its range may be another one. Compare them with nothing here.
+hidden region. Its figures for the square, error .042 and PSNR 16.42, are written here from memory. That PSNR is a root
+mean square of .151: by these formulas the two fit together only if errors are very uneven, so the paper may use another
+range of pixels. Do not compare them with numbers from here.
 
 A sample is not the nearest fill: where the known pixels leave a choice, a perfect sampler of the hidden ones has twice
 the mean square of their conditional mean, 3 dB less, and a smooth fill gains by that.
 
-A mask that a user has painted: an image file whose light pixels are hidden, the same of every image.
+read_mask reads the mask that a user has painted: an image file; its light pixels are hidden, in every image.
 """
 
 from typing import NamedTuple

@@ -3,6 +3,7 @@
 Every tile is on the fixed scale from -1 (black) to 1 (white), as in sheet.py, and no text or frame covers a picture.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -15,7 +16,7 @@ from distmgcd.evaluation.pictures.sheet import to_levels
 
 MARGIN = 8  # pixels around the page and between strips
 LABEL_WIDTH = 44  # left of the tiles
-GAP = 6  # between two tiles; a frame has room in it
+GAP = 6  # between two tiles; a frame fits in it
 TITLE_HEIGHT = 20
 LINE_HEIGHT = 12  # of small text
 ROW_GAP = 12  # below the small text of a row
@@ -35,6 +36,12 @@ class Row(NamedTuple):
     below: Sequence[str]  # N texts of a few short lines, the same number in every row
     marked: Sequence[bool]  # N, whether a tile is framed in red
     last_is_aside: bool = True  # the last picture stands apart, in a column of its own
+
+    @classmethod
+    def plain(cls, label: str, pictures: Tensor, *, above: Sequence[str] = (), below: Sequence[str] = ()) -> "Row":
+        """A row of equal pictures, none of them marked or aside, with texts above and below where they are given."""
+        none = [""] * len(pictures)
+        return cls(label, pictures, above or none, below or none, [False] * len(pictures), last_is_aside=False)
 
 
 class Strip(NamedTuple):
@@ -61,6 +68,13 @@ def save_strips(strips: Sequence[Strip], path: str | Path | BinaryIO) -> None:
         _draw_strip(page, strip, top, tile, columns)
         top += _height(strip, tile) + MARGIN
     page.save(path, format="PNG")
+
+
+def strips_as_png(strips: Sequence[Strip]) -> bytes:
+    """The page that save_strips writes."""
+    file = io.BytesIO()
+    save_strips(strips, file)
+    return file.getvalue()
 
 
 def tile_size(size: int) -> int:
