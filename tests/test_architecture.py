@@ -46,20 +46,18 @@ MAY_IMPORT = {
     "pack": set(),
     "core": {"torch", "triton"},  # triton in noise_kernels.py, which is imported on a GPU
     "config": {"yaml", "pydantic", "pydantic_core"},
-    "evaluate": {"torch", "numpy", "PIL", "torch_fidelity", "skimage"},
+    "evaluation": {"torch", "numpy", "PIL", "torch_fidelity", "skimage", "sklearn"},
+    "models": {"torch", "numpy"},
     "runs": {"torch", "numpy", "pyarrow", "fsspec", "safetensors", "tensorboard", "yaml"},
     "training": {"torch", "numpy", "PIL", "yaml"},
     "launch": {"torch"},
-    "scoring": {"torch", "numpy", "sklearn"},
     "export": {"torch", "safetensors", "yaml"},
     "sweep": {"yaml", "pydantic", "optuna", "pyarrow", "PIL", "jinja2", "plotly"},
     "tuning": {"torch"},
     "comparison": {"torch", "pydantic"},
     "display": {"rich"},
     "sweep_display": {"rich"},
-    "evaluation_report": {"rich"},
-    "classification_report": {"rich"},
-    "replay_report": {"rich", "torch"},
+    "report": {"rich", "torch"},
 }
 
 

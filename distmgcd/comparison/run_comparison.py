@@ -3,11 +3,9 @@
 samples.png shows samples of every method, one below the other, and held-out images above them.
 """
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from distmgcd.comparison.comparison_plan import Plan, Sampling, Variant
@@ -18,7 +16,7 @@ from distmgcd.config import Config
 from distmgcd.config.cost import sample_cost, update_cost
 from distmgcd.config.kinds import suggest
 from distmgcd.errors import UserError
-from distmgcd.evaluation.pictures.strip import Row, Strip, save_strips
+from distmgcd.evaluation.pictures.strip import Row, Strip, strips_as_png
 from distmgcd.models.assemble import open_held_out_images
 from distmgcd.models.sampling import as_floats
 from distmgcd.runs import strict_json
@@ -218,12 +216,8 @@ def write_sheet(plan: Plan, methods: dict[str, Any], runs: Runs, store: Store) -
             pictures = drawn(trained, plan.sampling[chosen["way_number"]], NUM_PICTURES, seed=_SEED)
             strips.append(_strip(f"{name}: fresh samples, {chosen['way']}", pictures))
     if strips:
-        page = io.BytesIO()
-        save_strips(strips, page)
-        store.write("samples.png", page.getvalue())
+        store.write("samples.png", strips_as_png(strips))
 
 
 def _strip(title: str, pictures: Tensor) -> Strip:
-    blank, num = [""] * len(pictures), len(pictures)
-    row = Row("", torch.as_tensor(pictures), blank, blank, [False] * num, last_is_aside=False)
-    return Strip(title, [row])
+    return Strip(title, [Row.plain("", pictures)])

@@ -174,18 +174,28 @@ def find_mistake(
     if annotation is None:
         known = list((_model_in(_look_up(model, place[:-1])[1]) or model).model_fields)
         return Mistake(place, unknown_key(path, known), is_unknown_key=True)
-    section = _model_in(annotation)
     if first["type"] == "missing" and len(place) == len(first["loc"]):
-        needed = [name for name, inner in section.model_fields.items() if inner.is_required()][:1] if section else []
-        return Mistake(place, f"{path} is missing; {add.format(path='.'.join([path, *needed]))}.")
+        return Mistake(place, f"{path} is missing; {add.format(path=_first_needed(path, annotation))}.")
     place = written(place)
-    path, found = ".".join(map(str, place)) or "A file", _value_at(value, place, first["input"])
-    if section:
-        return Mistake(place, no_section(path, found, list(section.model_fields)))
+    found = _value_at(value, place, first["input"])
+    return Mistake(first["loc"], _wrong_value(".".join(map(str, place)), found, annotation, field))
+
+
+def _first_needed(path: str, annotation: Any) -> str:
+    """The path itself, or for a section that of the first setting that it must have."""
+    section = _model_in(annotation)
+    needed = [name for name, field in section.model_fields.items() if field.is_required()][:1] if section else []
+    return ".".join([path, *needed])
+
+
+def _wrong_value(path: str, found: Any, annotation: Any, field: FieldInfo | None) -> str:
+    """The sentence on a value of the wrong kind. path: "" for the whole file."""
+    if section := _model_in(annotation):
+        return no_section(path, found, list(section.model_fields))
     way_out = f"; its default is {plain(field.get_default())}" if field and not field.is_required() else ""
     way_out = f"; write {field.examples[0]}" if field and field.examples else way_out
     verb = "hold" if get_origin(_bare(annotation)) is dict else "be"
-    return Mistake(first["loc"], f"{path} must {verb} {rule_of(annotation)}, but is {found!r}{way_out}.")
+    return f"{path} must {verb} {rule_of(annotation)}, but is {found!r:.200}{way_out}."
 
 
 def unknown_key(path: str, known: Sequence[str]) -> str:
@@ -196,15 +206,17 @@ def unknown_key(path: str, known: Sequence[str]) -> str:
 
 def no_section(path: str, value: Any, keys: Sequence[str]) -> str:
     """The sentence on a value where settings are wanted."""
-    names = ", ".join(f"{path}.{key}" if path != "A file" else key for key in keys)
-    return f"{path} must hold settings, but is {value!r:.60}; it has {names}."
+    names = ", ".join(f"{path}.{key}" if path else key for key in keys)
+    return f"{path or 'A file'} must hold settings, but is {value!r:.60}; it has {names}."
 
 
 def plain(value: Any) -> Any:
-    """The value with lists for tuples, as YAML and JSON have it."""
+    """The value as YAML and JSON have it: lists for tuples, mappings for models."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _look_up(model: type[BaseModel], loc: Place) -> tuple[Place, Any, FieldInfo | None]:

@@ -44,7 +44,7 @@ def load_config(
 def make_config(settings: Mapping[str, Any], *, lines: Mapping[str, str] | None = None) -> Config:
     """Validate nested settings.
 
-    lines: {dotted path: "my.yaml, line 3"} of settings that are written in a file. Raises UserError for an unknown key,
+    lines: {dotted path: "FILE, line 3"} of settings that are written in a file. Raises UserError for an unknown key,
     a wrong value, or values that do not fit together.
     """
     settings = _without_ahead(settings)
@@ -112,7 +112,7 @@ class _Settings:
     """Nested settings, and where they are written."""
 
     nested: dict[str, Any]
-    lines: dict[str, str] = field(default_factory=dict)  # {dotted path: "my.yaml, line 3"}, of files of the user
+    lines: dict[str, str] = field(default_factory=dict)  # {dotted path: "FILE, line 3"}, of files of the user
 
     def change(self, path: str, value: Any) -> None:
         _put(self.nested, path, value)

@@ -214,16 +214,12 @@ def chain_strips(subject: Subject, chains: Chains) -> list[Strip]:
     for grid, size in reversed(list(enumerate(config.grids.sizes))):
         rows = []
         for multiple in subject.request.multiples:
-            pictures = chains.pictures[grid, multiple][:_NUM_SHOWN]
             energies = chains.values[grid, multiple][:_NUM_SHOWN, 0].tolist()
             rows.append(
-                Row(
-                    label=f"{multiple * settings[grid].num_steps}",
-                    pictures=pictures,
-                    above=[""] * len(pictures),
+                Row.plain(
+                    f"{multiple * settings[grid].num_steps}",
+                    chains.pictures[grid, multiple][:_NUM_SHOWN],
                     below=[f"U {energy:.4g}" for energy in energies],
-                    marked=[False] * len(pictures),
-                    last_is_aside=False,
                 )
             )
         strips.append(Strip(f"{size}x{size} after so many steps", rows))

@@ -19,7 +19,7 @@ from distmgcd.evaluation.neighbours import (
     neighbour_strips,
 )
 from distmgcd.evaluation.pictures.sheet import save_sheet
-from distmgcd.evaluation.pictures.strip import Strip, save_strips
+from distmgcd.evaluation.pictures.strip import strips_as_png
 from distmgcd.evaluation.record import add_results, identity_of, results_of, stem_of
 from distmgcd.evaluation.subject import Samples, Subject, choose
 from distmgcd.workers.collectives import Worker
@@ -56,12 +56,12 @@ def measure(subject: Subject, worker: Worker, show: Show = silent) -> dict[str, 
             if found := nearest_training_images(subject, sets.samples, sets.held_out, worker):
                 results["nn"] = measure_neighbours(subject, found)
                 for space in found:
-                    sheets[f"neighbours-{space}"] = _strips(neighbour_strips(subject, sets.samples, found, space))
+                    sheets[f"neighbours-{space}"] = strips_as_png(neighbour_strips(subject, sets.samples, found, space))
     if request.wants("chains"):
         show(f"Running longer chains, up to {request.multiples[-1]} times as many steps as a sample's ...")
         if chains := run_chains(subject, worker):
             results["chains"] = measure_chains(subject, chains)
-            sheets["chains"] = _strips(chain_strips(subject, chains))
+            sheets["chains"] = strips_as_png(chain_strips(subject, chains))
     if worker.rank != 0:
         return None
     measured = {
@@ -129,10 +129,4 @@ class _Progress:
 def _sheet(samples: ImageStatistics) -> bytes:
     file = io.BytesIO()
     save_sheet(samples.pixels[:_SHEET_SIZE], file)
-    return file.getvalue()
-
-
-def _strips(strips: list[Strip]) -> bytes:
-    file = io.BytesIO()
-    save_strips(strips, file)
     return file.getvalue()

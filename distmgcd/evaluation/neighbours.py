@@ -90,11 +90,9 @@ def neighbour_strips(subject: Subject, samples: ImageStatistics, found: Found, s
 
 def _row(subject: Subject, samples: ImageStatistics, number: int, distances: Tensor, numbers: Tensor) -> Row:
     neighbours = torch.from_numpy(subject.images.images[numbers[number].numpy()])
-    return Row(
-        label=str(number),
-        pictures=torch.cat([samples.pixels[number][None], neighbours]),
+    return Row.plain(
+        str(number),
+        torch.cat([samples.pixels[number][None], neighbours]),
         above=["sample", *(f"image {row}" for row in numbers[number].tolist())],
         below=["", *(f"{distance:.3g}" for distance in distances[number].tolist())],
-        marked=[False] * (1 + K),
-        last_is_aside=False,
     )

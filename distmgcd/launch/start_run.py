@@ -50,7 +50,7 @@ def train(
     check_workers(num_workers)
     use_gpu = check_gpus(use_gpu, bounds(num_workers)[1])
     if callbacks:
-        from distmgcd.on_ray.train.callbacks import pack_callbacks
+        from distmgcd.on_ray.train.worker_process import pack_callbacks
 
         pack_callbacks(callbacks)  # whether they can be sent, before anything is written
     how = {"storage_path": storage_path, "name": name, "start_from": StartFrom.of(start_from), "show": show}

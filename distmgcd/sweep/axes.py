@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 _PADDING = 0.07  # of the stretch of numbers, at either end
-_SLOT = 0.11  # room of a slot beside numbers, of an axis
+_SLOT = 0.11  # of an axis, for each slot beside numbers
 _MOST_SLOTS = 0.4  # of an axis, if there are numbers
 _MOST_TICKS = 6
 
@@ -52,17 +52,17 @@ def make_axis(values: Iterable[Any], *, is_log: bool = False, slots_last: bool =
     odd = sorted({text_of(value) for value in values if not is_number(value)}, key=_natural)
     is_log = is_log and bool(numbers) and numbers[0] > 0
     low, high = _padded(*(math.log10(n) if is_log else n for n in (numbers[0], numbers[-1]))) if numbers else (0.0, 1.0)
-    room = min(_MOST_SLOTS, _SLOT * len(odd)) if numbers else 1.0
-    start = 1.0 - room if slots_last and numbers else 0.0
-    slots = {text: start + room * (rank + 0.5) / len(odd) for rank, text in enumerate(odd)}
-    stretch = (0.0, 1.0 - room) if slots_last else (room, 1.0)
+    space = min(_MOST_SLOTS, _SLOT * len(odd)) if numbers else 1.0
+    start = 1.0 - space if slots_last and numbers else 0.0
+    slots = {text: start + space * (rank + 0.5) / len(odd) for rank, text in enumerate(odd)}
+    stretch = (0.0, 1.0 - space) if slots_last else (space, 1.0)
     if not numbers:
         stretch = (0.0, 0.0)
     return Axis(is_log, low, high, stretch, slots, tuple(_ticks(numbers, is_log)))
 
 
 def spans_decades(values: Iterable[Any]) -> bool:
-    """Whether numbers are better told apart on a logarithmic axis: all above 0 and wide apart."""
+    """Whether numbers are easier to tell apart on a logarithmic axis: all above 0 and wide apart."""
     numbers = [value for value in values if is_number(value)]
     return bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) > 8
 

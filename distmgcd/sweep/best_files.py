@@ -17,10 +17,7 @@ BEST_FILE, SHEETS_FILE = "best.yaml", "best_samples.png"
 
 _WIDEST = 480  # pixels of one sheet beside the others
 _MARGIN, _LINE = 12, 18
-_PAGE, _TEXT = (
-    (38, 46, 70),
-    (225, 225, 225),
-)  # as evaluation/pictures/strip.py: a blue, so that the edges of grey pictures show
+_PAGE, _TEXT = (38, 46, 70), (225, 225, 225)  # a blue, so that the edges of grey pictures show
 
 
 def write_best(store: Store, results: SweepResults) -> None:
@@ -39,14 +36,15 @@ def write_best(store: Store, results: SweepResults) -> None:
 def _header(results: SweepResults, best: Trial, config: Config) -> str:
     sweep, counted = results.sweep, ranking.counts(results.trials)
     tried = ", ".join(f"{number} {state}" for state, number in counted.items())
-    validation = best.config.data.validation
+    tried_config = best.config or config  # a trial with a result has one
+    validation = tried_config.data.validation
     lines = [
         f"{best.name}, the best of {len(results.trials)} trials ({tried}) of the sweep {sweep.name} of "
         f"{sweep.base_name}.",
         f"{objective_in_words(sweep.objective, results.trials)}: {ranking.with_spread(best, sweep.objective)}"
         + (" (deviation over draws of samples)." if ranking.spread_of(best, sweep.objective) else "."),
         *([] if best.state == "finished" else [f"No trial came to its end; this one was {best.state}."]),
-        length_in_words(best, best.config, config),
+        length_in_words(best, tried_config, config),
         *(["Its settings changed while it trained; these are the last of them."] if moved(best) else []),
         *(f"{title}: {text}." for title, text in results.protocol.items()),
         "It was chosen by this very number: on other images expect it to be a little worse.",

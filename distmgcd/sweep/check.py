@@ -1,4 +1,4 @@
-"""Whether every trial of a sweep will have a config: seen before any of them starts, told by file and line."""
+"""Whether every trial of a sweep will have a config: checked before any of them starts; mistakes name file and line."""
 
 from collections.abc import Iterator
 from itertools import islice

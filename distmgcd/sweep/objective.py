@@ -57,7 +57,7 @@ def objective_in_words(objective: str, trials: Iterable[Trial] = ()) -> str:
 
 
 def label_of(objective: str, trials: Iterable[Trial] = ()) -> str:
-    """The same where there is little room: "1000 x swd", "FD-EfficientNetLite0"."""
+    """The same in few letters: "1000 x swd", "FD-EfficientNetLite0"."""
     family = FAMILIES.get(family_of(objective))
     if objective == "fd":  # a distance carries the name of its features
         return ", ".join(dict.fromkeys(name for trial in trials for name in trial.fd)) or "FD"

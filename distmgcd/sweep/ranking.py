@@ -84,7 +84,7 @@ def reasons(trials: Iterable[Trial]) -> list[tuple[State, str, int]]:
         if trial.state in ("pruned", "stopped", "diverged", "failed"):
             reason = trial.reason or "No reason is known."
             kinds.setdefault((trial.state, _kind_of(reason)), []).append(reason)
-    found = [(state, examples[0], len(examples)) for (state, _), examples in kinds.items()]
+    found: list[tuple[State, str, int]] = [(state, why[0], len(why)) for (state, _), why in kinds.items()]
     return sorted(found, key=lambda row: (STATES.index(row[0]), -row[2]))
 
 

@@ -15,6 +15,7 @@ _TRIES = 100  # to draw a point that makes a config
 class Proposer(Protocol):
     def propose(self, number: int) -> tuple[Parameters, dict[str, Any]]:
         """The parameters of trial `number`, from 1, and the draws they come from, by name."""
+        ...
 
     def report(self, number: int, evaluation: int, objective: float) -> None:
         """A trial has been evaluated on its way; evaluations count from 1."""

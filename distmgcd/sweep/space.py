@@ -71,7 +71,7 @@ def grid_points(space: Space) -> Iterator[Parameters]:
         def choose(_: str, domain: Domain, lengths: list[int] = lengths) -> Any:
             if len(lengths) == len(positions):
                 positions.append(0)
-            values = domain.values()
+            values = domain.values() or []  # of a domain that can be listed: there is at least one
             lengths.append(len(values))
             return values[positions[len(lengths) - 1]]
 
@@ -120,8 +120,8 @@ def words(space: Space) -> dict[str, str]:
     said = {path: domain.words() for path, domain in space.common.items()}
     for bundle in space.one_of:
         for path, domain in bundle.items():
-            told = domain.words() if isinstance(domain, Domain | PerGrid) else str(domain)
-            said[path] = f"{said[path]}; or {told}" if path in said else told
+            text = domain.words() if isinstance(domain, Domain | PerGrid) else str(domain)
+            said[path] = f"{said[path]}; or {text}" if path in said else text
     return said
 
 

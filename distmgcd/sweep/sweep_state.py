@@ -153,8 +153,9 @@ def seconds_left(took: Sequence[float], running: Sequence[float], *, num_waiting
 def reason_of_pruning(sweep: Sweep, trials: Sequence[Trial], metrics: dict[str, Any]) -> str:
     """Why the scheduler stopped a trial, as far as can be seen from outside."""
     best, objective = ranking.best(trials), sweep.objective
-    is_ended = best is not None and best.state == "finished"
-    beside = f"; the best so far ended at {in_words(best.objective, objective)}" if is_ended else ""
+    beside = ""
+    if best and best.state == "finished":
+        beside = f"; the best so far ended at {in_words(best.objective, objective)}"
     return (
         f"{sweep.scheduler.kind} stopped it after {metrics['updates']} of {sweep.budget.updates} updates, at "
         f"{label_of(objective, trials)} = {in_words(metrics['objective'], objective)}{beside}."

@@ -9,7 +9,6 @@ A sweep is known from these alone. results.parquet and all else beside them is w
 
 import re
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -100,8 +99,8 @@ def location_of(store: Store, trial: TrialState) -> str:
 
 def _read(store: Store, name: str) -> TrialState | None:
     try:
-        fields = strict_json.loads(store.read(f"{TRIALS}/{name}/trial.json"))
-        trial = TrialState(**{_FIELDS.get(key, key): value for key, value in fields.items()})
+        fields: dict[str, Any] = strict_json.loads(store.read(f"{TRIALS}/{name}/trial.json"))
+        trial = TrialState(**{str(_FIELDS.get(key, key)): value for key, value in fields.items()})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
     is_whole = trial.name == name and trial.state in get_args(State) and isinstance(trial.parameters, dict)
@@ -133,7 +132,7 @@ def _check_same(store: Store, sweep: Sweep) -> None:
         )
 
 
-def _identity(text: bytes) -> Mapping[str, Any]:
+def _identity(text: bytes) -> dict[str, Any]:
     try:
         settings = flatten(yaml.safe_load(text))
     except (yaml.YAMLError, AttributeError):

@@ -49,6 +49,7 @@ class Callback:
     copy in the process of the worker of rank 0; workers that start again get a new copy, as it was at first.
     When: on the thread that trains, which waits until the method returns. On Ray a worker counts as stuck if that takes
     longer than watch.max_seconds_stuck.
+    Records are shared with the log and other callbacks: do not change them.
     If a method raises: the run ends with this exception, and this callback is not called again. The checkpoint that
     is being written is completed, and the same command resumes from it. On Ray it is RunFailed, with the traceback.
     """

@@ -13,19 +13,17 @@ from distmgcd.config import Config
 from distmgcd.core.energy import MultiGridEnergy
 from distmgcd.core.persistent import bank
 from distmgcd.evaluation.distances.draws import draws_of_bank, draws_of_data, evaluation_seeds, protocol
-from distmgcd.evaluation.distances.measure import Distances, SampleDistances
+from distmgcd.evaluation.distances.measure import SampleDistances
 from distmgcd.evaluation.pictures.sheet import save_pyramid_sheet, save_sheet
 from distmgcd.models.assemble import make_model
 from distmgcd.models.sampling import fresh_samples
 from distmgcd.runs import checkpoint, learner_state, retention, strict_json
-from distmgcd.runs.checkpoint import DamagedCheckpoint
+from distmgcd.runs.checkpoint import DamagedCheckpoint, Measured
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.saving import not_saved, reason_of
 from distmgcd.training.origin import origin_in_result
 from distmgcd.training.state import Training, emit, save
 from distmgcd.workers.stop import Request, Stopped
-
-Measured = dict[str, Distances]  # "swd" per grid, and "fd" if evaluate.features is set
 
 SHEET_SIZE = 64
 _PYRAMID_COLUMNS = 12
@@ -43,7 +41,7 @@ def evaluate(training: Training, *, best: bool = False) -> Measured | None:
     if found is None or draws is None:
         return None
     if not best:
-        emit(training, _record_of(found))
+        emit(training, found)
     try:
         sheet = write_sheets(training.run, draws[0])
     except OSError as error:
@@ -103,7 +101,7 @@ def finish(training: Training) -> dict[str, Any]:
     if worker.rank != 0:
         return {}
     assert found is not None  # as this is rank 0, and not asked to leave
-    records = {name: _record_of(one) for name, one in {"samples": found, **measured}.items()}
+    records = {"samples": found, **measured}
     result = {
         "update": training.progress.update,
         "seconds": training.progress.seconds,
@@ -179,19 +177,19 @@ def _what_is_beside(config: Config) -> str:
 
 
 def _measure(sets: Sequence[Tensor], training: Training) -> Measured | None:
-    """Distances of sets of pictures to the held-out images; all workers call it, None but in the first."""
-    return _distances_of(training)(sets)
+    """Distances of sets of pictures to the held-out images; all workers call it, None but in the first.
+
+    {"swd": {size: mean}, "swd_spread": {size: deviation}}, and the same of fd if evaluate.features is set.
+    """
+    if (found := _distances_of(training)(sets)) is None:
+        return None
+    means = {family: distances.mean for family, distances in found.items()}
+    return means | {f"{family}_spread": distances.spread for family, distances in found.items()}
 
 
 def _distances_of(training: Training) -> SampleDistances:
     assert training.distances is not None  # state.begin has made them
     return training.distances
-
-
-def _record_of(found: Measured) -> dict[str, dict[str, float]]:
-    """{"swd": {size: mean}, "swd_spread": {size: deviation}}, and the same of fd."""
-    means = {family: distances.mean for family, distances in found.items()}
-    return means | {f"{family}_spread": distances.spread for family, distances in found.items()}
 
 
 def _finest(draws: list[list[Tensor]]) -> list[Tensor]:

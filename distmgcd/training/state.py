@@ -14,7 +14,7 @@ from distmgcd.core.parallel.blocks import Blocks
 from distmgcd.core.persistent import Chains
 from distmgcd.core.synthesis import StartDistribution
 from distmgcd.data import ImageSet, shard
-from distmgcd.evaluation.distances.measure import Distances, SampleDistances, sample_distances
+from distmgcd.evaluation.distances.measure import SampleDistances, sample_distances
 from distmgcd.models.assemble import (
     freeze,
     make_blocks,
@@ -26,7 +26,7 @@ from distmgcd.models.assemble import (
 )
 from distmgcd.models.sampling import start_distribution
 from distmgcd.runs import checkpoint, learner_state
-from distmgcd.runs.checkpoint import Checkpoint, Progress, RateScale
+from distmgcd.runs.checkpoint import Checkpoint, Measured, Progress, RateScale
 from distmgcd.runs.identity import data_record, read_data_record, write_data_record
 from distmgcd.runs.log import Log, open_log, resumed_sentence
 from distmgcd.runs.run_folder import Run
@@ -208,14 +208,12 @@ def _log_refused(training: Training, error: OSError) -> None:
     emit(training, {"event": f"The log cannot be written ({reason_of(error)}); its records wait in memory."})
 
 
-def save(training: Training, found: Mapping[str, Distances] | None = None) -> None:
+def save(training: Training, measured: Measured | None = None) -> None:
     """Write a checkpoint, scored if there was an evaluation; rank 0 does, the others hold the same state."""
     training.worker.control.busy("saving")
     training.saved = training.progress
     chains = training.chains and training.chains.state()
     if training.saver:
-        measured = {family: distances.mean for family, distances in (found or {}).items()}
-        measured |= {f"{family}_spread": distances.spread for family, distances in (found or {}).items()}
         how = {"measured": measured, "chains": chains, "speed": training.speed}
         training.saver.save(training.learner, training.starts, training.progress, **how)
         if training.callbacks.wait_for_checkpoints:

@@ -72,6 +72,10 @@ def test_a_way_to_sample_changes_steps_and_start_and_nothing_else(written):
         ({"seeds": [1, -2]}, "line 6: seeds must be a list"),
         ({"variants": {"a": {"judged": "bnk"}}}, "variants.a.judged must be one of samples, bank, but is 'bnk'"),
         ({"variants": {"a": 3}}, "variants.a must hold settings, but is 3"),
+        (
+            {"sampling": []},
+            "sampling must be a list of {times: 1, start: climb}, but is []; its default is [{'times': 1, ",
+        ),
         ({"sampling": [{"tims": 2}]}, "setting 'sampling.0.tims' (did you mean 'times'?)"),
         ({"tuning_seed": True}, "tuning_seed must be a whole number from 0 to 2^63 - 1, but is True"),
         ({"validation": True}, "validation must be a number above 0 and below 1, or null, but is True"),

@@ -8,7 +8,7 @@ from tiny_runs import Stopped, debug, records_of, stop_after, tiny_config
 
 import distmgcd
 from distmgcd.errors import UserError
-from distmgcd.evaluation.distances.measure import Distances
+from distmgcd.evaluation.distances.measure import Distances, SampleDistances
 from distmgcd.runs import checkpoint, retention
 from distmgcd.runs.run_folder import Run
 from distmgcd.runs.store import Store
@@ -21,14 +21,15 @@ SCORES = {1: 0.9, 2: 0.8, 3: 0.1, 4: 0.7, 5: 0.2, 6: 0.6, 7: 0.5, 8: 0.55}
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch):
     """Evaluations give the distances above to grid 8, and their opposites to grid 2."""
-    distances, updates = results.distances, iter(range(1, 9))
+    measure, updates = SampleDistances.__call__, iter(range(1, 9))
 
-    def made_up(samples, held_out, config):
-        update = next(updates, None)
-        mean = {"2": 1 - SCORES[update], "8": SCORES[update]} if update else {}
-        return Distances(mean, dict.fromkeys(mean, 0.0)) if update else distances(samples, held_out, config)
+    def made_up(self, sets):
+        if (update := next(updates, None)) is None:
+            return measure(self, sets)
+        mean = {"2": 1 - SCORES[update], "8": SCORES[update]}
+        return {"swd": Distances(mean, dict.fromkeys(mean, 0.0))}
 
-    monkeypatch.setattr(results, "distances", made_up)
+    monkeypatch.setattr(SampleDistances, "__call__", made_up)
 
 
 CHANGES = ("learning.num_updates=8", "checkpoint.every=1", "evaluate.every=1", "checkpoint.keep=2")

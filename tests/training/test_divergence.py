@@ -8,10 +8,10 @@ from tiny_runs import debug, records_of, state_of
 
 from distmgcd.config import Watch
 from distmgcd.core.learning import METRICS
-from distmgcd.evaluation.distances.measure import Distances
+from distmgcd.evaluation.distances.measure import Distances, SampleDistances
 from distmgcd.runs import checkpoint
 from distmgcd.runs.run_folder import Run
-from distmgcd.training import loop, results, roll_back, state
+from distmgcd.training import loop, roll_back, state
 from distmgcd.training.divergence import Diverged, check_health
 from distmgcd.training.state import Training
 
@@ -195,11 +195,11 @@ def scores(monkeypatch: pytest.MonkeyPatch):
     def give(*values: float) -> None:
         left = list(values)
 
-        def made_up(samples, held_out, config) -> Distances:
+        def made_up(self, sets) -> dict[str, Distances]:
             value = left.pop(0) if len(left) > 1 else left[0]
-            return Distances({"8": value}, {"8": 0.0})
+            return {"swd": Distances({"8": value}, {"8": 0.0})}
 
-        monkeypatch.setattr(results, "distances", made_up)
+        monkeypatch.setattr(SampleDistances, "__call__", made_up)
 
     return give
 

@@ -5,7 +5,6 @@ RUN/inpainting/update_000500-ema-n359-seed0-square.png              image, maske
 """
 
 import hashlib
-import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,7 +25,7 @@ from distmgcd.data import ImageSet, open_images
 from distmgcd.errors import UserError
 from distmgcd.evaluation.inpainting.fills import biharmonic_fill, image_errors, mean_fill, read_mask, score_fill
 from distmgcd.evaluation.measure_run import Show, silent
-from distmgcd.evaluation.pictures.strip import Row, Strip, save_strips
+from distmgcd.evaluation.pictures.strip import Row, Strip, strips_as_png
 from distmgcd.evaluation.record import add_results, check_writable, identity_of_model, results_of
 from distmgcd.evaluation.subject import choose
 from distmgcd.models.run_images import images_of, pad_line
@@ -182,20 +181,11 @@ def _sheet(name: str, truth: Tensor, hidden: Tensor, fills: dict[str, Tensor]) -
     num = min(_NUM_SHOWN, len(truth))
     truth, hidden = truth[:num], hidden[:num]
     colour = torch.tensor(_HIDDEN_COLOUR)[:, None, None]
-    rows = [_row("image", truth), _row("hidden", torch.where(hidden, colour, truth))]
+    rows = [Row.plain("image", truth), Row.plain("hidden", torch.where(hidden, colour, truth))]
     for key, fill in fills.items():
-        errors = image_errors(fill[:num], truth, hidden).tolist()
-        rows.append(
-            _row(_LABELS.get(key, key.replace(_AGAINST, "other")), fill[:num], [f"{error:.3f}" for error in errors])
-        )
-    file = io.BytesIO()
-    save_strips([Strip(f"{name}: hidden pixels (red), fills, and their errors", rows)], file)
-    return file.getvalue()
-
-
-def _row(label: str, pictures: Tensor, below: list[str] | None = None) -> Row:
-    none = [""] * len(pictures)
-    return Row(label, pictures, none, below or none, [False] * len(pictures), last_is_aside=False)
+        errors = [f"{error:.3f}" for error in image_errors(fill[:num], truth, hidden).tolist()]
+        rows.append(Row.plain(_LABELS.get(key, key.replace(_AGAINST, "other")), fill[:num], below=errors))
+    return strips_as_png([Strip(f"{name}: hidden pixels (red), fills, and their errors", rows)])
 
 
 # What a user can get wrong

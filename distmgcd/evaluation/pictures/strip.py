@@ -3,6 +3,7 @@
 Every tile is on the fixed scale from -1 (black) to 1 (white), as in sheet.py, and no text or frame covers a picture.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -36,6 +37,12 @@ class Row(NamedTuple):
     marked: Sequence[bool]  # N, whether a tile is framed in red
     last_is_aside: bool = True  # the last picture stands apart, in a column of its own
 
+    @classmethod
+    def plain(cls, label: str, pictures: Tensor, *, above: Sequence[str] = (), below: Sequence[str] = ()) -> "Row":
+        """A row of equal pictures, none of them marked or aside, with texts above and below where they are given."""
+        none = [""] * len(pictures)
+        return cls(label, pictures, above or none, below or none, [False] * len(pictures), last_is_aside=False)
+
 
 class Strip(NamedTuple):
     title: str
@@ -61,6 +68,13 @@ def save_strips(strips: Sequence[Strip], path: str | Path | BinaryIO) -> None:
         _draw_strip(page, strip, top, tile, columns)
         top += _height(strip, tile) + MARGIN
     page.save(path, format="PNG")
+
+
+def strips_as_png(strips: Sequence[Strip]) -> bytes:
+    """The page that save_strips writes."""
+    file = io.BytesIO()
+    save_strips(strips, file)
+    return file.getvalue()
 
 
 def tile_size(size: int) -> int:

@@ -18,10 +18,9 @@ from distmgcd.on_ray.cluster.connect import connected, node_cpus
 from distmgcd.on_ray.cluster.resources import Resources, check_nodes, wait_for_room
 from distmgcd.on_ray.jobs.job_note import JobNote, note_update
 from distmgcd.on_ray.train.backend import GroupConfig
-from distmgcd.on_ray.train.callbacks import pack_callbacks
 from distmgcd.on_ray.train.failures import Failures, failure_of, ray_errors_as_run_failed
 from distmgcd.on_ray.train.mailbox import RayMailbox
-from distmgcd.on_ray.train.worker_process import train_worker
+from distmgcd.on_ray.train.worker_process import pack_callbacks, train_worker
 from distmgcd.runs import strict_json
 from distmgcd.runs.read_log import LogFollower
 from distmgcd.runs.run_folder import Run

@@ -1,11 +1,14 @@
 """What runs in every worker process: the training function, and what others ask of it while it runs."""
 
+import base64
 import fcntl
 import os
+import pickle
 import socket
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +19,7 @@ from ray.train.torch import get_device
 from distmgcd.config import make_config
 from distmgcd.errors import UserError
 from distmgcd.on_ray.cluster.metrics import RayMetrics
-from distmgcd.on_ray.train.callbacks import unpack_callbacks
+from distmgcd.on_ray.internals import pickled
 from distmgcd.on_ray.train.mailbox import RayHeartbeats, RayMailbox
 from distmgcd.runs import strict_json
 from distmgcd.runs.read_log import UpdateRecord
@@ -168,3 +171,31 @@ def _leave(mailbox: RayMailbox, rank: int, verdict: str) -> None:
 
 def _print(record: dict[str, Any]) -> None:
     print(strict_json.dumps(record), flush=True)
+
+
+def pack_callbacks(callbacks: Sequence[Callback]) -> str:
+    """Raises UserError for one that cannot be pickled."""
+    for callback in callbacks:
+        try:
+            pickled(callback)
+        except Exception as error:  # whatever its own methods raise
+            raise UserError(
+                f"The callback {type(callback).__name__} cannot be pickled for the process of a worker "
+                f"({_in_short(error)}); open files, locks and connections in its on_start instead."
+            ) from error
+    return base64.b64encode(pickled(list(callbacks))).decode()
+
+
+def unpack_callbacks(packed: str) -> list[Callback]:
+    """Raises UserError where this process does not find their classes."""
+    try:
+        return pickle.loads(base64.b64decode(packed))
+    except Exception as error:
+        raise UserError(
+            f"The callbacks cannot be unpickled in the process of a worker ({_in_short(error)}); define them in the "
+            "script itself, or in a module that every node can import."
+        ) from error
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")

@@ -55,7 +55,7 @@ def tune_on_ray(
     """Run every trial that has not ended yet.
 
     begin: called once it is known that there is room. wait_for_resources: for nodes that a cluster does not have yet;
-    show is told of it. stop says whether the sweep is asked to save its trials and leave. Raises UserError,
+    show is called meanwhile. stop says whether the sweep is asked to save its trials and leave. Raises UserError,
     RunFailed and SweepStopped.
     """
     here = resources if isinstance(resources, TrialResources) else None
@@ -64,8 +64,9 @@ def tune_on_ray(
     say = (lambda text: show({"event": "warning", "text": text})) if show else (lambda _: None)
     own = {"num_cpus": here.cpus if here else 0, "log_to_driver": False, "dashboard": dashboard}
     with _quiet(), connected(**own, say=say), ray_errors_as_run_failed(_AGAIN):
-        if sweep_state is None:
+        if isinstance(resources, ClusterTrialResources):
             resources = resources.wait(even_if_never=wait_for_resources, show=show)
+        if sweep_state is None:
             sweep_state = begin(resources)
             check_nodes(store, sweep.base["data.path"])
         mailbox = RayMailbox.new()

@@ -37,10 +37,11 @@ class _Population(PopulationBasedTraining):
         old, donor = trial.config["trial"], trial_to_clone.config["trial"]
         parameters = moved(self._sweep.space, donor["parameters"], self._rng, resample=self._sweep.scheduler.resample)
         name, _, segment = old["run"].partition(".")
+        seen = self._trial_state[trial_to_clone].last_result or {}  # of the donor, which has reported
         move = {
             "parameters": parameters,
             "run": f"{name}.{int(segment or 1) + 1}",
-            "start": {"run": donor["run"], "update": self._trial_state[trial_to_clone].last_result["updates"]},
+            "start": {"run": donor["run"], "update": seen["updates"]},
         }
         self._sweep_state.moved(old["number"], **move)
         return {"trial": {**old, **move}}, {}

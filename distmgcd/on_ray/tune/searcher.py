@@ -35,7 +35,8 @@ class TrialSource(Searcher):
         trial_states = self._waiting + [self._new() for _ in range(self.num_trials - len(self._waiting))]
         return [self._settings(trial_state) for trial_state in trial_states]
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
+        """The settings of the next trial; None: not yet; FINISHED: there are no more."""
         if self._stopping:
             return Searcher.FINISHED
         if self._limit is not None and len(self._numbers) >= self._limit:
@@ -49,7 +50,7 @@ class TrialSource(Searcher):
         return {"trial": self._settings(trial_state)}
 
     def _settings(self, trial_state: TrialState) -> dict[str, Any]:
-        """What run_trial is told."""
+        """The arguments of run_trial."""
         number = number_of(trial_state.name)
         return {
             "number": number,
@@ -73,8 +74,8 @@ class TrialSource(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self._numbers.pop(trial_id)
-        finished = result is not None and not error and result["state"] == "finished"
-        self._proposer.tell(number, result["objective"] if finished else None)
+        finished = result if result and not error and result["state"] == "finished" else None
+        self._proposer.tell(number, finished["objective"] if finished else None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing is restored from Tune's files, but Tune wants a file."""

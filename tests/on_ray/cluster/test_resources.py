@@ -39,7 +39,7 @@ def groups(*found: tuple[dict[str, int], int]) -> autoscaler_pb2.ClusterConfig:
     ],
 )
 def test_what_an_autoscaler_may_add_counts(monkeypatch: pytest.MonkeyPatch, config, has_autoscaler: bool, expected):
-    monkeypatch.setattr(resources.state, "get_cluster_config", lambda: config)
+    monkeypatch.setattr(resources.cluster_state, "get_cluster_config", lambda: config)
     monkeypatch.setattr(resources, "_has_autoscaler", lambda: has_autoscaler)
     assert num_once_grown({"CPU": 1, "GPU": 1}) == expected
 
