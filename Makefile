@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test test-faults test-cluster test-slow test-gpu endurance lint types clean
+.PHONY: train test test-faults test-cluster test-slow test-gpu endurance lint clean
 
 train: $(READY)
 	$(VENV)/bin/distmgcd train digits
@@ -35,9 +35,6 @@ endurance: $(READY)
 lint: $(READY)
 	$(VENV)/bin/ruff check distmgcd tests
 	$(VENV)/bin/ruff format --check distmgcd tests
-
-# Not part of `make lint` yet: there are errors left.
-types: $(READY)
 	$(VENV)/bin/basedpyright
 
 # Installed once, and again when what is installed changes. torch and torchvision are installed together, first:

@@ -28,7 +28,7 @@ class JobCommand:
 
 def read_job_command(arguments: Sequence[str], *, folder: Path) -> JobCommand:
     """Raises UserError for a mistake in settings or paths, and click's own errors for one in flags."""
-    commands = typer.main.get_command(app).commands
+    commands: dict[str, Any] = vars(typer.main.get_command(app))["commands"]  # of a group, which typer does not declare
     known = [name for name in COMMANDS if name in commands]
     if not arguments or arguments[0] not in known:
         raise UserError(
