@@ -12,7 +12,7 @@ from tiny_runs import Stopped, debug, records_of, result_of, stop_after, tiny_co
 from distmgcd.cli.terminal.run_display import Display, lines_of_runs, table_of
 from distmgcd.errors import UserError
 from distmgcd.evaluation.distances.feature_statistics import Moments, frechet_distance
-from distmgcd.evaluation.distances.measure import Distances, SampleDistances, sample_distances
+from distmgcd.evaluation.distances.measure import SampleDistances, sample_distances
 from distmgcd.evaluation.features.networks import open_features
 from distmgcd.evaluation.pictures.sheet import as_levels
 from distmgcd.launch import start_run
@@ -131,10 +131,9 @@ def test_the_best_checkpoint_by_it_stays(tmp_path: Path, monkeypatch: pytest.Mon
     """The sliced Wasserstein distances say the opposite."""
     updates = iter([*SCORES, *[6] * 9])
 
-    def measure(sets, training) -> dict[str, Distances]:
+    def measure(sets, training) -> dict[str, dict[str, float]]:
         value = SCORES[next(updates)]
-        means = {"swd": {"2": 1 - value}, "fd": {NAME: value}}
-        return {family: Distances(mean, dict.fromkeys(mean, 0.0)) for family, mean in means.items()}
+        return {"swd": {"2": 1 - value}, "swd_spread": {"2": 0.0}, "fd": {NAME: value}, "fd_spread": {NAME: 0.0}}
 
     monkeypatch.setattr("distmgcd.training.results._measure", measure)
     changes = ("evaluate.every=1", "checkpoint.every=1", "checkpoint.keep=1", f"checkpoint.metric={metric}")
