@@ -29,7 +29,7 @@ SWEEP_FILE = "sweep.yaml"
 TRIALS = "trials"
 
 # What may change when a sweep goes on: none of these decides what its trials find.
-_MAY_CHANGE = ("num_trials", "workers_per_trial")
+_MAY_CHANGE = ("num_trials", "workers_per_trial", "base.speed.ahead")  # the last one: a setting of older versions
 
 _ON_DISK = {"parameters": "knobs"}  # trial.json of every version has this word
 _FIELDS = {word: field for field, word in _ON_DISK.items()}

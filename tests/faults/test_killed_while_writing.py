@@ -46,7 +46,7 @@ def train(folder, kill_at):
     Store.write = between(Store.write, "write")
     Store.rename_folder = between(Store.rename_folder, "rename")
     Store.delete_folder = between(Store.delete_folder, "delete")
-    launch.debug(config, storage_path=str(folder), name="run", use_gpu=False)
+    start_run.debug(config, storage_path=str(folder), name="run", use_gpu=False)
     (folder / "moments").write_text(" ".join(moments))
 
 def forked(folder, kill_at):
@@ -67,7 +67,7 @@ def newest(folder):
 def files_of(found):
     return {name: found.files[name] for name in checkpoint.TENSOR_FILES}
 
-launch.debug(config, storage_path=str(base / "first"), name="run", use_gpu=False)  # for what is imported on the way
+start_run.debug(config, storage_path=str(base / "first"), name="run", use_gpu=False)  # for what is imported on the way
 assert forked(base / "whole", 0) == 0
 expected, kinds = files_of(newest(base / "whole")), (base / "whole" / "moments").read_text().split()
 tried = [at for at, kind in enumerate(kinds, 1) if kind != "write" or at % int(sys.argv[3]) == 0]

@@ -67,7 +67,7 @@ def test_it_goes_on_without_the_other_run_and_without_being_told_again(first: Pa
 def test_a_command_that_was_killed_before_the_first_checkpoint_starts_there_all_the_same(
     first: Path, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr(loop, "train", lambda config, worker, run: {})
+    monkeypatch.setattr(loop, "train", lambda *_: {})
     start(tmp_path, str(first))
     run = Run.open(str(tmp_path / "run"))
     shutil.rmtree(tmp_path / "run" / "checkpoints")
@@ -113,7 +113,7 @@ def test_without_any_checkpoint_it_trains_from_these_weights_or_not_at_all(first
 
 
 def test_a_first_checkpoint_that_was_cut_short_is_written_anew(first: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(loop, "train", lambda config, worker, run: {})
+    monkeypatch.setattr(loop, "train", lambda *_: {})
     start(tmp_path, str(first))
     (tmp_path / "run" / "checkpoints" / "update_000000" / "checksums.json").unlink()  # an object store cannot rename
     start(tmp_path, None)

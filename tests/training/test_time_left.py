@@ -124,7 +124,12 @@ def timed(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(loop, name, timed)
 
     begin = loop.begin
-    monkeypatch.setattr(loop, "begin", lambda *arguments: replace(begin(*arguments), pace=Pace(clock)))
+
+    def begin_by_the_clock(*arguments):
+        training, events = begin(*arguments)
+        return replace(training, pace=Pace(clock)), events
+
+    monkeypatch.setattr(loop, "begin", begin_by_the_clock)
     taking("advance", 2.0)
     for name in ("save", "evaluate", "roll_back"):
         taking(name, 500.0)
