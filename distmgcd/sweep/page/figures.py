@@ -54,7 +54,7 @@ def over_updates(results: SweepResults) -> Figure | None:
             "text": [_tip(results, results.trials[rank])] * len(way),
             "hoverinfo": "text",
             "line": {"color": _shade(results, rank), "width": 3 if rank == 0 else 1.5},
-            "marker": _marker([results.trials[rank].state]) | {"size": [*[3] * (len(way) - 1), 9]},
+            "marker": _marker([results.trials[rank].state] * len(way)) | {"size": [*[3] * (len(way) - 1), 9]},
         }
         for rank, way in reversed(ways.items())  # the best on top
     ]
