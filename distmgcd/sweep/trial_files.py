@@ -29,7 +29,7 @@ SWEEP_FILE = "sweep.yaml"
 TRIALS = "trials"
 
 # What may change when a sweep goes on: none of these decides what its trials find.
-_MAY_CHANGE = ("num_trials", "workers_per_trial", "base.speed.ahead")  # the last one: a setting of older versions
+_MAY_CHANGE = ("num_trials", "workers_per_trial")
 
 _ON_DISK = {"parameters": "knobs"}  # trial.json of every version has this word
 _FIELDS = {word: field for field, word in _ON_DISK.items()}
@@ -121,7 +121,12 @@ def _seen_in_run(store: Store, name: str, folders: list[str], space: Space) -> T
 
 
 def _check_same(store: Store, sweep: Sweep) -> None:
-    old, new = (_identity(text) for text in (store.read(SWEEP_FILE), to_yaml(sweep).encode()))
+    """Raises UserError. Settings that the version which wrote the file did not have are at their defaults there."""
+    try:
+        old = _identity(sweep_of(store))
+    except UserError:
+        old = {SWEEP_FILE: "damaged"}
+    new = _identity(sweep)
     changed = [
         f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in sorted(old | new) if old.get(key) != new.get(key)
     ]
@@ -132,9 +137,6 @@ def _check_same(store: Store, sweep: Sweep) -> None:
         )
 
 
-def _identity(text: bytes) -> dict[str, Any]:
-    try:
-        settings = flatten(yaml.safe_load(text))
-    except (yaml.YAMLError, AttributeError):
-        settings = {"sweep.yaml": "damaged"}
+def _identity(sweep: Sweep) -> dict[str, Any]:
+    settings = flatten(yaml.safe_load(to_yaml(sweep)))
     return {key: value for key, value in settings.items() if key not in _MAY_CHANGE}

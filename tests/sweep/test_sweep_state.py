@@ -59,6 +59,21 @@ def test_a_sweep_may_go_on_with_more_trials_and_other_workers(store: Store, swee
     assert "num_trials: 9" in store.read("sweep.yaml").decode()
 
 
+@pytest.mark.parametrize(
+    ("written", "older"), [("overlap: true", "overlap: true, ahead: false"), (", keep_best: 1", "")]
+)
+def test_a_sweep_of_a_version_with_other_settings_goes_on(store: Store, sweep: Sweep, written: str, older: str):
+    """One that is gone, and one that is new since, which has its default."""
+    claim(store, sweep, resume=False)
+    text = store.read("sweep.yaml").decode()
+    assert text.count(written) == 1, text
+    store.write("sweep.yaml", text.replace(written, older).encode())
+    claim(store, sweep, resume=True)
+    store.write("sweep.yaml", text.replace("keep_best: 1", "keep_best: 2").encode())
+    with pytest.raises(UserError, match=r"base.checkpoint.keep_best \(2 there, 1 now\)"):
+        claim(store, sweep, resume=True)
+
+
 def test_a_damaged_sweep_file_is_another_sweep(store: Store, sweep: Sweep):
     store.write("sweep.yaml", b"[]")
     with pytest.raises(UserError, match="holds a different one"):
