@@ -15,7 +15,7 @@ from distmgcd.runs.store import Store
 pytestmark = pytest.mark.slow
 
 TEXT = HEAD + (
-    "budget: {updates: 400, evaluations: 2, samples: 16}\nsearch: grid\n"
+    "budget: {updates: 2400, evaluations: 2, samples: 16}\nsearch: grid\n"
     "space: {langevin.step_size: {grid: [0.5, 0.6, 0.7]}}\n"
 )
 
@@ -44,7 +44,7 @@ def test_a_signal_saves_the_trials_and_resume_goes_on(
     assert not (trials / "trial_0003").exists() and "2 stopped" in (stopped.folder / "report.html").read_text()
     saved = {}
     for name in ("trial_0001", "trial_0002"):
-        assert stopped.note(name)["state"] == "running"
+        assert stopped.trial_state(name)["state"] == "running"
         saved[name] = checkpoint.update_of(checkpoint.names(Store(str(trials / name)))[-1])
         assert saved[name] == num_updates(trials / name)  # nothing is done twice
     done = finish_sweep(start_sweep(tmp_path, TEXT, *how, "--resume"), tmp_path)
